@@ -1,0 +1,1 @@
+"""Tensor formats: one file per GGUF type."""
