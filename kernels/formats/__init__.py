@@ -1,1 +1,117 @@
-"""Tensor formats: one file per GGUF type."""
+"""Tensor formats: one file per GGUF type, found by its lower-case name.
+
+A file declares `FORMAT` (layout and arithmetic, as data), `dequantize(blocks)` in NumPy, the
+oracle of every kernel, and, for quantized types, `unpack_block`, plain Python that Numba compiles
+when weights are re-laid for the kernels. Nothing here imports Numba.
+
+Every linear type is value = scale * (code - center) + offset with unsigned codes, `scale` and
+`offset` shared by `group` weights. `scales` names how they are stored:
+
+======= ====================================== ============== =======================
+scales  scale of a group                       offset         types
+======= ====================================== ============== =======================
+d       d (float16 per 32 weights)             0              Q4_0 Q5_0 Q8_0
+dm      d                                      m (float16)    Q4_1 Q5_1
+k_dm    d * sc, sc uint8 per group,            -(dmin * mn),  Q2_K Q4_K Q5_K
+        d float16 per 256 weights              mn uint8
+k_d     d * sc, sc int8 per group              0              Q3_K Q6_K
+float   the code is the value (f32 f16 bf16)   0              F32 F16 BF16
+======= ====================================== ============== =======================
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Format:
+    """Layout and arithmetic of a tensor type.
+
+    Attributes
+    ----------
+    name : str
+        GGUF name, e.g. "Q4_K".
+    id : int
+        GGUF type number.
+    block_size, block_bytes : int
+        Weights and bytes of one block in the file.
+    planes : tuple of int
+        Bit planes of a code, low bits first: (4,), (4, 1), (4, 2), (2,), (2, 1), (8,); empty for
+        float types.
+    group : int
+        Weights that share a scale (16 or 32).
+    scales : str
+        "d", "dm", "k_dm", "k_d" or "float"; see the module's table.
+    center : int
+        Subtracted from every code.
+    """
+
+    name: str
+    id: int
+    block_size: int
+    block_bytes: int
+    planes: tuple[int, ...] = ()
+    group: int = 32
+    scales: str = "float"
+    center: int = 0
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return sum(self.planes)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the upper-case names of all formats that have a file here."""
+    stems = (p.stem for p in Path(__file__).parent.glob("*.py"))
+    return tuple(sorted(s.upper() for s in stems if not s.startswith("_") and s != "ids"))
+
+
+def _module(name: str) -> Any:
+    if name not in names():
+        raise ValueError(f"tensor type must be one of {names()}, got {name!r}")
+    return importlib.import_module(f"jitllm.kernels.formats.{name.lower()}")
+
+
+@cache
+def get(name: str) -> Format:
+    """Return the format called `name`; `ValueError` lists the known ones."""
+    return cast(Format, _module(name).FORMAT)
+
+
+def dequantize(name: str, data: Bytes, shape: tuple[int, ...]) -> Floats:
+    """Return a tensor's values as float32 of `shape` (C order, last dimension in blocks).
+
+    Parameters
+    ----------
+    name : str
+        Format name.
+    data : uint8 array
+        The tensor's bytes as in the file.
+    shape : tuple of int
+        NumPy order: the dimension that GGUF lists first comes last.
+    """
+    fmt = get(name)
+    blocks = np.ascontiguousarray(data).reshape(-1, fmt.block_bytes)
+    return cast(Floats, _module(name).dequantize(blocks).reshape(shape))
+
+
+def unpack_block(name: str) -> Callable[..., None]:
+    """Return the format's `unpack_block(block, codes, half, sc, mn)`.
+
+    `block` is uint8 [block_bytes]; it fills codes uint8 [block_size], half uint16 [2] (bits of d
+    and of m or dmin, 0 where there is none), and for k_* scales sc, mn uint8 [block_size/group]
+    (sc of k_d as the bits of an int8). Arrays longer than needed are left alone past the end.
+    """
+    return cast("Callable[..., None]", _module(name).unpack_block)

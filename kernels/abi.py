@@ -1,0 +1,129 @@
+"""How arguments reach a compiled kernel: blocks of 64-bit words, and the words that vary per run.
+
+Every op of a CPU plan is one call `kernel(args, thread, n_threads, counter)`. `args` points to the
+op's argument block, written once when the plan is built. Word 0 of every block is the address of
+the plan's run block, whose words change from run to run (how many tokens, where they lie).
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.kernels import jit
+
+# Words of the run block.
+N_TOKENS = 0  # rows of every "T" value in this run
+N_OUTPUTS = 1  # rows of every "O" value: the positions whose logits are wanted
+TOKENS = 2  # address of int32 [N_TOKENS] token ids
+POSITIONS = 3  # address of int32 [N_TOKENS] positions
+OUTPUT_ROWS = 4  # address of int32 [N_OUTPUTS] row numbers
+N_SEGMENTS = 5  # sequences in this run
+SEGMENTS = 6  # address of int64 [N_SEGMENTS, SEGMENT_WORDS]
+RUN_WORDS = 8
+
+# Words of a segment: consecutive rows that belong to one sequence.
+SEGMENT_ROW = 0  # first row
+SEGMENT_ROWS = 1  # number of rows; row i of the segment has position SEGMENT_POSITION + i
+SEGMENT_POSITION = 2
+SEGMENT_TABLES = 3  # address of int64 [n_caches]: addresses of page tables (int32 page numbers)
+SEGMENT_WORDS = 4
+
+PAGE_TOKENS = 64  # cells of one cache page; attention walks the cache in steps of one page
+
+
+@dataclass(frozen=True)
+class Op:
+    """One kernel and the layout of its argument block.
+
+    Attributes
+    ----------
+    module, function : str
+        Where the kernel stands: `jitllm.kernels.cpu.<module>.<function>`.
+    fields : tuple of str
+        Names of the words after word 0, in order. A name that ends in `:f32` holds a float32 in
+        its low half; all others are int64 (addresses and counts).
+    """
+
+    module: str
+    function: str
+    fields: tuple[str, ...] = field(default=())
+
+    def pack(self, run: int, **values: Any) -> npt.NDArray[np.int64]:
+        """Return the argument block; `TypeError` names missing and unknown fields."""
+        names = [name.partition(":")[0] for name in self.fields]
+        if set(names) != set(values):
+            missing, unknown = set(names) - set(values), set(values) - set(names)
+            raise TypeError(f"{self.function}: missing {missing}, unknown {unknown}")
+        words = [run]
+        for name in self.fields:
+            key, _, kind = name.partition(":")
+            value = values[key]
+            words.append(
+                struct.unpack("<q", struct.pack("<fi", value, 0))[0]
+                if kind == "f32"
+                else int(value)
+            )
+        return np.array(words, np.int64)
+
+    def address(self, **params: Any) -> int:
+        """Return the kernel's address, compiling it if needed."""
+        return jit.address(self.module, self.function, **params)
+
+
+def _op(module: str, function: str, fields: str) -> Op:
+    return Op(module, function, tuple(fields.split()))
+
+
+# Values are float32 [rows, width] arrays. `ld*` is the distance between rows in bytes; every row
+# starts on a 64-byte boundary and is padded to 16 floats, the padding being writable and
+# unspecified. `rows` words name the run block word (N_TOKENS or N_OUTPUTS) that holds the row count.
+
+# y = x / sqrt(mean(x^2) + eps) * w over each `group` columns (group = width, or a head's size).
+# w is float32 [group], or 0 for none.
+RMS_NORM = _op("norm", "rms_norm", "rows x ldx w y ldy width group eps:f32")
+# y = (x - mean) / sqrt(var + eps) * w + b.
+LAYER_NORM = _op("norm", "layer_norm", "rows x ldx w b y ldy width eps:f32")
+# y = act(gate) * up; factory parameter act: silu, gelu (tanh form), gelu_erf, relu.
+GLU = _op("activation", "glu", "rows gate ldg up ldu y ldy width")
+# y = act(x).
+ACTIVATION = _op("activation", "activation", "rows x ldx y ldy width")
+# y = a + b, y = a * b.
+ADD = _op("elementwise", "add", "rows a lda b ldb y ldy width")
+MUL = _op("elementwise", "mul", "rows a lda b ldb y ldy width")
+# y = x * scale.
+SCALE = _op("elementwise", "scale", "rows x ldx y ldy width scale:f32")
+# y = cap * tanh(x / cap).
+SOFT_CAP = _op("elementwise", "soft_cap", "rows x ldx y ldy width cap:f32")
+# y[o] = x[output_rows[o]]; rows counted by N_OUTPUTS.
+SELECT_ROWS = _op("elementwise", "select_rows", "x ldx y ldy width")
+# Rotate heads of x [T, n_heads * head_dim] into y (may be x). Only the first n_rot columns of a
+# head turn; the others are copied. table is float32 [n_rot / 2, 2]: per pair the frequency
+# (radians per position, all scaling and factors applied) and unused; magnitude multiplies cos and
+# sin. Factory parameter kind: norm (pairs 2i, 2i+1) or neox (pairs i, i + n_rot/2).
+ROPE = _op("rope", "rope", "x ldx y ldy n_heads head_dim n_rot table magnitude:f32")
+# Write k [T, G*dk] and v [T, G*dv] of each segment to its pages. A page of one layer holds, for
+# each kv head g: K as [dk][64] (one key a column: lanes are keys) then V as [64][dv].
+# `pages` is the address of the layer's page 0, page p is at pages + p * page_bytes; `cache` is the
+# number of the cache in SEGMENT_TABLES; window > 0: page numbers are looked up modulo
+# table_pages. Factory parameter kv: f16 or f32.
+KV_WRITE = _op(
+    "attention", "kv_write", "k ldk v ldv n_kv_heads dk dv pages page_bytes cache table_pages"
+)
+# out [T, H*dv] = softmax(soft_cap(q k^T * scale) + mask + alibi) v, causal; window W > 0 lets a
+# query at p see keys p-W+1..p; soft_cap 0 = none; sinks: float32 [H] address or 0 (one more logit
+# per head in the denominator only). `scratch` has scratch_bytes per thread. Pages are walked in
+# ascending order, one online-softmax step a page, so bits depend on positions alone.
+ATTENTION = _op(
+    "attention",
+    "attention",
+    "q ldq out ldo n_heads n_kv_heads dk dv pages page_bytes cache table_pages window causal "
+    "scale:f32 soft_cap:f32 sinks scratch scratch_bytes",
+)
+# experts [T, E] logits -> ids int32 [T, k], weights float32 [T, k]; `bias` float32 [E] or 0 is
+# added for the choice only. Factory parameters: gating (softmax, sigmoid, softmax_topk), norm (bool).
+TOP_K_EXPERTS = _op(
+    "moe", "top_k_experts", "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32"
+)

@@ -1,0 +1,65 @@
+"""The one module that drives Numba's compiler: a Python function in, LLVM IR out."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from jitllm.kernels import level as levels
+
+
+def _configure() -> None:
+    """Aim Numba's code generator at the current level; it reads these once, on first use."""
+    from numba.core import config
+
+    level = levels.current()
+    if level.cpu:
+        config.CPU_NAME = level.cpu
+        config.CPU_FEATURES = level.features
+
+
+def compile_ir(
+    source: Callable[..., Any], signature: tuple[str, tuple[str, ...]], symbol: str
+) -> str:
+    """Compile `source` and return the IR of a module whose `symbol` calls it.
+
+    The entry has C linkage and plain integer arguments. Kernels raise nothing (`error_model`
+    numpy, no bounds checks), so the status that Numba functions return is dropped and the code
+    refers to no symbol of the interpreter.
+    """
+    _configure()
+    from numba.core import compiler, registry, types
+
+    typing, target = registry.cpu_target.typing_context, registry.cpu_target.target_context
+    kinds = {"void": types.void, "intp": types.intp, "float32": types.float32}
+    result, arguments = kinds[signature[0]], tuple(kinds[a] for a in signature[1])
+    flags = compiler.Flags()
+    flags.nrt = False
+    flags.no_cpython_wrapper = True
+    flags.error_model = "numpy"
+    flags.boundscheck = False
+    function = getattr(source, "py_func", source)
+    typing.refresh()
+    target.refresh()
+    compiled = compiler.compile_extra(typing, target, function, arguments, result, flags, {})
+    return _with_entry(target, compiled, result, arguments, symbol)
+
+
+def _with_entry(target: Any, compiled: Any, result: Any, arguments: Any, symbol: str) -> str:
+    library = target.codegen().create_library(symbol)
+    module = library.create_ir_module(symbol)
+    word = ir.IntType(64)
+    returns_value = result.name != "none"
+    entry_type = ir.FunctionType(word if returns_value else ir.VoidType(), [word] * len(arguments))
+    entry = ir.Function(module, entry_type, name=symbol)
+    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    callee = target.declare_function(module, compiled.fndesc)
+    _, value = target.call_conv.call_function(builder, callee, result, arguments, entry.args)
+    if returns_value:
+        builder.ret(value)
+    else:
+        builder.ret_void()
+    library.add_ir_module(module)
+    library.add_linking_library(compiled.library)
+    library.finalize()
+    return str(library.get_llvm_str())

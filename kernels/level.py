@@ -1,0 +1,93 @@
+"""The machine level: which instructions kernels may use.
+
+A process uses one level. `JITLLM_SIMD` overrides the choice; a level that this machine cannot
+run is refused, except for compiling ahead (`jit.compile_object` with a foreign level).
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+
+import llvmlite.binding as llvm
+
+
+@dataclass(frozen=True)
+class Level:
+    """Instruction set of compiled kernels.
+
+    Attributes
+    ----------
+    name : str
+        Value of `JITLLM_SIMD`.
+    triple : str
+        LLVM target triple; empty for this machine's own.
+    cpu, features : str
+        LLVM processor name and feature string; empty `cpu` means this machine's own.
+    requires : tuple of str
+        LLVM feature names the machine must have.
+    exact_u8_dot : bool
+        Whether the int8 dot product takes all 8 bits of the unsigned operand without saturation.
+    half : bool
+        Whether float16 conversion is an instruction.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    requires: tuple[str, ...]
+    exact_u8_dot: bool
+    half: bool
+
+
+_AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe,+popcnt"
+_X86, _ARM = ("x86_64", "AMD64"), ("aarch64", "arm64")
+LEVELS = (
+    Level("avx512vnni", "", "", "", ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
+          True, True),
+    Level("avxvnni", "", "x86-64-v3", _AVX2 + ",+avxvnni", ("avx2", "fma", "f16c", "avxvnni"),
+          True, True),
+    Level("avx2", "", "x86-64-v3", _AVX2, ("avx2", "fma", "f16c"), False, True),
+    Level("neon", "aarch64-unknown-linux-gnu", "generic", "+neon,+dotprod", ("neon", "dotprod"),
+          True, True),
+    Level("plain", "", "generic", "", (), True, False),
+)  # fmt: skip
+
+
+def _runs_here(level: Level) -> bool:
+    if level.name == "plain":
+        return True
+    machines = _ARM if level.name == "neon" else _X86
+    if platform.machine() not in machines:
+        return False
+    features = llvm.get_host_cpu_features()
+    return all(features.get(name, False) for name in level.requires)
+
+
+def by_name(name: str) -> Level:
+    """Return the level called `name`; `ValueError` lists the names when there is none."""
+    for level in LEVELS:
+        if level.name == name:
+            return level
+    raise ValueError(f"JITLLM_SIMD must be one of {[x.name for x in LEVELS]}, got {name!r}")
+
+
+def available() -> list[Level]:
+    """Return the levels this machine can run, fastest first."""
+    return [level for level in LEVELS if _runs_here(level)]
+
+
+@cache
+def current() -> Level:
+    """Return this process's level: `JITLLM_SIMD` if set, else the fastest that runs here."""
+    wanted = os.environ.get("JITLLM_SIMD", "")
+    if not wanted:
+        return available()[0]
+    level = by_name(wanted)
+    if not _runs_here(level):
+        raise ValueError(
+            f"JITLLM_SIMD={wanted!r} needs {level.requires}, which this machine has not; "
+            f"it can run {[x.name for x in available()]}"
+        )
+    return level
