@@ -2,5 +2,5 @@
 
 if __name__ == "kernels":  # found by its folder name: the repository root is on sys.path
     raise ImportError(
-        "kernels/ is imported as jitllm.kernels: use `python -P`, or start Python in another directory"
+        "kernels/ is imported as jitllm.kernels: use `python -P` or start Python elsewhere"
     )

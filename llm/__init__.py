@@ -2,5 +2,5 @@
 
 if __name__ == "llm":  # found by its folder name: the repository root is on sys.path
     raise ImportError(
-        "llm/ is imported as jitllm.llm: use `python -P`, or start Python in another directory"
+        "llm/ is imported as jitllm.llm: use `python -P` or start Python elsewhere"
     )

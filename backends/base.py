@@ -1,0 +1,151 @@
+"""The backend contract: what a device must do to run a model. A backend is one file beside this.
+
+`open(**options)` in the backend's file returns its `Backend`. The life of a model on a backend:
+`add_weight` for every tensor, `new_pool` for every cache of the graph, `compile` the graph, `run`
+batches, `close`. Anything a backend cannot do raises `BackendUnavailable` with the reason.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.ir import CacheSpec, Graph
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
+PAGE_TOKENS = 64
+# Called with a hook point and its rows, which it may change in place.
+Tap = Callable[[str, Floats], None]
+
+
+class BackendUnavailable(RuntimeError):
+    """The device is missing, or cannot do what was asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor as it stands in the file.
+
+    `shape` is in NumPy order: (out, in) for a matrix, (experts, out, in) for a stack of them.
+    `data` is uint8 and may be a view of a mapped file; `release` gives its pages back.
+    """
+
+    name: str
+    type_name: str
+    shape: tuple[int, ...]
+    data: Bytes
+    release: Callable[[], None] = field(default=lambda: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive rows of a batch that belong to one sequence.
+
+    `tables[c]` is the page table of cache c: int32, cell p lies in page `table[p // 64]`.
+    Row i has position `position + i`; cells before `position` are already written.
+    """
+
+    row: int
+    rows: int
+    position: int
+    tables: Sequence[Ints]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tokens of one run: int32 `tokens` and `positions` [T], `output_rows` [O] ascending."""
+
+    tokens: Ints
+    positions: Ints
+    output_rows: Ints
+    segments: Sequence[Segment]
+
+
+class Pool(ABC):
+    """Memory of one cache: `n_pages` pages of 64 cells for each of its layers."""
+
+    spec: CacheSpec
+    n_pages: int
+    kv_dtype: str
+
+    @property
+    @abstractmethod
+    def page_bytes(self) -> int:
+        """Bytes of one page over all layers."""
+
+    @abstractmethod
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy page `source` over page `target` in every layer."""
+
+    @abstractmethod
+    def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
+        """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
+
+    @abstractmethod
+    def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
+        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the memory."""
+
+
+class Program(ABC):
+    """A compiled graph."""
+
+    max_tokens: int
+
+    @abstractmethod
+    def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
+        """Run a batch of at most `max_tokens` rows; returns logits float32 [O, vocab_size].
+
+        `tap` is called, in execution order, for every hook point the program was compiled with;
+        what it writes into the array is what the rest of the graph sees. The returned array is
+        the caller's.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the buffers."""
+
+
+class Backend(ABC):
+    """One device with the weights of one model."""
+
+    name: str
+
+    @abstractmethod
+    def add_weight(self, weight: Weight) -> None:
+        """Take a tensor over, in whatever layout the device computes with."""
+
+    @abstractmethod
+    def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
+        """Allocate a cache; `kv_dtype` is "f16" or "f32"."""
+
+    @abstractmethod
+    def compile(
+        self, graph: Graph, pools: Sequence[Pool], *, max_tokens: int, taps: frozenset[str]
+    ) -> Program:
+        """Prepare a graph for runs of up to `max_tokens` rows, with these hook points live.
+
+        Every value named in `taps` is computed and can be changed; the bits of all others do not
+        depend on `taps`.
+        """
+
+    @abstractmethod
+    def memory(self) -> dict[str, int]:
+        """Return bytes held, by purpose: "weights", "caches", "buffers"."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; a closed backend cannot be used again."""
+
+
+def options_error(device: str, options: dict[str, Any]) -> TypeError:
+    """Return the error for options a backend does not take."""
+    return TypeError(f"device {device!r} does not take the options {sorted(options)}")

@@ -1,0 +1,80 @@
+"""What backends run: graphs of named nodes over float32 rows.
+
+A value is a float32 array of `width` columns. Its rows are counted by `rows`: "T", the tokens of a
+run; "O", the positions whose logits are wanted; "E", token-expert pairs (T times the experts used).
+Sizes that change from run to run are no part of the graph, so one graph serves all runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One array of a graph: `name` is its hook point, `id` its number in the graph."""
+
+    id: int
+    name: str
+    rows: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation.
+
+    Attributes
+    ----------
+    op : str
+        Name of the operation; `llm/graph/builder.py` documents each.
+    name : str
+        Unique name, e.g. "blk.3.attn_norm"; also the name of its (first) output.
+    inputs : tuple of Value
+    outputs : tuple of Value
+    weights : tuple of str
+        GGUF tensor names; "" where an optional weight is absent.
+    attrs : mapping
+        Static parameters: numbers, strings, tuples and NumPy arrays.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    weights: tuple[str, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSpec:
+    """Keys and values of the attention layers that remember the same positions.
+
+    Attributes
+    ----------
+    window : int
+        Positions a query sees, itself included; 0 for all.
+    layers : tuple of (int, int, int)
+        (n_kv_heads, dk, dv) of each layer of this cache, in order.
+    """
+
+    window: int
+    layers: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in execution order; the last node's output is the logits, an "O" value."""
+
+    nodes: tuple[Node, ...]
+    caches: tuple[CacheSpec, ...]
+    vocab_size: int
+
+    @property
+    def output(self) -> Value:
+        """The logits."""
+        return self.nodes[-1].outputs[0]
+
+    def values(self) -> dict[str, Value]:
+        """Return every value by name: the hook points."""
+        return {value.name: value for node in self.nodes for value in node.outputs}
