@@ -1,0 +1,43 @@
+"""Q5_0: value = d * (code - 16), 32 weights a block.
+
+======= =====================================================================
+bytes   content
+======= =====================================================================
+0-1     float16 d
+2-5     32 bits, little-endian: bit j is bit 4 of code j
+6-21    16 bytes: code j in the low nibble of byte j, code 16+j in the high one
+======= =====================================================================
+"""
+
+import numpy as np
+
+from jitllm.kernels.formats import Bytes, Floats, Format
+from jitllm.kernels.formats._fields import Halves, fields, float16_at
+
+FORMAT = Format(
+    name="Q5_0",
+    id=6,
+    block_size=32,
+    block_bytes=22,
+    planes=(4, 1),
+    scales="d",
+    center=16,
+)
+
+
+def dequantize(blocks: Bytes) -> Floats:
+    """Return the values of uint8 blocks [n, 22] as float32 [n, 32]."""
+    codes = fields(blocks[:, 6:], 4, 16) | fields(blocks[:, 2:6], 1, 1) << np.uint8(4)
+    return float16_at(blocks, 0) * (codes.astype(np.float32) - np.float32(16))
+
+
+def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:
+    """Fill the codes and scales of one block; see `jitllm.kernels.formats.unpack_block`."""
+    # a byte must widen before it is shifted
+    half[0] = block[1]
+    half[0] = half[0] << 8 | block[0]
+    half[1] = 0
+    for i in range(16):
+        low, high = block[2 + i // 8] >> (i % 8), block[4 + i // 8] >> (i % 8)
+        codes[i] = block[6 + i] & 15 | (low & 1) << 4
+        codes[16 + i] = block[6 + i] >> 4 | (high & 1) << 4

@@ -1,0 +1,56 @@
+"""Q5_K: value = d * sc * code - dmin * mn, 256 weights a block, 32 a group.
+
+======= =====================================================================
+bytes   content
+======= =====================================================================
+0-1     float16 d
+2-3     float16 dmin
+4-15    8 sc and 8 mn of 6 bits, packed as `_fields.k_scales` says
+16-47   bit 4 of the codes: code 32j+i in bit j of byte i
+48-175  4 bits a code: codes 64j+i and 64j+32+i, i < 32, in the low and
+        high nibble of byte 32j+i
+======= =====================================================================
+"""
+
+import numpy as np
+
+from jitllm.kernels.formats import Bytes, Floats, Format
+from jitllm.kernels.formats._fields import Halves, fields, float16_at, groups, k_scales
+
+FORMAT = Format(
+    name="Q5_K",
+    id=13,
+    block_size=256,
+    block_bytes=176,
+    planes=(4, 1),
+    scales="k_dm",
+)
+
+
+def dequantize(blocks: Bytes) -> Floats:
+    """Return the values of uint8 blocks [n, 176] as float32 [n, 256]."""
+    sc, mn = k_scales(blocks[:, 4:16])
+    scale = float16_at(blocks, 0) * sc.astype(np.float32)
+    low = float16_at(blocks, 2) * mn.astype(np.float32)
+    codes = fields(blocks[:, 48:], 4, 32) | fields(blocks[:, 16:48], 1, 32) << np.uint8(4)
+    weights = groups(codes.astype(np.float32), 32)
+    return (scale[..., None] * weights - low[..., None]).reshape(-1, 256)
+
+
+def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:
+    """Fill the codes and scales of one block; see `jitllm.kernels.formats.unpack_block`."""
+    # a byte must widen before it is shifted
+    half[0] = block[1]
+    half[0] = half[0] << 8 | block[0]
+    half[1] = block[3]
+    half[1] = half[1] << 8 | block[2]
+    for i in range(4):
+        sc[i] = block[4 + i] & 63
+        mn[i] = block[8 + i] & 63
+        sc[4 + i] = block[12 + i] & 15 | block[4 + i] >> 6 << 4
+        mn[4 + i] = block[12 + i] >> 4 | block[8 + i] >> 6 << 4
+    for j in range(4):
+        for i in range(32):
+            low, high = block[16 + i] >> (2 * j) & 1, block[16 + i] >> (2 * j + 1) & 1
+            codes[64 * j + i] = block[48 + 32 * j + i] & 15 | low << 4
+            codes[64 * j + 32 + i] = block[48 + 32 * j + i] >> 4 | high << 4
