@@ -1,1 +1,5 @@
-"""Text to token ids and back."""
+"""Text to token ids and back, and chats to text."""
+
+from jitllm.llm.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer"]

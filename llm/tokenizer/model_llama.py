@@ -1,0 +1,84 @@
+"""`llama`: SentencePiece's BPE, which joins the pair whose token has the highest score."""
+
+from functools import cached_property
+
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
+from jitllm.llm.tokenizer.merging import chars_joined_to, cut_before, merge_symbols
+from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary
+
+_LONG_TEXT = 256  # characters; below, cutting costs more than it saves
+_CACHED_WORDS = 1 << 16
+
+
+class Encoder(BaseEncoder):
+    """Joins characters by token score; what is no token falls back to byte tokens.
+
+    Kudo, Richardson 2018, "SentencePiece: A simple and language independent subword tokenizer".
+    """
+
+    rules = Rules(bos=1, eos=2, unk=0, add_bos=True, add_space_prefix=True)
+
+    def __init__(self, vocabulary: Vocabulary, metadata: Metadata) -> None:
+        super().__init__(vocabulary, metadata)
+        self._prefix = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
+        self._costs: list[float] = (-vocabulary.scores).tolist()
+        self._words: dict[str, list[int]] = {}
+
+    def encode(self, text: str, at_start: bool) -> list[int]:
+        """Ids of a text; a text at the start gets a space before it if the file says so."""
+        if at_start and self._prefix:
+            text = " " + text
+        text = text.replace(" ", SPACE_MARK)
+        if len(text) < _LONG_TEXT:
+            return self._encode_word(text)
+        ids = []
+        words = self._words
+        for word in cut_before(SPACE_MARK, text, self._joined):
+            found = words.get(word)
+            if found is None:
+                if len(words) >= _CACHED_WORDS:
+                    words.clear()
+                found = words[word] = self._encode_word(word)
+            ids += found
+        return ids
+
+    def normal_bytes(self, text: str) -> bytes:
+        """The text with its space marks turned into spaces."""
+        return text_bytes(text.replace(SPACE_MARK, " "))
+
+    @cached_property
+    def _joined(self) -> frozenset[str]:
+        return chars_joined_to(SPACE_MARK, self.vocabulary.tokens)
+
+    def _encode_word(self, word: str) -> list[int]:
+        token_ids = self.vocabulary.ids
+        ids = []
+        for symbol in merge_symbols(list(word), self._rank):
+            token = token_ids.get(symbol)
+            if token is None:
+                ids += [self._byte_id(byte) for byte in symbol.encode()]
+            else:
+                ids.append(token)
+        return ids
+
+    def _rank(self, left: str, right: str) -> float | None:
+        token = self.vocabulary.ids.get(left + right)
+        return None if token is None else self._costs[token]
+
+    def _byte_id(self, byte: int) -> int:
+        ids = self.vocabulary.ids
+        token = ids.get(byte_token(byte), ids.get(chr(byte)) if byte < 128 else None)
+        if token is None:
+            token = self._unknown_id
+        if token is None:
+            raise ModelFormatError(
+                f"expected a token {byte_token(byte)} or an unknown token in the vocabulary, "
+                "got neither: this text cannot be encoded; convert the model again"
+            )
+        return token
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        token = self.metadata.get("tokenizer.ggml.unknown_token_id", self.rules.unk)
+        return int(token) if token is not None and 0 <= token < len(self.vocabulary) else None
