@@ -1,0 +1,371 @@
+"""Twins: every kernel in plain NumPy, slow and obvious, the oracle on every backend.
+
+Values are float32 [T, width], one row a token; results are float32. Unless a docstring says
+otherwise, a twin calculates in float64 and rounds once at the end, so that a kernel's distance
+from it is the kernel's own error.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.reference_weights import (
+    Doubles,
+    Floats,
+    Ints,
+    checked,
+    embed,
+    expert_matmul,
+    f32,
+    f64,
+    linear_parts,
+    matmul,
+    quantize_activations,
+)
+
+__all__ = [
+    "activation", "add", "attention", "attention_pattern", "embed", "expert_matmul", "glu",
+    "kv_write", "layer_norm", "linear_parts", "matmul", "mul", "quantize_activations", "rms_norm",
+    "rope", "scale", "select_rows", "soft_cap", "top_k_experts",
+]  # fmt: skip
+
+NORM_MIN = 2.0**-14  # least sum that expert weights are divided by: the smallest normal float16
+
+
+def rms_norm(x: Floats, w: Floats | None, eps: float, group: int | None = None) -> Floats:
+    """Return x / sqrt(mean(x^2) + eps) * w, the mean taken over each `group` columns.
+
+    Parameters
+    ----------
+    x : float32 [T, width]
+    w : float32 [group] or None
+        Gains, the same for every group; None means ones.
+    eps : float
+    group : int, optional
+        A divisor of width, e.g. the size of a head; by default the whole row.
+
+    Notes
+    -----
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+    """
+    parts = f64(x).reshape(len(x), -1, group or x.shape[1])
+    parts = parts / np.sqrt(np.mean(parts**2, axis=-1, keepdims=True) + eps)
+    return f32(parts if w is None else parts * w).reshape(x.shape)
+
+
+def layer_norm(x: Floats, w: Floats | None, b: Floats | None, eps: float) -> Floats:
+    """Return (x - mean) / sqrt(var + eps) * w + b along rows of x [T, width].
+
+    w and b are float32 [width], or None for ones and zeros; the variance divides by width. Ba,
+    Kiros and Hinton, "Layer Normalization", 2016.
+    """
+    rows = f64(x)
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    y = centred / np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + eps)
+    y = y if w is None else y * w
+    return f32(y if b is None else y + b)
+
+
+def _sigmoid(x: Doubles) -> Doubles:
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _softmax(x: Doubles) -> Doubles:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def _gelu(x: Doubles) -> Doubles:
+    with np.errstate(over="ignore"):
+        return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+
+
+def _gelu_erf(x: Doubles) -> Doubles:
+    erf = np.array([math.erf(v) for v in x.ravel() / math.sqrt(2)])
+    return np.asarray(0.5 * x * (1 + erf.reshape(x.shape)))
+
+
+_ACTIVATIONS: dict[str, Callable[[Doubles], Doubles]] = {
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": _gelu,
+    "gelu_erf": _gelu_erf,
+    "relu": lambda x: np.maximum(x, 0.0),
+}
+
+
+def _activate(x: Floats, act: str) -> Doubles:
+    if act not in _ACTIVATIONS:
+        raise ValueError(f"act must be one of {sorted(_ACTIVATIONS)}, got {act!r}")
+    return _ACTIVATIONS[act](f64(x))
+
+
+def activation(x: Floats, act: str) -> Floats:
+    """Return act(x), element by element.
+
+    Parameters
+    ----------
+    x : float32 array
+    act : str
+        "silu": x / (1 + e^-x); "gelu": x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); "gelu_erf":
+        x/2 (1 + erf(x / sqrt 2)); "relu": max(x, 0). Hendrycks and Gimpel, "Gaussian Error
+        Linear Units", 2016.
+
+    Raises
+    ------
+    ValueError
+        If `act` is none of these.
+    """
+    return f32(_activate(x, act))
+
+
+def glu(gate: Floats, up: Floats, act: str) -> Floats:
+    """Return act(gate) * up, both float32 [T, width]; `act` as for `activation`.
+
+    Shazeer, "GLU Variants Improve Transformer", 2020.
+    """
+    return f32(_activate(gate, act) * up)
+
+
+def add(a: Floats, b: Floats) -> Floats:
+    """Return a + b in float32."""
+    return a + b
+
+
+def mul(a: Floats, b: Floats) -> Floats:
+    """Return a * b in float32."""
+    return a * b
+
+
+def scale(x: Floats, factor: float) -> Floats:
+    """Return x * factor in float32, the factor rounded to float32 first."""
+    return x * np.float32(factor)
+
+
+def soft_cap(x: Floats, cap: float) -> Floats:
+    """Return cap * tanh(x / cap), which keeps values within (-cap, cap)."""
+    return f32(cap * np.tanh(f64(x) / cap))
+
+
+def select_rows(x: Floats, rows: Ints) -> Floats:
+    """Return the rows of x [T, width] that `rows`, int [O], names: [O, width]."""
+    return x[checked(rows, len(x), "row")]
+
+
+def rope(
+    x: Floats,
+    positions: Ints,
+    *,
+    n_heads: int,
+    head_dim: int,
+    n_rot: int,
+    frequencies: Floats,
+    magnitude: float = 1.0,
+    kind: str = "norm",
+) -> Floats:
+    """Rotate pairs of columns of every head by position times frequency.
+
+    Pair i of a head turns by the angle positions[t] * frequencies[i], a float32 product, after
+    which it is multiplied by `magnitude`: (a, b) -> (a cos - b sin, a sin + b cos). Columns from
+    n_rot on are copied.
+
+    Parameters
+    ----------
+    x : float32 [T, n_heads * head_dim]
+    positions : int [T]
+    n_heads, head_dim, n_rot : int
+        n_rot is even and at most head_dim.
+    frequencies : float32 [n_rot / 2]
+        Radians per position.
+    magnitude : float
+    kind : str
+        "norm": pair i is columns 2i, 2i+1; "neox": columns i, i + n_rot/2.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is neither.
+
+    Notes
+    -----
+    Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
+    """
+    if kind not in ("norm", "neox"):
+        raise ValueError(f"kind must be 'norm' or 'neox', got {kind!r}")
+    pairs = np.arange(n_rot // 2)
+    first, second = (2 * pairs, 2 * pairs + 1) if kind == "norm" else (pairs, pairs + n_rot // 2)
+    angle = positions.astype(np.float32)[:, None, None] * frequencies.astype(np.float32)
+    cos, sin = np.cos(f64(angle)) * magnitude, np.sin(f64(angle)) * magnitude
+    heads = f64(x).reshape(len(x), n_heads, head_dim)
+    y = heads.copy()
+    y[..., first] = heads[..., first] * cos - heads[..., second] * sin
+    y[..., second] = heads[..., first] * sin + heads[..., second] * cos
+    return f32(y).reshape(x.shape)
+
+
+def kv_write(
+    k: Floats, v: Floats, pages: npt.NDArray[Any], table: Ints, position: int, *, n_kv_heads: int
+) -> None:
+    """Write keys and values of consecutive positions into the pages of one layer's cache.
+
+    Parameters
+    ----------
+    k, v : float32 [S, G * dk], [S, G * dv]
+        Row i has position `position + i`.
+    pages : float16 or float32 [n_pages, G * (dk + dv) * 64]
+        Written in place. A page holds, for each head, K as [dk][64] and then V as [64][dv].
+    table : int [n]
+        Page numbers; position p lies in page table[p // 64 mod n], cell p mod 64.
+    position : int
+    n_kv_heads : int
+        G.
+    """
+    keys, values = k.reshape(len(k), n_kv_heads, -1), v.reshape(len(v), n_kv_heads, -1)
+    key_size = keys.shape[2] * PAGE_TOKENS
+    for i in range(len(k)):
+        block, cell = divmod(position + i, PAGE_TOKENS)
+        page = pages[table[block % len(table)]].reshape(n_kv_heads, -1)
+        page[:, :key_size].reshape(n_kv_heads, -1, PAGE_TOKENS)[:, :, cell] = keys[i]
+        page[:, key_size:].reshape(n_kv_heads, PAGE_TOKENS, -1)[:, cell] = values[i]
+
+
+def attention_pattern(
+    q: Floats,
+    k: Floats,
+    q_positions: Ints,
+    k_positions: Ints,
+    *,
+    n_heads: int,
+    n_kv_heads: int,
+    scale: float,
+    window: int = 0,
+    causal: bool = True,
+    soft_cap: float = 0.0,
+    sinks: Floats | None = None,
+) -> Floats:
+    """Return the weights that queries give to keys, float32 [H, T, S]; see `attention`."""
+    queries = f64(q).reshape(len(q), n_heads, -1).transpose(1, 0, 2)
+    keys = f64(k).reshape(len(k), n_kv_heads, -1).transpose(1, 2, 0)
+    scores = queries @ np.repeat(keys, n_heads // n_kv_heads, axis=0) * scale
+    if soft_cap:
+        scores = soft_cap * np.tanh(scores / soft_cap)
+    distance = q_positions.astype(np.int64)[:, None] - k_positions.astype(np.int64)
+    hidden = np.zeros(distance.shape, bool)
+    if causal:
+        hidden |= distance < 0
+    if window:
+        hidden |= distance >= window
+    scores[:, hidden] = -np.inf
+    sink = np.full((n_heads, 1, 1), -np.inf) if sinks is None else f64(sinks).reshape(-1, 1, 1)
+    top = np.maximum(scores.max(axis=-1, keepdims=True, initial=-np.inf), sink)
+    top[top == -np.inf] = 0.0  # a query that sees nothing gives weight 0 to all
+    weights = np.exp(scores - top)
+    total = weights.sum(axis=-1, keepdims=True) + np.exp(sink - top)
+    return f32(np.divide(weights, total, out=np.zeros_like(weights), where=total > 0))
+
+
+def attention(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    q_positions: Ints,
+    k_positions: Ints,
+    *,
+    n_heads: int,
+    n_kv_heads: int,
+    **options: Any,
+) -> Floats:
+    """Return softmax(cap(q k^T * scale) + mask) v for every head, float32 [T, H * dv].
+
+    Parameters
+    ----------
+    q, k, v : float32 [T, H * dk], [S, G * dk], [S, G * dv]
+        Round k and v to float16 before the call where the cache does.
+    q_positions, k_positions : int [T], [S]
+    n_heads, n_kv_heads : int
+        H and G; query head h reads kv head h // (H / G) (Ainslie et al., "GQA", 2023).
+    scale : float
+    window : int
+        W > 0 hides keys at distance W or more behind the query; 0 hides none.
+    causal : bool
+        Hide keys of later positions than the query's.
+    soft_cap : float
+        c > 0 replaces a scaled score s by c * tanh(s / c).
+    sinks : float32 [H], optional
+        One more logit a head that only adds to the denominator (Agarwal et al., "gpt-oss", 2025).
+
+    Notes
+    -----
+    Vaswani et al., "Attention Is All You Need", 2017. A query that sees no key gives zeros.
+    """
+    weights = attention_pattern(
+        q, k, q_positions, k_positions, n_heads=n_heads, n_kv_heads=n_kv_heads, **options
+    )
+    values = f64(v).reshape(len(v), n_kv_heads, -1).transpose(1, 0, 2)
+    out = f64(weights) @ np.repeat(values, n_heads // n_kv_heads, axis=0)
+    return f32(out.transpose(1, 0, 2)).reshape(len(q), -1)
+
+
+def top_k_experts(
+    logits: Floats,
+    k: int,
+    *,
+    gating: str,
+    norm: bool,
+    scale: float = 1.0,
+    bias: Floats | None = None,
+    norm_min: float = NORM_MIN,
+) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Choose k experts for every token and weigh them.
+
+    Parameters
+    ----------
+    logits : float32 [T, E]
+        The router's output.
+    k : int
+    gating : str
+        "softmax" and "sigmoid" turn logits into scores before the choice; "softmax_topk" chooses
+        by the logits and applies softmax to the k chosen.
+    norm : bool
+        Divide the weights by their sum, or by `norm_min` if that is larger.
+    scale : float
+        Factor of the final weights.
+    bias : float32 [E], optional
+        Added to the scores for the choice only (DeepSeek-AI, "DeepSeek-V3", 2024).
+    norm_min : float
+
+    Returns
+    -------
+    ids : int32 [T, k]
+        Best first, of equals the lower id first.
+    weights : float32 [T, k]
+
+    Raises
+    ------
+    ValueError
+        If `gating` is unknown.
+
+    Notes
+    -----
+    Shazeer et al., "Outrageously Large Neural Networks", 2017; Jiang et al., "Mixtral of
+    Experts", 2024.
+    """
+    gates: dict[str, Callable[[Doubles], Doubles]] = {
+        "softmax": _softmax,
+        "sigmoid": _sigmoid,
+        "softmax_topk": lambda x: x,
+    }
+    if gating not in gates:
+        raise ValueError(f"gating must be one of {sorted(gates)}, got {gating!r}")
+    scores = gates[gating](f64(logits))
+    ids = np.argsort(-(scores if bias is None else scores + bias), axis=-1, kind="stable")[:, :k]
+    weights = np.take_along_axis(scores, ids, axis=-1)
+    if gating == "softmax_topk":
+        weights = _softmax(weights)
+    if norm:
+        weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), norm_min)
+    return ids.astype(np.int32), f32(weights * scale)
