@@ -154,6 +154,6 @@ def _typed(kind: str, value: Any) -> Any:
 
 
 def conformance_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Tokens (28,) and logits (16, 128) of the last 16 positions of model `name`."""
+    """Tokens (28,) and logits (16, V) of the last 16 positions of model `name`."""
     with np.load(CONFORMANCE / "golden.npz") as golden:
         return golden[f"{name}/tokens"].astype(np.int32), golden[f"{name}/logits"]

@@ -17,13 +17,13 @@ class SplitName(NamedTuple):
         What comes before the number; equal for all files of a model.
     number : int
         Which file this is, counted from 1.
-    count : int
+    total : int
         How many files there are.
     """
 
     prefix: str
     number: int
-    count: int
+    total: int
 
 
 def parse_split(name: str) -> SplitName | None:
@@ -32,7 +32,7 @@ def parse_split(name: str) -> SplitName | None:
     Examples
     --------
     >>> parse_split("big-00002-of-00003.gguf")
-    SplitName(prefix='big', number=2, count=3)
+    SplitName(prefix='big', number=2, total=3)
     >>> parse_split("small.gguf") is None
     True
     """
@@ -64,7 +64,7 @@ def sibling_splits(first: Path, count: int) -> list[Path] | None:
         How many files the model says it has.
     """
     split = parse_split(first.name)
-    if split is None or split.number != 1 or split.count != count:
+    if split is None or split.number != 1 or split.total != count:
         return None
     return [first.with_name(name) for name in split_names(split.prefix, count)]
 
@@ -92,6 +92,6 @@ def group_splits(names: Iterable[str]) -> dict[str, list[str]]:
         if not base.endswith(".gguf") or "mmproj" in base or "imatrix" in base:
             continue
         split = parse_split(name)
-        files = split_names(split.prefix, split.count) if split and split.count else [name]
+        files = split_names(split.prefix, split.total) if split and split.total else [name]
         models[files[0]] = files
     return models
