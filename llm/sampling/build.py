@@ -1,6 +1,6 @@
 """`chain`: builds a `SamplerChain` from parameters, from names, or from callables."""
 
-import secrets
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -64,7 +64,9 @@ def chain(
     if seed is None and params is not None:
         seed = params.seed
     context = Context(
-        seed=secrets.randbits(32) if seed is None else SamplingParams(seed=seed).seed or 0,
+        seed=int.from_bytes(os.urandom(4), "little")
+        if seed is None
+        else SamplingParams(seed=seed).seed or 0,
         n_vocab=n_vocab,
         eog_ids=tuple(int(token) for token in eog_ids),
         token_ids_for_text=token_ids_for_text,

@@ -4,7 +4,6 @@ import importlib
 import pkgutil
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import entry_points
 
 from jitllm.llm.sampling.base import Sampler
 from jitllm.llm.sampling.errors import SamplingError
@@ -75,6 +74,8 @@ def _from_file(name: str) -> type[Sampler] | None:
 @cache
 def _all() -> dict[str, type[Sampler]]:
     """Return every sampler under its name and all other spellings."""
+    from importlib.metadata import entry_points  # 10 ms, not needed for our own names
+
     package = importlib.import_module(_PACKAGE)
     found = [_from_file(module.name) for module in pkgutil.iter_modules(package.__path__)]
     found += [point.load() for point in entry_points(group=_GROUP)]

@@ -554,7 +554,7 @@ def test_samplers_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
             return type("Other", (registry.find("greedy"),), {"name": "other"})
 
     caches = registry._lookup, registry._all
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point()])
     for cached in caches:
         cached.cache_clear()
     try:
