@@ -45,9 +45,9 @@ def resolve(ref: str | os.PathLike[str], *, progress: bool = True) -> Path:
     """
     text = os.fspath(ref)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if text and path.is_dir():  # an empty text would be the current folder
         return _only_model(path)
-    if path.exists():
+    if text and path.exists():
         return path
     if isinstance(ref, str):
         if pypi := _PYPI.fullmatch(text):

@@ -41,7 +41,7 @@ from jitllm.llm.errors import ClosedError, GGUFError, ModelNotFoundError
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 from jitllm.llm.loaders.splits import split_names
 
-SCALARS = {
+SCALARS: dict[str, Any] = {
     "u8": np.uint8(200),
     "i8": np.int8(-100),
     "u16": np.uint16(60000),
