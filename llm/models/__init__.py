@@ -1,1 +1,72 @@
-"""Architectures: one file per `general.architecture`."""
+"""Architectures: one file per `general.architecture`, with a function `build(g, config)`.
+
+A new architecture is a new file here. Other packages offer theirs through the entry-point group
+"jitllm.models" (name: the architecture, object: its `build`), notebooks through
+`register_architecture`.
+"""
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import cast
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import UnsupportedArchitecture
+from jitllm.llm.graph.builder import GraphBuilder
+
+Build = Callable[[GraphBuilder, ModelConfig], None]
+GROUP = "jitllm.models"
+_NOT_MODELS = {"__init__", "loading"}
+_registered: dict[str, Build] = {}
+
+
+def register_architecture(name: str) -> Callable[[Build], Build]:
+    """Make the decorated `build(g, config)` the one for files of architecture `name`.
+
+    Example
+    -------
+    ::
+
+        @register_architecture("mymodel")
+        def build(g, config): ...
+    """
+
+    def register(build: Build) -> Build:
+        _registered[name] = build
+        return build
+
+    return register
+
+
+def names() -> list[str]:
+    """Return all architectures that can be run."""
+    return sorted(_own() | _registered.keys() | {entry.name for entry in entry_points(group=GROUP)})
+
+
+def get(architecture: str) -> Build:
+    """Return the function that adds an architecture's nodes to a graph.
+
+    What was registered comes first, then the files of this folder, then entry points.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+        If there is none; the message lists what there is.
+    """
+    if architecture in _registered:
+        return _registered[architecture]
+    if architecture in _own():
+        module = importlib.import_module(f"{__name__}.{architecture}")
+        return cast(Build, module.build)
+    for entry in entry_points(group=GROUP, name=architecture):
+        return cast(Build, entry.load())
+    raise UnsupportedArchitecture(
+        f"expected an architecture among {', '.join(names())}; got {architecture!r}. "
+        "`jitllm.llm.models.register_architecture` can add it"
+    )
+
+
+def _own() -> set[str]:
+    stems = {path.stem for path in Path(__file__).parent.glob("*.py")} - _NOT_MODELS
+    return {stem for stem in stems if not stem.startswith("_")}

@@ -1,0 +1,324 @@
+"""The NumPy backend: `kernels.reference` node by node; the shortest complete backend, the oracle.
+
+It computes in float64 between values, so its logits are closer to the model than any other
+backend's; the library behind NumPy's matrix product may sum in another order for another number of
+rows, so its last bits may depend on the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.base import (
+    PAGE_TOKENS,
+    Backend,
+    BackendUnavailable,
+    Batch,
+    Floats,
+    Pool,
+    Program,
+    Segment,
+    Tap,
+    Weight,
+    options_error,
+)
+from jitllm.backends.ir import CacheSpec, Graph, Node
+from jitllm.kernels import formats
+from jitllm.kernels import reference as kernels
+
+_KV_DTYPES = {"f16": np.float16, "f32": np.float32}
+_PRECISIONS = ("fast", "exact")
+
+
+def open(n_threads: int | None = None, precision: str = "fast", **options: Any) -> Backend:
+    """Open the NumPy backend; NumPy decides its threads, so `n_threads` changes nothing here."""
+    if options:
+        raise options_error("reference", options)
+    return ReferenceBackend(precision)
+
+
+class ReferencePool(Pool):
+    """Pages of one cache as arrays [n_pages, G * (dk + dv) * 64], one for each layer."""
+
+    def __init__(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
+        if kv_dtype not in _KV_DTYPES:
+            raise ValueError(f"kv_dtype must be one of {sorted(_KV_DTYPES)}, got {kv_dtype!r}")
+        self.spec, self.n_pages, self.kv_dtype = spec, n_pages, kv_dtype
+        self.layers: list[npt.NDArray[Any]] = [
+            np.zeros((n_pages, heads * (dk + dv) * PAGE_TOKENS), _KV_DTYPES[kv_dtype])
+            for heads, dk, dv in spec.layers
+        ]
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page over all layers."""
+        item = np.dtype(_KV_DTYPES[self.kv_dtype]).itemsize
+        return sum(heads * (dk + dv) for heads, dk, dv in self.spec.layers) * PAGE_TOKENS * item
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy page `source` over page `target` in every layer."""
+        for pages in self.layers:
+            pages[target] = pages[source]
+
+    def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
+        """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
+        heads, dk, _ = self.spec.layers[layer]
+        cells = self.layers[layer][page].reshape(heads, -1).astype(np.float32)
+        keys = cells[:, : dk * PAGE_TOKENS].reshape(-1, PAGE_TOKENS)
+        values = cells[:, dk * PAGE_TOKENS :].reshape(heads, PAGE_TOKENS, -1)
+        return keys.T.copy(), values.transpose(1, 0, 2).reshape(PAGE_TOKENS, -1)
+
+    def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
+        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
+        heads = self.spec.layers[layer][0]
+        table = np.array([page], np.int32)
+        kernels.kv_write(keys, values, self.layers[layer], table, 0, n_kv_heads=heads)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.layers, self.n_pages = [], 0
+
+
+class ReferenceBackend(Backend):
+    """Weights as they stand in the file, dequantized at every use."""
+
+    name = "reference"
+
+    def __init__(self, precision: str) -> None:
+        if precision not in _PRECISIONS:
+            raise ValueError(f"precision must be one of {_PRECISIONS}, got {precision!r}")
+        self.precision = precision
+        self.weights: dict[str, Weight] = {}
+        self._pools: list[ReferencePool] = []
+
+    def add_weight(self, weight: Weight) -> None:
+        """Copy a tensor; `BackendUnavailable` if its type has no format."""
+        if weight.type_name not in formats.names():
+            raise BackendUnavailable(
+                f"tensor {weight.name!r}: the reference backend has no type {weight.type_name}"
+            )
+        data = np.array(weight.data, np.uint8)
+        weight.release()
+        self.weights[weight.name] = Weight(weight.name, weight.type_name, weight.shape, data)
+
+    def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
+        """Allocate a cache."""
+        self._pools.append(ReferencePool(spec, n_pages, kv_dtype))
+        return self._pools[-1]
+
+    def compile(
+        self, graph: Graph, pools: Sequence[Pool], *, max_tokens: int, taps: frozenset[str]
+    ) -> Program:
+        """Check that every operation, weight, cache and tap of the graph is there."""
+        for node in graph.nodes:
+            if node.op not in _OPS:
+                raise BackendUnavailable(f"the reference backend has no operation {node.op!r}")
+            missing = [name for name in node.weights if name and name not in self.weights]
+            if missing:
+                raise ValueError(f"node {node.name!r}: weights {missing} were not added")
+        if [pool.spec for pool in pools] != list(graph.caches):
+            raise ValueError(f"expected pools for {graph.caches}, got {[p.spec for p in pools]}")
+        patterns = {f"{n.name}.pattern" for n in graph.nodes if n.op == "attention"}
+        unknown = taps - patterns - graph.values().keys()
+        if unknown:
+            raise ValueError(f"no such hook points in this graph: {sorted(unknown)}")
+        return ReferenceProgram(self, graph, pools, max_tokens, taps)
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes held, by purpose."""
+        caches = sum(pool.page_bytes * pool.n_pages for pool in self._pools)
+        weights = sum(weight.data.nbytes for weight in self.weights.values())
+        return {"weights": weights, "caches": caches, "buffers": 0}
+
+    def close(self) -> None:
+        """Free everything."""
+        self.weights.clear()
+        for pool in self._pools:
+            pool.close()
+        self._pools.clear()
+
+    def vector(self, name: str) -> Floats | None:
+        """Return the float32 values of a weight, None for the name ""."""
+        if not name:
+            return None
+        weight = self.weights[name]
+        return formats.dequantize(weight.type_name, weight.data, weight.shape)
+
+
+class ReferenceProgram(Program):
+    """Runs nodes in order, keeping every value of a run."""
+
+    def __init__(
+        self,
+        backend: ReferenceBackend,
+        graph: Graph,
+        pools: Sequence[Pool],
+        max_tokens: int,
+        taps: frozenset[str],
+    ) -> None:
+        self.backend, self.graph, self.max_tokens, self.taps = backend, graph, max_tokens, taps
+        self.pools = [pool for pool in pools if isinstance(pool, ReferencePool)]
+
+    def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
+        """Run a batch; see `Program.run`."""
+        if len(batch.tokens) > self.max_tokens:
+            raise ValueError(f"expected at most {self.max_tokens} tokens, got {len(batch.tokens)}")
+        run = _Run(self, batch, tap)
+        values: dict[int, Floats] = {}
+        for node in self.graph.nodes:
+            out = _OPS[node.op](run, node, *(values[value.id] for value in node.inputs))
+            values[node.outputs[0].id] = run.tapped(node.name, out)
+        return values[self.graph.output.id]
+
+    def close(self) -> None:
+        """Free nothing: values live for one run."""
+
+
+class _Run:
+    """One run's inputs, and what operations need besides their input values."""
+
+    def __init__(self, program: ReferenceProgram, batch: Batch, tap: Tap | None) -> None:
+        self.batch, self.pools, self._tap = batch, program.pools, tap
+        self._taps, self.backend = program.taps, program.backend
+        self.vector = program.backend.vector
+
+    def tapped(self, name: str, out: Floats) -> Floats:
+        """Return `out`, or what the tap made of a copy of it."""
+        if self._tap is None or name not in self._taps:
+            return out
+        out = np.array(out, np.float32)
+        self._tap(name, out)
+        return out
+
+    def matmul(self, x: Floats, name: str) -> Floats:
+        """Return x w^T."""
+        w, precision = self.backend.weights[name], self.backend.precision
+        return kernels.matmul(x, w.type_name, w.data, _pair(w.shape), precision=precision)
+
+    def expert_matmul(self, x: Floats, ids: npt.NDArray[np.int32], name: str) -> Floats:
+        """Return x w[e]^T for every expert e of `ids`: [T, k, N]."""
+        w, precision = self.backend.weights[name], self.backend.precision
+        e, n, k = w.shape
+        return kernels.expert_matmul(x, ids, w.type_name, w.data, (e, n, k), precision=precision)
+
+
+def _pair(shape: tuple[int, ...]) -> tuple[int, int]:
+    n, k = shape
+    return n, k
+
+
+def _embed(run: _Run, node: Node) -> Floats:
+    w = run.backend.weights[node.weights[0]]
+    return kernels.embed(run.batch.tokens, w.type_name, w.data, _pair(w.shape))
+
+
+def _matmul(run: _Run, node: Node, x: Floats) -> Floats:
+    y = run.matmul(x, node.weights[0])
+    bias = run.vector(node.weights[1])
+    return y if bias is None else kernels.add(y, bias)
+
+
+def _scale_by_position(run: _Run, node: Node, x: Floats) -> Floats:
+    steps = run.batch.positions // node.attrs["length"]
+    factor = 1 + node.attrs["slope"] * np.log(steps + 1.0)
+    return kernels.mul(x, factor.astype(np.float32)[:, None])
+
+
+def _attention(run: _Run, node: Node, q: Floats, k: Floats, v: Floats) -> Floats:
+    heads = {name: node.attrs[name] for name in ("n_heads", "n_kv_heads")}
+    rules = {name: node.attrs[name] for name in ("scale", "window", "soft_cap", "causal")}
+    sinks = run.vector(node.weights[0])
+    out = np.empty((len(q), node.outputs[0].width), np.float32)
+    for segment in run.batch.segments:
+        rows = slice(segment.row, segment.row + segment.rows)
+        keys, values, first = _remember(run, node, segment, k[rows], v[rows])
+        positions = np.arange(segment.position, segment.position + segment.rows)
+        seen = np.arange(first, first + len(keys))
+        pattern = kernels.attention_pattern(
+            q[rows], keys, positions, seen, sinks=sinks, **heads, **rules
+        )
+        whole = np.pad(pattern, ((0, 0), (0, 0), (first, 0)))  # the tap sees key j at column j
+        pattern = run.tapped(f"{node.name}.pattern", whole)[..., first:]
+        out[rows] = _weighted(pattern, values, heads["n_kv_heads"])
+    return out
+
+
+def _remember(
+    run: _Run, node: Node, segment: Segment, k: Floats, v: Floats
+) -> tuple[Floats, Floats, int]:
+    """Write k and v; return the keys and values the segment sees and their first position."""
+    cache, window = node.attrs["cache"], node.attrs["window"]
+    pool, table = run.pools[cache], segment.tables[cache]
+    end = segment.position + segment.rows
+    first = max(0, segment.position - window + 1) if window else 0
+    if end - first > len(table) * PAGE_TOKENS or not all(0 <= p < pool.n_pages for p in table):
+        raise ValueError(
+            f"cache {cache}: a table of {len(table)} pages (of {pool.n_pages}) cannot hold "
+            f"positions {first} to {end - 1}"
+        )
+    pages = pool.layers[node.attrs["layer"]]
+    heads = node.attrs["n_kv_heads"]
+    kernels.kv_write(k, v, pages, table, segment.position, n_kv_heads=heads)
+    blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
+    parts = [pool.read(node.attrs["layer"], table[b % len(table)]) for b in blocks]
+    kept = slice(first % PAGE_TOKENS, first % PAGE_TOKENS + end - first)
+    keys, values = (np.concatenate(half)[kept] for half in zip(*parts, strict=True))
+    return keys, values, first
+
+
+def _weighted(pattern: Floats, values: Floats, n_kv_heads: int) -> Floats:
+    """Return pattern [H, T, S] times values [S, G * dv]: [T, H * dv]."""
+    per_head = values.astype(np.float64).reshape(len(values), n_kv_heads, -1).transpose(1, 0, 2)
+    out = pattern @ np.repeat(per_head, len(pattern) // n_kv_heads, axis=0)
+    return out.transpose(1, 0, 2).reshape(pattern.shape[1], -1).astype(np.float32)
+
+
+def _experts(run: _Run, node: Node, x: Floats, logits: Floats) -> Floats:
+    gate, up, down, bias = node.weights
+    attrs = node.attrs
+    ids, weights = kernels.top_k_experts(
+        logits,
+        attrs["k"],
+        gating=attrs["gating"],
+        norm=attrs["norm"],
+        norm_min=attrs["norm_min"],
+        scale=attrs["factor"],
+        bias=run.vector(bias),
+    )
+    ones = np.ones(logits.shape[1], np.float32)
+    gate_scale, up_scale, down_scale = attrs["scales"] or (ones, ones, ones)
+    h = run.expert_matmul(x, ids, up) * up_scale[ids][..., None]
+    if gate:
+        g = run.expert_matmul(x, ids, gate) * gate_scale[ids][..., None]
+        h = kernels.glu(g, h, attrs["act"])
+    else:
+        h = kernels.activation(h, attrs["act"])
+    y = run.expert_matmul(h, ids, down) * down_scale[ids][..., None]
+    return np.einsum("tkn,tk->tn", y, weights, dtype=np.float64).astype(np.float32)
+
+
+_OPS: dict[str, Callable[..., Floats]] = {
+    "embed": _embed,
+    "rms_norm": lambda run, node, x: kernels.rms_norm(
+        x, run.vector(node.weights[0]), node.attrs["eps"], node.attrs["group"]
+    ),
+    "layer_norm": lambda run, node, x: kernels.layer_norm(
+        x, run.vector(node.weights[0]), run.vector(node.weights[1]), node.attrs["eps"]
+    ),
+    "matmul": _matmul,
+    "add_bias": lambda run, node, x: kernels.add(x, run.vector(node.weights[0])),
+    "add": lambda run, node, a, b: kernels.add(a, b),
+    "mul": lambda run, node, a, b: kernels.mul(a, b),
+    "scale": lambda run, node, x: kernels.scale(x, node.attrs["factor"]),
+    "soft_cap": lambda run, node, x: kernels.soft_cap(x, node.attrs["cap"]),
+    "activation": lambda run, node, x: kernels.activation(x, node.attrs["act"]),
+    "glu": lambda run, node, gate, up: kernels.glu(gate, up, node.attrs["act"]),
+    "columns": lambda run, node, x: x[:, node.attrs["start"] : node.attrs["stop"]],
+    "rope": lambda run, node, x: kernels.rope(x, run.batch.positions, **node.attrs),
+    "scale_by_position": _scale_by_position,
+    "attention": _attention,
+    "select_outputs": lambda run, node, x: kernels.select_rows(x, run.batch.output_rows),
+    "experts": _experts,
+}

@@ -1,0 +1,375 @@
+"""The words an architecture is written in, and the operations they become.
+
+`GraphBuilder` turns `g.rms_norm(x, ...)`, `g.matmul(x, ...)` into nodes for a backend. Every value
+is float32 [rows, width]; every word names its output, and that name is the hook point. A step
+inside a name has a suffix after a dot ("blk.0.attn_q.matmul", "output.uncapped").
+
+The operations, all that a backend must know; x is the (first) input, y the output:
+
+================= ========================== ======================================================
+op                weights                    attrs; what y is
+================= ========================== ======================================================
+embed             (table (V, n),)            y[t] = table[tokens[t]]
+rms_norm          (w or "",)                 eps, group; y = x / sqrt(mean(x^2) + eps) * w over each
+                                             `group` consecutive columns; w has `group` values
+layer_norm        (w, b or "")               eps; y = (x - mean) / sqrt(var + eps) * w + b
+matmul            (w (N, K), b or "")        y = x w^T + b
+add_bias          (b (width,),)              y = x + b
+add               ()                         y = x + second input
+mul               ()                         y = x * second input
+scale             ()                         factor; y = x * factor
+soft_cap          ()                         cap; y = cap * tanh(x / cap)
+activation        ()                         act; y = act(x)
+glu               ()                         act; y = act(x) * second input
+columns           ()                         start, stop; y = x[:, start:stop] (may share memory)
+rope              ()                         n_heads, head_dim, n_rot, kind, frequencies (float32
+                                             [n_rot / 2]), magnitude; per head and pair i of columns
+                                             (2i, 2i + 1 for kind "norm"; i, i + n_rot / 2 for
+                                             "neox"), turn by a = position * frequencies[i]:
+                                             (x0 cos a - x1 sin a, x0 sin a + x1 cos a) * magnitude;
+                                             columns of a head from n_rot on are copied
+scale_by_position ()                         slope, length; y = x * (1 + slope * ln(floor(position /
+                                             length) + 1))
+attention         (sinks (H,) or "",)        cache, layer (its place in that cache), n_heads,
+                                             n_kv_heads, head_dim, v_head_dim, scale, window,
+                                             soft_cap, causal; inputs q, k, v. Writes k, v to the
+                                             cache, then y = softmax(soft_cap(q k^T * scale)) v over
+                                             the keys of the sequence at positions p - window + 1
+                                             to p (0 to p if window is 0). A sink is one more
+                                             logit of its head, in the denominator only
+select_outputs    ()                         y = x[output_rows], rows "O"
+experts           (gate (E, F, n) or "",     k, gating, norm, norm_min, factor, act, scales; inputs
+                  up (E, F, n),              x, router logits [rows, E]. y = sum over the k chosen
+                  down (E, n, F),            e of weight[e] * down_e(act(gate_e x) * up_e x),
+                  selection bias (E,) or "") act(up_e x) alone where there is no gate
+================= ========================== ======================================================
+
+`act` is "silu", "gelu" (tanh form), "gelu_erf" or "relu". `gating` makes probabilities of the
+router logits: "softmax", "sigmoid", or "softmax_topk" (the k largest logits are chosen, then
+softmax among them); the k largest probabilities, plus the selection bias if any, are chosen, equal
+ones in the order of their index. The weights are the probabilities without the bias, divided by
+max(their sum, norm_min) if `norm`, times `factor`. `scales` is None or three float32 [E] arrays:
+expert e's gate, up and down products are multiplied by element e of each.
+
+Taps: besides every value, a backend knows "<name of an attention node>.pattern", the attention
+probabilities, float32 [H, rows, keys] per segment, key j at position j; it is called once for each
+segment, and what the tap writes is used.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.ir import CacheSpec, Graph, Node, Value
+from jitllm.llm.errors import GGUFError
+from jitllm.llm.graph.rope import Rotation
+
+Floats = npt.NDArray[np.float32]
+ACTIVATIONS = ("silu", "gelu", "gelu_erf", "relu")
+GATINGS = ("softmax", "sigmoid", "softmax_topk")
+NORM_MIN = 6.103515625e-5  # the smallest normal float16
+
+
+class Shaped(Protocol):
+    """What the builder knows of a tensor before its data: its shape in NumPy order."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, K) of a matrix."""
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes; `build` returns the graph.
+
+    Parameters
+    ----------
+    tensors : mapping of str to TensorInfo
+        The tensors of the file; only `shape` is read.
+    read : callable
+        Returns the values of a small tensor as float32, for parameters that become attributes.
+    n_ctx : int
+        Most positions of a sequence; some models choose rope frequencies by it.
+
+    Raises
+    ------
+    GGUFError
+        From every word, if a weight is missing or has another shape than its place needs.
+    """
+
+    tensors: Mapping[str, Shaped]
+    read: Callable[[str], Floats]
+    n_ctx: int
+    nodes: list[Node] = field(default_factory=list)
+    _names: set[str] = field(default_factory=set)
+    _n_values: int = 0
+    _caches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Whether the file has a tensor of this name."""
+        return name in self.tensors
+
+    def optional(self, name: str) -> str:
+        """`name` if the file has such a tensor, else ""."""
+        return name if name in self.tensors else ""
+
+    def values(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """Return the values of a small tensor, its shape checked."""
+        self._weight(name, shape)
+        return self.read(name)
+
+    def embed(self, weight: str, *, width: int, name: str) -> Value:
+        """Rows of an embedding table (V, n) for the tokens of the run: [T, n]."""
+        self._weight(weight, (-1, width))
+        return self._node("embed", name, (), "T", width, (weight,))
+
+    def rms_norm(self, x: Value, weight: str, *, eps: float, name: str, group: int = 0) -> Value:
+        """x / sqrt(mean(x^2) + eps) * w over each `group` columns (0: all): [rows, width].
+
+        `weight` has `group` values, or is "" for none. Source: Zhang and Sennrich, "Root Mean
+        Square Layer Normalization", 2019.
+        """
+        group = group or x.width
+        _divides(name, "group", group, x.width)
+        if weight:
+            self._weight(weight, (group,))
+        attrs = {"eps": eps, "group": group}
+        return self._node("rms_norm", name, (x,), x.rows, x.width, (weight,), attrs)
+
+    def layer_norm(self, x: Value, weight: str, bias: str, *, eps: float, name: str) -> Value:
+        """(x - mean) / sqrt(var + eps) * w + b: [rows, width]. Source: Ba et al., 2016."""
+        for tensor in filter(None, (weight, bias)):
+            self._weight(tensor, (x.width,))
+        return self._node("layer_norm", name, (x,), x.rows, x.width, (weight, bias), {"eps": eps})
+
+    def matmul(self, x: Value, weight: str, *, name: str, width: int = -1, bias: str = "") -> Value:
+        """x w^T + b with w (N, K), K = x.width: [rows, N]. `width` is the N that w must have."""
+        n_out = self._weight(weight, (width, x.width))[0]
+        if bias:
+            self._weight(bias, (n_out,))
+        return self._node("matmul", name, (x,), x.rows, n_out, (weight, bias))
+
+    def add_bias(self, x: Value, bias: str, *, name: str) -> Value:
+        """x + b: [rows, width]."""
+        self._weight(bias, (x.width,))
+        return self._node("add_bias", name, (x,), x.rows, x.width, (bias,))
+
+    def add(self, a: Value, b: Value, *, name: str) -> Value:
+        """a + b: [rows, width]."""
+        return self._node("add", name, _alike(name, a, b), a.rows, a.width)
+
+    def mul(self, a: Value, b: Value, *, name: str) -> Value:
+        """a * b: [rows, width]."""
+        return self._node("mul", name, _alike(name, a, b), a.rows, a.width)
+
+    def scale(self, x: Value, factor: float, *, name: str) -> Value:
+        """x * factor: [rows, width]."""
+        return self._node("scale", name, (x,), x.rows, x.width, (), {"factor": float(factor)})
+
+    def soft_cap(self, x: Value, cap: float, *, name: str) -> Value:
+        """cap * tanh(x / cap): [rows, width]."""
+        return self._node("soft_cap", name, (x,), x.rows, x.width, (), {"cap": float(cap)})
+
+    def activation(self, x: Value, *, act: str, name: str) -> Value:
+        """act(x): [rows, width]."""
+        _one_of(name, "act", act, ACTIVATIONS)
+        return self._node("activation", name, (x,), x.rows, x.width, (), {"act": act})
+
+    def glu(self, gate: Value, up: Value, *, act: str, name: str) -> Value:
+        """act(gate) * up: [rows, width]. Source: Shazeer, "GLU Variants", 2020."""
+        _one_of(name, "act", act, ACTIVATIONS)
+        inputs = _alike(name, gate, up)
+        return self._node("glu", name, inputs, gate.rows, gate.width, (), {"act": act})
+
+    def columns(self, x: Value, start: int, stop: int, *, name: str) -> Value:
+        """x[:, start:stop]: [rows, stop - start]."""
+        if not 0 <= start < stop <= x.width:
+            raise ValueError(f"{name}: columns {start}:{stop} of a value of width {x.width}")
+        attrs = {"start": start, "stop": stop}
+        return self._node("columns", name, (x,), x.rows, stop - start, (), attrs)
+
+    def rope(self, x: Value, rotation: Rotation, *, n_heads: int, name: str) -> Value:
+        """Turn pairs of columns of each head by angles that grow with the position: [T, H*D].
+
+        Source: Su et al., "RoFormer", 2021; `jitllm.llm.graph.rope` has the frequencies.
+        """
+        _divides(name, "n_heads", n_heads, x.width)
+        head_dim, n_rot = x.width // n_heads, 2 * len(rotation.frequencies)
+        if n_rot > head_dim:
+            raise ValueError(f"{name}: {n_rot} columns to turn in heads of {head_dim}")
+        attrs = {
+            "n_heads": n_heads,
+            "head_dim": head_dim,
+            "n_rot": n_rot,
+            "kind": rotation.kind,
+            "frequencies": rotation.frequencies,
+            "magnitude": rotation.magnitude,
+        }
+        return self._node("rope", name, (x,), x.rows, x.width, (), attrs)
+
+    def scale_by_position(self, x: Value, *, slope: float, length: int, name: str) -> Value:
+        """x * (1 + slope * ln(floor(position / length) + 1)): [T, width].
+
+        Source: the attention temperature of Llama 4 (meta-llama/llama-models, llama4/model.py).
+        """
+        attrs = {"slope": float(slope), "length": length}
+        return self._node("scale_by_position", name, (x,), x.rows, x.width, (), attrs)
+
+    def attention(
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        scale: float,
+        name: str,
+        window: int = 0,
+        soft_cap: float = 0.0,
+        sinks: str = "",
+        causal: bool = True,
+    ) -> Value:
+        """Attention of q [T, H*dk] over the cache with k [T, G*dk], v [T, G*dv] added: [T, H*dv].
+
+        Head h reads key head h // (H / G). `window` is the number of positions a query sees,
+        itself included, 0 for all; `sinks` a tensor (H,) or "". Layers of equal `window` share a
+        cache. Source: Vaswani et al., 2017; Ainslie et al., "GQA", 2023.
+        """
+        _divides(name, "n_kv_heads", n_kv_heads, n_heads)
+        head_dim, v_head_dim = q.width // n_heads, v.width // n_kv_heads
+        if (q.width, k.width) != (n_heads * head_dim, n_kv_heads * head_dim):
+            raise ValueError(
+                f"{name}: q has {q.width} columns for {n_heads} heads, k {k.width} for {n_kv_heads}"
+            )
+        if sinks:
+            self._weight(sinks, (n_heads,))
+        layers = self._caches.setdefault(window, [])
+        layers.append((n_kv_heads, head_dim, v_head_dim))
+        attrs = {
+            "cache": list(self._caches).index(window),
+            "layer": len(layers) - 1,
+            "n_heads": n_heads,
+            "n_kv_heads": n_kv_heads,
+            "head_dim": head_dim,
+            "v_head_dim": v_head_dim,
+            "scale": float(scale),
+            "window": window,
+            "soft_cap": float(soft_cap),
+            "causal": causal,
+        }
+        return self._node(
+            "attention", name, (q, k, v), q.rows, n_heads * v_head_dim, (sinks,), attrs
+        )
+
+    def select_outputs(self, x: Value, *, name: str) -> Value:
+        """The rows of x [T, width] whose logits are wanted: [O, width]."""
+        return self._node("select_outputs", name, (x,), "O", x.width)
+
+    def experts(
+        self,
+        x: Value,
+        logits: Value,
+        *,
+        k: int,
+        gate: str,
+        up: str,
+        down: str,
+        act: str,
+        name: str,
+        gating: str = "softmax",
+        norm: bool = True,
+        factor: float = 1.0,
+        bias: str = "",
+        scales: tuple[Floats, Floats, Floats] | None = None,
+    ) -> Value:
+        """The k experts chosen by router `logits` [rows, E], summed by their weights: [rows, n].
+
+        The module's table and text have the formula. Source: Shazeer et al., "Outrageously Large
+        Neural Networks", 2017; Jiang et al., "Mixtral of Experts", 2024.
+        """
+        _one_of(name, "act", act, ACTIVATIONS)
+        _one_of(name, "gating", gating, GATINGS)
+        n_experts = logits.width
+        if not 1 <= k <= n_experts:
+            raise ValueError(f"{name}: {k} of {n_experts} experts")
+        n_ff = self._weight(up, (n_experts, -1, x.width))[1]
+        if gate:
+            self._weight(gate, (n_experts, n_ff, x.width))
+        self._weight(down, (n_experts, x.width, n_ff))
+        if bias:
+            self._weight(bias, (n_experts,))
+        attrs = {
+            "k": k,
+            "gating": gating,
+            "norm": norm,
+            "norm_min": NORM_MIN,
+            "factor": float(factor),
+            "act": act,
+            "scales": scales,
+        }
+        weights = (gate, up, down, bias)
+        return self._node("experts", name, (x, logits), x.rows, x.width, weights, attrs)
+
+    def build(self) -> Graph:
+        """Return the graph; its last value must be the logits, with rows "O"."""
+        if not self.nodes or self.nodes[-1].outputs[0].rows != "O":
+            raise ValueError("a graph ends with the logits of the selected rows")
+        caches = tuple(CacheSpec(w, tuple(layers)) for w, layers in self._caches.items())
+        return Graph(tuple(self.nodes), caches, self.nodes[-1].outputs[0].width)
+
+    def _weight(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a tensor, compared with `shape` (-1: any size)."""
+        if name not in self.tensors:
+            raise GGUFError(
+                f"tensor {name!r}: expected one of shape {_show(shape)}, got none; the file is "
+                "incomplete, or made for another version of its architecture"
+            )
+        got = tuple(self.tensors[name].shape)
+        if len(got) != len(shape) or any(w not in (-1, g) for w, g in zip(shape, got, strict=True)):
+            raise GGUFError(f"tensor {name!r}: expected shape {_show(shape)}, got {_show(got)}")
+        return got
+
+    def _node(
+        self,
+        op: str,
+        name: str,
+        inputs: tuple[Value, ...],
+        rows: str,
+        width: int,
+        weights: tuple[str, ...] = (),
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Value:
+        if name in self._names:
+            raise ValueError(f"two nodes are named {name!r}")
+        self._names.add(name)
+        value = Value(self._n_values, name, rows, width)
+        self._n_values += 1
+        self.nodes.append(Node(op, name, inputs, (value,), weights, attrs or {}))
+        return value
+
+
+def _alike(name: str, a: Value, b: Value) -> tuple[Value, Value]:
+    if (a.rows, a.width) != (b.rows, b.width):
+        raise ValueError(
+            f"{name}: expected two values of one shape, got {a.name} [{a.rows}, {a.width}] and "
+            f"{b.name} [{b.rows}, {b.width}]"
+        )
+    return a, b
+
+
+def _divides(name: str, what: str, part: int, whole: int) -> None:
+    if part < 1 or whole % part:
+        raise ValueError(f"{name}: {what} = {part} does not divide {whole}")
+
+
+def _one_of(name: str, what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: {what} must be one of {known}, got {value!r}")
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join("any" if size < 0 else str(size) for size in shape) + ")"

@@ -1,0 +1,204 @@
+"""Pieces that architectures share: attention block, feed-forward networks, experts, ends.
+
+Every function adds nodes for layer i under the prefix "blk.{i}." and follows the tensors of the
+file: an optional bias or scale that is there is used.
+"""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import Floats, GraphBuilder
+from jitllm.llm.graph.rope import Rotation, rotation
+
+
+def embeddings(g: GraphBuilder, config: ModelConfig) -> Value:
+    """Embeddings of the tokens: [T, n]."""
+    return g.embed("token_embd.weight", width=config.hidden_size, name="token_embd")
+
+
+def linear(
+    g: GraphBuilder, x: Value, name: str, width: int, *, bias: bool = True, as_name: str = ""
+) -> Value:
+    """x w^T * scale + bias with the tensors `name`.weight, .scale and .bias: [rows, width].
+
+    The last two are optional; `bias=False` leaves the bias out. The scale belongs to the weights
+    of types with little range of their own.
+    """
+    as_name = as_name or name
+    bias_name = g.optional(f"{name}.bias") if bias else ""
+    if not g.has(f"{name}.scale"):
+        return g.matmul(x, f"{name}.weight", name=as_name, width=width, bias=bias_name)
+    y = g.matmul(x, f"{name}.weight", name=f"{as_name}.matmul", width=width)
+    scale = float(g.values(f"{name}.scale", (1,))[0])
+    if not bias_name:
+        return g.scale(y, scale, name=as_name)
+    y = g.scale(y, scale, name=f"{as_name}.scaled")
+    return g.add_bias(y, bias_name, name=as_name)
+
+
+def qkv(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> tuple[Value, Value, Value]:
+    """Queries [T, H*dk], keys [T, G*dk], values [T, G*dv]; their matrices may be fused into one."""
+    blk = f"blk.{i}."
+    n_kv = config.num_key_value_heads[i]
+    sizes = (
+        config.num_attention_heads[i] * config.head_dim,
+        n_kv * config.head_dim,
+        n_kv * config.v_head_dim,
+    )
+    names = (blk + "attn_q", blk + "attn_k", blk + "attn_v")
+    if not g.has(blk + "attn_qkv.weight"):
+        q, k, v = (linear(g, x, name, size) for name, size in zip(names, sizes, strict=True))
+        return q, k, v
+    fused = linear(g, x, blk + "attn_qkv", sum(sizes))
+    # separate biases may stand beside a fused matrix that has none of its own
+    own_biases = not g.has(blk + "attn_qkv.bias") and all(g.has(f"{n}.bias") for n in names)
+    parts, start = [], 0
+    for name, size in zip(names, sizes, strict=True):
+        step = f"{name}.columns" if own_biases else name
+        part = g.columns(fused, start, start + size, name=step)
+        parts.append(g.add_bias(part, f"{name}.bias", name=name) if own_biases else part)
+        start += size
+    return parts[0], parts[1], parts[2]
+
+
+def rope_of(g: GraphBuilder, config: ModelConfig, kind: str) -> Rotation:
+    """The rotation that the metadata and the tensor "rope_freqs.weight" ask for."""
+    name = "rope_freqs.weight"
+    factors = g.values(name, (config.rotary_dim // 2,)) if g.has(name) else None
+    return rotation(kind, config.rotary_dim, config.rope_theta, config.rope_scaling, factors)
+
+
+def long_rope_of(g: GraphBuilder, config: ModelConfig, kind: str) -> Rotation:
+    """The rotation with the factors for short or for long contexts, by the context of this run.
+
+    Source: Ding et al., "LongRoPE", 2024.
+    """
+    scaling = config.rope_scaling
+    is_long = g.n_ctx > scaling.original_max_position_embeddings
+    name = f"rope_factors_{'long' if is_long else 'short'}.weight"
+    factors = g.values(name, (config.rotary_dim // 2,)) if g.has(name) else None
+    return rotation(kind, config.rotary_dim, config.rope_theta, scaling, factors)
+
+
+def head_norms(
+    g: GraphBuilder, q: Value, k: Value, config: ModelConfig, i: int
+) -> tuple[Value, Value]:
+    """RMS norm over each head of q and of k."""
+    eps, group = config.rms_norm_eps, config.head_dim
+    names = (f"blk.{i}.attn_q_norm", f"blk.{i}.attn_k_norm")
+    q, k = (
+        g.rms_norm(x, f"{name}.weight", eps=eps, group=group, name=name)
+        for x, name in zip((q, k), names, strict=True)
+    )
+    return q, k
+
+
+def turn(
+    g: GraphBuilder, q: Value, k: Value, rotation: Rotation, config: ModelConfig, i: int
+) -> tuple[Value, Value]:
+    """Rope on q and k."""
+    heads, kv_heads = config.num_attention_heads[i], config.num_key_value_heads[i]
+    q = g.rope(q, rotation, n_heads=heads, name=f"blk.{i}.attn_q_rope")
+    k = g.rope(k, rotation, n_heads=kv_heads, name=f"blk.{i}.attn_k_rope")
+    return q, k
+
+
+def attend(
+    g: GraphBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    config: ModelConfig,
+    i: int,
+    *,
+    scale: float | None = None,
+    window: int = 0,
+    bias: bool = False,
+) -> Value:
+    """Attention and its output matrix: [T, n]. `scale` is 1 / sqrt(head_dim) unless given."""
+    z = g.attention(
+        q,
+        k,
+        v,
+        n_heads=config.num_attention_heads[i],
+        n_kv_heads=config.num_key_value_heads[i],
+        scale=config.head_dim**-0.5 if scale is None else scale,
+        window=window,
+        name=f"blk.{i}.kqv_out",
+    )
+    return linear(
+        g, z, f"blk.{i}.attn_output", config.hidden_size, bias=bias, as_name=f"blk.{i}.attn_out"
+    )
+
+
+def norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, tensor: str = "") -> Value:
+    """RMS norm with the tensor `tensor`.weight, by default the one called `name`."""
+    return g.rms_norm(x, f"{tensor or name}.weight", eps=config.rms_norm_eps, name=name)
+
+
+def gated_mlp(
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    i: int,
+    *,
+    act: str = "silu",
+    bias: bool = False,
+    scale: bool = False,
+) -> Value:
+    """down(act(gate(x)) * up(x)): [rows, n]. `bias` and `scale`: use such tensors if there are."""
+    blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
+
+    def project(y: Value, tensor: str, width: int, name: str) -> Value:
+        # here the scale multiplies the bias too, other than in attention
+        bias_name = g.optional(f"{tensor}.bias") if bias else ""
+        if not scale or not g.has(f"{tensor}.scale"):
+            return g.matmul(y, f"{tensor}.weight", name=name, width=width, bias=bias_name)
+        step = f"{name}.matmul"
+        y = g.matmul(y, f"{tensor}.weight", name=step, width=width, bias=bias_name)
+        return g.scale(y, float(g.values(f"{tensor}.scale", (1,))[0]), name=name)
+
+    gate = project(x, blk + "ffn_gate", n_ff, blk + "ffn_gate")
+    up = project(x, blk + "ffn_up", n_ff, blk + "ffn_up")
+    h = g.glu(gate, up, act=act, name=blk + "ffn_act")
+    return project(h, blk + "ffn_down", config.hidden_size, blk + "ffn_out")
+
+
+def moe(g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str = "silu") -> Value:
+    """A router and its experts, their weights normalized to sum 1: [rows, n]."""
+    blk = f"blk.{i}."
+    logits = g.matmul(
+        x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
+    )
+    return g.experts(
+        x,
+        logits,
+        k=config.num_experts_per_tok,
+        gate=g.optional(blk + "ffn_gate_exps.weight"),
+        up=blk + "ffn_up_exps.weight",
+        down=blk + "ffn_down_exps.weight",
+        act=act,
+        scales=_expert_scales(g, blk, config.num_experts),
+        name=blk + "ffn_out",
+    )
+
+
+def _expert_scales(
+    g: GraphBuilder, blk: str, n_experts: int
+) -> tuple[Floats, Floats, Floats] | None:
+    names = [f"{blk}ffn_{part}_exps.scale" for part in ("gate", "up", "down")]
+    if not all(g.has(name) for name in names):
+        return None
+    gate, up, down = (g.values(name, (n_experts,)) for name in names)
+    return gate, up, down
+
+
+def logits(g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "output") -> Value:
+    """Final norm and output matrix of the wanted rows: [O, vocab_size].
+
+    A file without "output.weight" uses its embedding table.
+    """
+    x = g.select_outputs(x, name="output_rows")
+    x = norm(g, x, config, "output_norm")
+    if g.has("output.weight"):
+        return linear(g, x, "output", config.vocab_size, as_name=name)
+    return g.matmul(x, "token_embd.weight", name=name, width=config.vocab_size)

@@ -1,0 +1,155 @@
+"""From a file to a backend that holds its weights, and the graph that runs on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jitllm import backends
+from jitllm.backends.base import Backend, BackendUnavailable, Weight
+from jitllm.backends.ir import Graph
+from jitllm.kernels import formats
+from jitllm.llm import models
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import BackendError, GGUFError, UnsupportedFormat
+from jitllm.llm.graph.builder import Floats, GraphBuilder
+from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model on a device.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    graph : Graph
+    backend : Backend
+        Holds the weights; its owner closes it.
+    n_ctx : int
+        Most positions of a sequence.
+    unused : tuple of str
+        Tensors of the file that the graph does not read.
+    """
+
+    config: ModelConfig
+    graph: Graph
+    backend: Backend
+    n_ctx: int
+    unused: tuple[str, ...] = field(default=(), repr=False)
+
+
+def open_model(
+    file: GGUFFile,
+    device: str,
+    *,
+    n_ctx: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> OpenModel:
+    """Build the graph of a file and put its weights on a device.
+
+    Parameters
+    ----------
+    file : GGUFFile
+        May be closed afterwards.
+    device : str
+        One of `jitllm.backends.names()`.
+    n_ctx : int, optional
+        Most positions of a sequence; by default what the model was made for.
+    progress : callable, optional
+        Called with (bytes done, bytes in all) before the first and after every tensor. An exception
+        from it stops the loading and frees what was loaded.
+    **options
+        For the backend: `n_threads`, `precision`.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+    UnsupportedFormat
+        If a tensor has a type without kernels.
+    ModelFormatError, GGUFError
+        If metadata or tensors are not what the architecture needs.
+    BackendError
+        If the device cannot be opened or cannot hold the model.
+    """
+    config = ModelConfig.from_file(file)
+    n_ctx = n_ctx or config.max_position_embeddings
+    graph, read = build_graph(file, config, n_ctx)
+    used = _used(file, graph)
+    try:
+        backend = backends.open_backend(device, **options)
+    except BackendUnavailable as error:
+        raise BackendError(str(error)) from error
+    try:
+        _load(file, backend, used, progress)
+    except BackendUnavailable as error:
+        backend.close()
+        raise BackendError(str(error)) from error
+    except BaseException:
+        backend.close()
+        raise
+    seen = {info.name for info in used} | read
+    unused = tuple(name for name in file.tensors if name not in seen)
+    return OpenModel(config, graph, backend, n_ctx, unused)
+
+
+def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph, set[str]]:
+    """Return the graph of a file, and the tensors that became attributes of its nodes.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+    GGUFError
+        If a tensor is missing or has another shape than its place needs.
+    """
+    read: set[str] = set()
+
+    def values(name: str) -> Floats:
+        info = file.tensors[name]
+        _check_type(info)
+        read.add(name)
+        return formats.dequantize(info.type_name, file.data(name), info.shape).copy()
+
+    g = GraphBuilder(file.tensors, values, n_ctx)
+    try:
+        models.get(config.architecture)(g, config)
+        return g.build(), read
+    except GGUFError as error:
+        raise GGUFError(f"{file.paths[0]}: {error}") from error
+
+
+def _used(file: GGUFFile, graph: Graph) -> list[TensorInfo]:
+    """The tensors that nodes name, in the order of the file, their types checked."""
+    wanted = {name for node in graph.nodes for name in node.weights if name}
+    infos = sorted((file.tensors[name] for name in wanted), key=lambda t: (t.file, t.offset))
+    for info in infos:
+        _check_type(info)
+    return infos
+
+
+def _check_type(info: TensorInfo) -> None:
+    if info.type_name not in formats.names():
+        raise UnsupportedFormat(
+            f"tensor {info.name!r}: expected a type among {', '.join(formats.names())}; "
+            f"got {info.type_name}; convert the model to one of these"
+        )
+
+
+def _load(
+    file: GGUFFile, backend: Backend, infos: list[TensorInfo], progress: Progress | None
+) -> None:
+    total, done = sum(info.nbytes for info in infos), 0
+    report = progress or (lambda done, total: None)
+    report(done, total)
+    for info in infos:
+        data = file.data(info.name)
+        release = _releaser(file, info.name)
+        backend.add_weight(Weight(info.name, info.type_name, info.shape, data, release))
+        done += info.nbytes
+        report(done, total)
+
+
+def _releaser(file: GGUFFile, name: str) -> Callable[[], None]:
+    return lambda: file.release(name)
