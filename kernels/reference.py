@@ -25,6 +25,7 @@ from jitllm.kernels.reference_weights import (
     linear_parts,
     matmul,
     quantize_activations,
+    split,
 )
 
 __all__ = [
@@ -52,7 +53,7 @@ def rms_norm(x: Floats, w: Floats | None, eps: float, group: int | None = None) 
     -----
     Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
     """
-    parts = f64(x).reshape(len(x), -1, group or x.shape[1])
+    parts = split(f64(x), x.shape[1] // (group or x.shape[1]))
     parts = parts / np.sqrt(np.mean(parts**2, axis=-1, keepdims=True) + eps)
     return f32(parts if w is None else parts * w).reshape(x.shape)
 
@@ -200,7 +201,7 @@ def rope(
     first, second = (2 * pairs, 2 * pairs + 1) if kind == "norm" else (pairs, pairs + n_rot // 2)
     angle = positions.astype(np.float32)[:, None, None] * frequencies.astype(np.float32)
     cos, sin = np.cos(f64(angle)) * magnitude, np.sin(f64(angle)) * magnitude
-    heads = f64(x).reshape(len(x), n_heads, head_dim)
+    heads = split(f64(x), n_heads)
     y = heads.copy()
     y[..., first] = heads[..., first] * cos - heads[..., second] * sin
     y[..., second] = heads[..., first] * sin + heads[..., second] * cos
@@ -224,7 +225,7 @@ def kv_write(
     n_kv_heads : int
         G.
     """
-    keys, values = k.reshape(len(k), n_kv_heads, -1), v.reshape(len(v), n_kv_heads, -1)
+    keys, values = split(k, n_kv_heads), split(v, n_kv_heads)
     key_size = keys.shape[2] * PAGE_TOKENS
     for i in range(len(k)):
         block, cell = divmod(position + i, PAGE_TOKENS)
@@ -248,8 +249,8 @@ def attention_pattern(
     sinks: Floats | None = None,
 ) -> Floats:
     """Return the weights that queries give to keys, float32 [H, T, S]; see `attention`."""
-    queries = f64(q).reshape(len(q), n_heads, -1).transpose(1, 0, 2)
-    keys = f64(k).reshape(len(k), n_kv_heads, -1).transpose(1, 2, 0)
+    queries = split(f64(q), n_heads).transpose(1, 0, 2)
+    keys = split(f64(k), n_kv_heads).transpose(1, 2, 0)
     scores = queries @ np.repeat(keys, n_heads // n_kv_heads, axis=0) * scale
     if soft_cap:
         scores = soft_cap * np.tanh(scores / soft_cap)
@@ -305,9 +306,9 @@ def attention(
     weights = attention_pattern(
         q, k, q_positions, k_positions, n_heads=n_heads, n_kv_heads=n_kv_heads, **options
     )
-    values = f64(v).reshape(len(v), n_kv_heads, -1).transpose(1, 0, 2)
+    values = split(f64(v), n_kv_heads).transpose(1, 0, 2)
     out = f64(weights) @ np.repeat(values, n_heads // n_kv_heads, axis=0)
-    return f32(out.transpose(1, 0, 2)).reshape(len(q), -1)
+    return f32(np.concatenate(out, axis=1))
 
 
 def top_k_experts(

@@ -26,6 +26,11 @@ def f64(values: npt.NDArray[Any]) -> Doubles:
     return values.astype(np.float64)
 
 
+def split(x: npt.NDArray[Any], parts: int) -> npt.NDArray[Any]:
+    """Return [T, width] as [T, parts, width / parts]; T may be 0."""
+    return x.reshape(len(x), parts, x.shape[1] // parts)
+
+
 def checked(indices: Ints, limit: int, what: str) -> Ints:
     """Return `indices`; `ValueError` unless all are in 0..limit-1."""
     if indices.size and not (0 <= indices.min() and indices.max() < limit):
@@ -51,7 +56,7 @@ def quantize_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     scales : float32 [T, K padded / 32]
     """
     padded = np.pad(x.astype(np.float32, copy=False), ((0, 0), (0, -x.shape[1] % QUANT_GROUP)))
-    groups = padded.reshape(len(x), -1, QUANT_GROUP)
+    groups = split(padded, padded.shape[1] // QUANT_GROUP)
     d = np.abs(groups).max(axis=-1, initial=0) / np.float32(127)
     d[d < np.finfo(np.float32).tiny] = 0
     usable = np.isfinite(d) & (d > 0)
@@ -97,10 +102,10 @@ def linear_parts(name: str, data: Bytes) -> tuple[Bytes, Floats, Floats]:
 def _fast_matmul(x: Floats, name: str, data: Bytes, shape: tuple[int, int]) -> Floats:
     fmt, (n, k) = formats.get(name), shape
     codes, scales, offsets = linear_parts(name, data)
-    weights = (codes.astype(np.int32) - fmt.center).reshape(n, -1, fmt.group)
-    scales, offsets = scales.reshape(n, -1), offsets.reshape(n, -1)
+    weights = (codes.astype(np.int32) - fmt.center).reshape(n, k // fmt.group, fmt.group)
+    scales, offsets = scales.reshape(n, k // fmt.group), offsets.reshape(n, k // fmt.group)
     x_codes, x_scales = quantize_activations(x)
-    inputs = x_codes.astype(np.int32).reshape(len(x), -1, fmt.group)
+    inputs = split(x_codes.astype(np.int32), k // fmt.group)
     out = np.zeros((len(x), n), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         for g in range(k // fmt.group):

@@ -21,8 +21,8 @@ def fields(data: Bytes, width: int, lane: int) -> Bytes:
     shape [n, m] becomes [n, m * 8 / width].
     """
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
-    parts = data.reshape(len(data), -1, 1, lane) >> shifts
-    return (parts & np.uint8((1 << width) - 1)).reshape(len(data), -1)
+    parts = data.reshape(len(data), data.shape[1] // lane, 1, lane) >> shifts
+    return (parts & np.uint8((1 << width) - 1)).reshape(len(data), data.shape[1] * 8 // width)
 
 
 def k_scales(packed: Bytes) -> tuple[Bytes, Bytes]:
@@ -41,4 +41,4 @@ def k_scales(packed: Bytes) -> tuple[Bytes, Bytes]:
 
 def groups(data: Floats, size: int) -> Floats:
     """Return [n, m] as [n, m / size, size], so that a group's scale can be spread over it."""
-    return data.reshape(len(data), -1, size)
+    return data.reshape(len(data), data.shape[1] // size, size)

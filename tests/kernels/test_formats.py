@@ -202,6 +202,12 @@ def test_unpack_block_compiles_and_keeps_to_its_bounds(name: str) -> None:
             assert (array[length:] == 77).all()
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_no_blocks(name: str) -> None:
+    empty = np.zeros((0, formats.get(name).block_bytes), np.uint8)
+    assert formats.dequantize(name, empty, (0, 256)).shape == (0, 256)
+
+
 def test_dequantize_shapes_rows() -> None:
     blocks = random_blocks("Q4_0", 12, np.random.default_rng(3))
     got = formats.dequantize("Q4_0", blocks.reshape(-1), (2, 3, 64))
