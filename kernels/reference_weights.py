@@ -13,6 +13,7 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[Any]
 
 QUANT_GROUP = 32  # activations that share a scale
+QUANT_MIN = np.float32(1e-30)  # a group whose largest activation is no larger counts as zero
 
 
 def f32(values: npt.NDArray[Any]) -> Floats:
@@ -41,9 +42,9 @@ def checked(indices: Ints, limit: int, what: str) -> Ints:
 def quantize_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """Round every 32 activations to 8-bit codes with a common scale, in float32.
 
-    d = max|x| / 127 and code = x * (1 / d) rounded half to even. Where d is zero or subnormal
-    (1 / d may overflow), d and the codes are 0; where it is not finite the codes are 0, so that
-    the product with any weight is not finite either.
+    d = max|x| / 127 and code = x * (1 / d) rounded half to even. Where max|x| is at most 1e-30,
+    near which 1 / d overflows, d and the codes are 0. Where it is not finite the codes are 0 and d
+    is not finite, so that the product with any weight is not finite either.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ def quantize_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """
     padded = np.pad(x.astype(np.float32, copy=False), ((0, 0), (0, -x.shape[1] % QUANT_GROUP)))
     groups = split(padded, padded.shape[1] // QUANT_GROUP)
-    d = np.abs(groups).max(axis=-1, initial=0) / np.float32(127)
-    d[d < np.finfo(np.float32).tiny] = 0
+    top = np.abs(groups).max(axis=-1, initial=0)
+    d = np.where(top <= QUANT_MIN, np.float32(0), top / np.float32(127))
     usable = np.isfinite(d) & (d > 0)
     inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=usable)
     codes = np.zeros(groups.shape, np.int8)
