@@ -1,0 +1,202 @@
+"""The CPU kernels as functions of NumPy arrays: for notebooks, and for the tests.
+
+Names and arguments are those of the twins in `reference`. Every function checks its arguments,
+copies them to aligned rows, runs the compiled kernel on one thread (see `threads`) and returns
+new arrays. Rows come padded with NaN, and so does what a kernel is to write: a read of padding or a
+forgotten write shows in the result.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.kernels import abi, jit
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.integer[Any]]
+
+_n_threads: ContextVar[int] = ContextVar("n_threads", default=1)
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Run the kernels called within the block on `n` threads; results have the same bits."""
+    token = _n_threads.set(n)
+    try:
+        yield
+    finally:
+        _n_threads.reset(token)
+
+
+def launch(
+    op: abi.Op, run: npt.NDArray[np.int64], /, *, params: dict[str, Any], **values: Any
+) -> None:
+    """Run one op; `values` are the fields of its argument block, `params` its static parameters."""
+    kernel = jit.function(op.module, op.function, **params)
+    block, counter = op.pack(run.ctypes.data, **values), np.zeros(1, np.int64)
+    n = _n_threads.get()
+    arguments = [(block.ctypes.data, i, n, counter.ctypes.data) for i in range(n)]
+    workers = [threading.Thread(target=kernel, args=a) for a in arguments[1:]]
+    for worker in workers:
+        worker.start()
+    kernel(*arguments[0])
+    for worker in workers:
+        worker.join()
+
+
+def aligned(n_bytes: int, alignment: int = 64) -> npt.NDArray[np.uint8]:
+    """Return `n_bytes` bytes of 0xFF (NaN as float16 and float32) at an aligned address."""
+    raw = np.full(n_bytes + alignment, 0xFF, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + n_bytes]
+
+
+def empty_rows(n: int, width: int) -> Floats:
+    """Return NaN [n, width]; rows start at multiples of 64 bytes and are padded with NaN."""
+    padded = -(-width // 16) * 16
+    return aligned(4 * n * padded).view(np.float32).reshape(n, padded)[:, :width]
+
+
+def _rows(name: str, x: Any, shape: tuple[int | None, int | None] = (None, None)) -> Floats:
+    """Copy a float32 matrix to aligned rows."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim != 2:
+        got = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f"{name} must be a float32 array of 2 dimensions, got {got}")
+    if any(want not in (None, size) for want, size in zip(shape, x.shape, strict=True)):
+        raise ValueError(f"{name} must have shape {shape} (None: any), got {x.shape}")
+    rows = empty_rows(*x.shape)
+    rows[...] = x
+    return rows
+
+
+def _vector(name: str, x: Any, size: int) -> Floats:
+    """Return float32 [size], contiguous."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != (size,):
+        got = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f"{name} must be float32 [{size}], got {got}")
+    return np.ascontiguousarray(x)
+
+
+def _data(x: npt.NDArray[Any] | None) -> int:
+    return 0 if x is None else x.ctypes.data
+
+
+def _run(n_tokens: int, **words: int) -> npt.NDArray[np.int64]:
+    """Return a run block; `words` are named like the constants of `abi`."""
+    run = np.zeros(abi.RUN_WORDS, np.int64)
+    run[abi.N_TOKENS] = n_tokens
+    for name, value in words.items():
+        run[getattr(abi, name)] = value
+    return run
+
+
+def _rowwise(
+    op: abi.Op, inputs: dict[str, Floats], params: dict[str, Any] | None = None, **values: Any
+) -> Floats:
+    """Run an op whose inputs and output y are rows of one shape; strides are named ld*."""
+    first = next(iter(inputs.values()))
+    y = empty_rows(*first.shape)
+    for name, x in {**inputs, "y": y}.items():
+        values[name], values[f"ld{name[0]}"] = x.ctypes.data, x.strides[0]
+    if "rows" in op.fields:
+        values["rows"] = abi.N_TOKENS
+    launch(op, _run(len(first)), params=params or {}, width=first.shape[1], **values)
+    return y
+
+
+def rms_norm(x: Floats, w: Floats | None, eps: float = 1e-6, group: int | None = None) -> Floats:
+    """Return x / sqrt(mean(x^2) + eps) * w, the mean taken over each `group` columns.
+
+    x is float32 [T, width], w float32 [group] or None for ones; `group` divides width.
+    """
+    rows = _rows("x", x)
+    group = rows.shape[1] if group is None else group
+    if group < 1 or rows.shape[1] % group:
+        raise ValueError(f"group must divide the width {rows.shape[1]}, got {group}")
+    w = None if w is None else _vector("w", w, group)
+    return _rowwise(abi.RMS_NORM, {"x": rows}, w=_data(w), group=group, eps=eps)
+
+
+def layer_norm(x: Floats, w: Floats | None, b: Floats | None, eps: float = 1e-5) -> Floats:
+    """Return (x - mean) / sqrt(var + eps) * w + b along rows of x [T, width]."""
+    rows = _rows("x", x)
+    w = None if w is None else _vector("w", w, rows.shape[1])
+    b = None if b is None else _vector("b", b, rows.shape[1])
+    return _rowwise(abi.LAYER_NORM, {"x": rows}, w=_data(w), b=_data(b), eps=eps)
+
+
+def activation(x: Floats, act: str) -> Floats:
+    """Return act(x); `act` is a name of `jitllm.kernels.cpu.activation.ACTS`."""
+    return _rowwise(abi.ACTIVATION, {"x": _rows("x", x)}, {"act": act})
+
+
+def _pair(a: Floats, b: Floats, names: tuple[str, str]) -> dict[str, Floats]:
+    first = _rows(names[0], a)
+    return {names[0]: first, names[1]: _rows(names[1], b, (first.shape[0], first.shape[1]))}
+
+
+def glu(gate: Floats, up: Floats, act: str = "silu") -> Floats:
+    """Return act(gate) * up, both float32 [T, width]."""
+    return _rowwise(abi.GLU, _pair(gate, up, ("gate", "up")), {"act": act})
+
+
+def add(a: Floats, b: Floats) -> Floats:
+    """Return a + b, both float32 [T, width]."""
+    return _rowwise(abi.ADD, _pair(a, b, ("a", "b")))
+
+
+def mul(a: Floats, b: Floats) -> Floats:
+    """Return a * b, both float32 [T, width]."""
+    return _rowwise(abi.MUL, _pair(a, b, ("a", "b")))
+
+
+def scale(x: Floats, factor: float) -> Floats:
+    """Return x * factor, x float32 [T, width]."""
+    return _rowwise(abi.SCALE, {"x": _rows("x", x)}, scale=factor)
+
+
+def soft_cap(x: Floats, cap: float) -> Floats:
+    """Return cap * tanh(x / cap), x float32 [T, width]."""
+    return _rowwise(abi.SOFT_CAP, {"x": _rows("x", x)}, cap=cap)
+
+
+def select_rows(x: Floats, rows: Ints) -> Floats:
+    """Return the rows of x [T, width] that `rows`, int [O], names: [O, width]."""
+    source, chosen = _rows("x", x), np.ascontiguousarray(rows, np.int32)
+    if chosen.size and not (0 <= chosen.min() and chosen.max() < len(source)):
+        raise ValueError(f"row numbers must lie in [0, {len(source)}), got {rows}")
+    y = empty_rows(len(chosen), source.shape[1])
+    run = _run(len(source), N_OUTPUTS=len(chosen), OUTPUT_ROWS=chosen.ctypes.data)
+    launch(abi.SELECT_ROWS, run, params={}, x=_data(source), ldx=source.strides[0], y=_data(y),
+           ldy=y.strides[0], width=source.shape[1])  # fmt: skip
+    return y
+
+
+def rope(
+    x: Floats,
+    positions: Ints,
+    *,
+    n_heads: int,
+    head_dim: int,
+    n_rot: int,
+    frequencies: Floats,
+    magnitude: float = 1.0,
+    kind: str = "norm",
+) -> Floats:
+    """Rotate pairs of columns of every head of x [T, n_heads * head_dim]; see `reference.rope`."""
+    source = _rows("x", x, (len(positions), n_heads * head_dim))
+    if n_rot % 2 or not 0 <= n_rot <= head_dim:
+        raise ValueError(f"n_rot must be even and at most head_dim {head_dim}, got {n_rot}")
+    table = np.zeros((n_rot // 2, 2), np.float32)
+    table[:, 0] = _vector("frequencies", frequencies, n_rot // 2)
+    at, y = np.ascontiguousarray(positions, np.int32), empty_rows(*source.shape)
+    run = _run(len(source), POSITIONS=at.ctypes.data)
+    launch(abi.ROPE, run, params={"kind": kind}, x=_data(source), ldx=source.strides[0],
+           y=_data(y), ldy=y.strides[0], n_heads=n_heads, head_dim=head_dim, n_rot=n_rot,
+           table=_data(table), magnitude=magnitude)  # fmt: skip
+    return y
