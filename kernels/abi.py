@@ -81,6 +81,24 @@ def _op(module: str, function: str, fields: str) -> Op:
 # starts on a 64-byte boundary and is padded to 16 floats, the padding being writable and
 # unspecified. `rows` words name the run block word (N_TOKENS or N_OUTPUTS) that holds the row count.
 
+# Re-lay n rows of k weights from file blocks at source to the packed layout. Factory parameter fmt.
+REPACK = _op("repack", "repack", "source target n k")
+# Quantize rows of x for MATMUL (layout: `packed`). A run of one row makes tiles of one row, any
+# other tiles of `tile_rows` (factory parameter); width is a multiple of 32. `index` is 0, or the
+# address of int32 row numbers: the rows of x to take, -1 for a row of zeros.
+QUANTIZE = _op("quantize", "quantize", "rows x ldx out width index")
+# y = x W^T + bias (+ residual): W packed (n, k) at w, x from QUANTIZE; bias is float32 [n padded to
+# 16] or 0, residual an address of rows or 0. Factory parameter fmt. The scratch of a thread holds
+# SCRATCH_BLOCKS unpacked row blocks.
+MATMUL = _op(
+    "matmul", "matmul", "rows w n k x y ldy bias residual ldr scratch scratch_bytes"
+)
+# The same from float32 rows x: for float formats, and for all formats when activations stay exact.
+MATMUL_FLOAT = _op(
+    "matmul_float", "matmul", "rows w n k x ldx y ldy bias residual ldr scratch scratch_bytes"
+)
+# y[t] = W[tokens[t]] from packed weights. Factory parameter fmt.
+EMBED = _op("embed", "embed", "w k y ldy")
 # y = x / sqrt(mean(x^2) + eps) * w over each `group` columns (group = width, or a head's size).
 # w is float32 [group], or 0 for none.
 RMS_NORM = _op("norm", "rms_norm", "rows x ldx w y ldy width group eps:f32")

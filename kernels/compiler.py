@@ -28,6 +28,13 @@ def compile_ir(
     refers to no symbol of the interpreter.
     """
     _configure()
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock:
+        return _compile(source, signature, symbol)
+
+
+def _compile(source: Callable[..., Any], signature: tuple[str, tuple[str, ...]], symbol: str) -> str:
     from numba.core import compiler, registry, types
 
     typing, target = registry.cpu_target.typing_context, registry.cpu_target.target_context

@@ -30,6 +30,8 @@ class Level:
         Whether the int8 dot product takes all 8 bits of the unsigned operand without saturation.
     half : bool
         Whether float16 conversion is an instruction.
+    tile : (int, int)
+        Blocks of 16 weight rows and rows of x that a matrix product keeps in registers.
     """
 
     name: str
@@ -39,19 +41,21 @@ class Level:
     requires: tuple[str, ...]
     exact_u8_dot: bool
     half: bool
+    tile: tuple[int, int]
 
 
 _AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe,+popcnt"
 _X86, _ARM = ("x86_64", "AMD64"), ("aarch64", "arm64")
 LEVELS = (
     Level("avx512vnni", "", "", "", ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
-          True, True),
+          True, True, (2, 6)),
     Level("avxvnni", "", "x86-64-v3", _AVX2 + ",+avxvnni", ("avx2", "fma", "f16c", "avxvnni"),
-          True, True),
-    Level("avx2", "", "x86-64-v3", _AVX2, ("avx2", "fma", "f16c"), False, True),
+          True, True, (1, 3)),
+    Level("avx2", "", "x86-64-v3", _AVX2, ("avx2", "fma", "f16c"), False, True,
+          (1, 3)),
     Level("neon", "aarch64-unknown-linux-gnu", "generic", "+neon,+dotprod", ("neon", "dotprod"),
-          True, True),
-    Level("plain", "", "generic", "", (), True, False),
+          True, True, (1, 4)),
+    Level("plain", "", "generic", "", (), True, False, (1, 2)),
 )  # fmt: skip
 
 

@@ -201,7 +201,7 @@ def prefetch(typing_context, address):
     return types.void(types.intp), codegen
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def stack_bytes(typing_context, n):
     """Return the 64-byte aligned address of `n` (a literal) bytes of this call's stack frame."""
     size = n.literal_value
