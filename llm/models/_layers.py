@@ -4,6 +4,8 @@ Every function adds nodes for layer i under the prefix "blk.{i}." and follows th
 file: an optional bias or scale that is there is used.
 """
 
+import numpy as np
+
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import Floats, GraphBuilder
@@ -202,3 +204,19 @@ def logits(g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "outpu
     if g.has("output.weight"):
         return linear(g, x, "output", config.vocab_size, as_name=name)
     return g.matmul(x, "token_embd.weight", name=name, width=config.vocab_size)
+
+
+def windows_of(config: ModelConfig, period: int) -> tuple[int, ...]:
+    """Window of each layer, 0 for none, by "attention.sliding_window_pattern".
+
+    The key holds a flag for each layer, or a period p (by default `period`) at whose end, in
+    layers p - 1, 2 p - 1, ..., a layer has no window; period 0 gives every layer one.
+    """
+    n, key = config.num_hidden_layers, "attention.sliding_window_pattern"
+    name = f"{config.architecture}.{key}"
+    if isinstance(config.metadata.values.get(name), np.ndarray):
+        flags = config.metadata.per_layer(key, bool, n)
+    else:
+        period = config.metadata.get(key, int, period)
+        flags = tuple(not period or i % period < period - 1 for i in range(n))
+    return tuple(config.sliding_window if flag else 0 for flag in flags)

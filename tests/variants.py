@@ -1,0 +1,164 @@
+"""Tiny models that the conformance set lacks, made from its models by small changes.
+
+`data/variants.npz` holds for each what the conformance set holds for its own: tokens (28,) and
+llama.cpp 0.5.0's logits (16, 128) of the last 16 positions (20 tokens in one batch, then 8 single
+ones; context 256, one thread, F32 cache, flash attention off).
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tiny import conformance_model, conformance_weights, write_gguf
+
+from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Changes to a model of the conformance set.
+
+    Attributes
+    ----------
+    base : str
+        Its name there.
+    metadata : mapping
+        New values of keys, without the architecture's prefix; None removes a key.
+    n_layers : int
+        Layers, alike.
+    without : str
+        Regular expression of tensors to leave out.
+    tensors : mapping of str to shape
+        Tensors to add or replace, NumPy order; "{i}" in a name makes one for each layer.
+    factors : mapping of str to (float, float)
+        One-dimensional tensors to set to evenly spaced values from the first to the second.
+    """
+
+    base: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    n_layers: int = 2
+    without: str = "$^"
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+_YARN = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 8.0,
+    "rope.scaling.original_context_length": 64,
+}
+VARIANTS = {
+    "llama-yarn": Variant("llama-dense", _YARN),
+    "llama-linear-tied": Variant(
+        "llama-dense", {"rope.scaling.factor": 4.0, "rope.freq_base": 500.0}, without=r"output\."
+    ),
+    "llama-frequency-factors": Variant(
+        "llama-dense.gqa", factors={"rope_freqs.weight": (1.0, 8.0)}
+    ),
+    "llama-fused": Variant(
+        "llama-dense.gqa",
+        without=r".*attn_[qkv]\.(weight|scale|input_scale)|.*_scale",
+        tensors={"blk.{i}.attn_qkv.weight": (512, 256)},
+    ),
+    "qwen3-yarn": Variant("qwen3-dense", _YARN | {"rope.scaling.attn_factor": 1.25}),
+    "mistral3-temperature": Variant(
+        "mistral3-dense",
+        _YARN
+        | {
+            "rope.scaling.original_context_length": 8,
+            "rope.scaling.yarn_log_multiplier": 0.7,
+            "rope.scaling.yarn_beta_fast": 2.0,
+            "rope.scaling.yarn_beta_slow": 0.05,
+            "attention.temperature_scale": 0.5,
+        },
+    ),
+    "smollm3-five-layers": Variant("smollm3-dense", n_layers=5),
+    "gemma3-windows": Variant(
+        "gemma3-dense.gqa",
+        {
+            "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": 3,
+            "rope.freq_base": 1000000.0,
+            "rope.freq_base_swa": 100.0,
+            "rope.scaling.factor": 8.0,
+            "final_logit_softcapping": 3.0,
+        },
+        n_layers=4,
+        without=r"output\.",
+    ),
+    "gemma3-no-window": Variant(
+        "gemma3-dense", {"attention.sliding_window": 0, "rope.freq_base": 300.0}
+    ),
+    "phi3-long-fused": Variant(
+        "phi3-dense.gqa",
+        {
+            "rope.scaling.original_context_length": 16,
+            "rope.scaling.attn_factor": 1.5,
+            "rope.dimension_count": 96,
+            "attention.sliding_window": 8,
+        },
+        without=r".*attn_[qkv]\.",
+        tensors={"blk.{i}.attn_qkv.weight": (512, 256), "blk.{i}.attn_qkv.bias": (512,)},
+        factors={
+            "rope_factors_long.weight": (1.0, 9.0),
+            "rope_factors_short.weight": (1.0, 2.0),
+        },
+    ),
+    "phi3-short": Variant(
+        "phi3-dense",
+        factors={
+            "rope_factors_long.weight": (1.0, 9.0),
+            "rope_factors_short.weight": (1.0, 2.0),
+        },
+    ),
+}
+_FACTOR_COUNT = {"phi3-long-fused": 48}
+
+
+def variant_model(name: str, path: str | os.PathLike[str]) -> Path:
+    """Write the variant `name` to `path`, and return `path`."""
+    variant, path = VARIANTS[name], Path(path)
+    base = conformance_model(variant.base, path.with_suffix(".base.gguf"))
+    with GGUFFile(base) as file:
+        metadata = {key: _plain(value) for key, value in file.metadata.items()}
+        shapes = {key: info.shape for key, info in file.tensors.items()}
+    arch = metadata["general.architecture"]
+    for key, value in variant.metadata.items():
+        metadata[f"{arch}.{key}"] = value
+    metadata[f"{arch}.block_count"] = variant.n_layers
+    tensors: dict[str, NDArray[Any]] = {
+        key: conformance_weights(key, shape) for key, shape in _layers(variant, shapes).items()
+    }
+    for key, (first, last) in variant.factors.items():
+        count = _FACTOR_COUNT.get(name, tensors[key].size)
+        tensors[key] = np.linspace(first, last, count, dtype=np.float32)
+    return write_gguf(path, metadata, tensors)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, StringArray) else value
+
+
+def _layers(variant: Variant, shapes: Shapes) -> Shapes:
+    """The tensors of the first layer for every layer, and those that belong to none."""
+    single = {k: s for k, s in shapes.items() if not k.startswith("blk.")}
+    layer = {k[len("blk.0.") :]: s for k, s in shapes.items() if k.startswith("blk.0.")}
+    for i in range(variant.n_layers):
+        single |= {f"blk.{i}.{key}": shape for key, shape in layer.items()}
+    kept = {key: s for key, s in single.items() if not re.match(variant.without, key)}
+    for key, shape in variant.tensors.items():
+        kept |= {key.format(i=i): shape for i in range(variant.n_layers)}
+    return kept
+
+
+def variant_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
+    with np.load(Path(__file__).parent / "data" / "variants.npz") as golden:
+        return golden[f"{name}/tokens"], golden[f"{name}/logits"]
