@@ -306,6 +306,16 @@ def bits_i32(typing_context, x):
     return i32x16(f32x16), codegen
 
 
+@intrinsic
+def word_as_f32(typing_context, x):
+    """Reinterpret the bits of an int32 as float32."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(args[0], F32)
+
+    return types.float32(types.int32), codegen
+
+
 def _shifter(name: str) -> Any:
     @intrinsic
     def shift(typing_context, x, bits):
@@ -444,6 +454,8 @@ def _max_ir(builder: Any, a: Any, b: Any) -> Any:
 
 reduce_add = _reducer(f32x16, types.float32, lambda builder, a, b: builder.fadd(a, b))
 reduce_max = _reducer(f32x16, types.float32, _max_ir)
+reduce_max_i32 = _reducer(i32x16, types.int32, lambda builder, a, b: builder.select(
+    builder.icmp_signed(">", a, b), a, b))  # fmt: skip
 reduce_add_i32 = _reducer(i32x16, types.int32, lambda builder, a, b: builder.add(a, b))
 
 

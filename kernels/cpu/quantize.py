@@ -17,14 +17,15 @@ from jitllm.kernels.simd import (
     load_i64,
     narrow_i8,
     reduce_add_i32,
-    reduce_max,
+    reduce_max_i32,
     splat_f32,
     splat_i32,
     stack_bytes,
     store_f32,
     store_i8x16,
     store_i32,
-    vmax,
+    where_gt,
+    word_as_f32,
 )
 
 MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer, ties to even
@@ -46,9 +47,11 @@ def _codes(x, inverse):
 @njit(error_model="numpy", forceinline=True)
 def quantize_group(low, high, record, row, rows, scratch):
     """Quantize 32 columns of one row into its places in a record of `rows` rows."""
-    top = reduce_max(vmax(fabs(low), fabs(high)))
+    # As integers, so that a NaN is the maximum and makes the scale, and the product, NaN too.
+    a, b = bits_i32(fabs(low)), bits_i32(fabs(high))
+    top = word_as_f32(reduce_max_i32(where_gt(a, b, a, b)))
     scale, inverse = ZERO, ZERO
-    if top > TINY:
+    if not top <= TINY:
         scale = top / LIMIT
         inverse = ONE / scale
     a, b = _codes(low, inverse), _codes(high, inverse)
