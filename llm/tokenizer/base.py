@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-
 from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType, Vocabulary
 
 SPACE_MARK = "\u2581"
@@ -79,6 +78,10 @@ class BaseEncoder(ABC):
     @abstractmethod
     def normal_bytes(self, text: str) -> bytes:
         """The bytes that a token of normal type stands for."""
+
+    def newline_id(self) -> int | None:
+        """The first id of a newline, or None when the vocabulary cannot write one."""
+        return next(iter(self.encode("\n", False)), None)
 
     def frame(self, ids: list[int], frame: Frame) -> list[int]:
         """Put the ids that begin and end a text around it."""

@@ -3,6 +3,9 @@
 import heapq
 from collections.abc import Callable, Iterable
 
+LONG_TEXT = 256
+"""Characters from which on cutting a text into words costs less than it saves."""
+
 Rank = Callable[[str, str], float | None]
 """Rank of joining two symbols, lowest first; None when they must stay apart."""
 

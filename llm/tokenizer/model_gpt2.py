@@ -5,7 +5,7 @@ from functools import cached_property
 
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
-from jitllm.llm.tokenizer.merging import chars_joined_to, cut_before, merge_symbols
+from jitllm.llm.tokenizer.merging import LONG_TEXT, chars_joined_to, cut_before, merge_symbols
 from jitllm.llm.tokenizer.pretokenizers import pretokenizer
 from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary, read_strings
 
@@ -85,6 +85,8 @@ class Encoder(BaseEncoder):
         if not self._pre.raw_utf8:
             return self._pre.split(text)
         lines = self._pre.split(text.replace(" ", SPACE_MARK))
+        if len(text) < LONG_TEXT:
+            return lines
         return [word for line in lines for word in cut_before(SPACE_MARK, line, self._joined)]
 
     def _encode_word(self, word: str) -> list[int]:

@@ -4,10 +4,9 @@ from functools import cached_property
 
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
-from jitllm.llm.tokenizer.merging import chars_joined_to, cut_before, merge_symbols
+from jitllm.llm.tokenizer.merging import LONG_TEXT, chars_joined_to, cut_before, merge_symbols
 from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary
 
-_LONG_TEXT = 256  # characters; below, cutting costs more than it saves
 _CACHED_WORDS = 1 << 16
 
 
@@ -30,7 +29,7 @@ class Encoder(BaseEncoder):
         if at_start and self._prefix:
             text = " " + text
         text = text.replace(" ", SPACE_MARK)
-        if len(text) < _LONG_TEXT:
+        if len(text) < LONG_TEXT:
             return self._encode_word(text)
         ids = []
         words = self._words
@@ -46,6 +45,10 @@ class Encoder(BaseEncoder):
     def normal_bytes(self, text: str) -> bytes:
         """The text with its space marks turned into spaces."""
         return text_bytes(text.replace(SPACE_MARK, " "))
+
+    def newline_id(self) -> int | None:
+        """The token of the byte, even where a newline has a token of its own."""
+        return self._byte_id(ord("\n"))
 
     @cached_property
     def _joined(self) -> frozenset[str]:

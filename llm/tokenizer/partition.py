@@ -26,7 +26,9 @@ class Partition:
         control = vocabulary.ids_of_types(TokenType.CONTROL, TokenType.UNKNOWN)
         user = vocabulary.ids_of_types(TokenType.USER_DEFINED)
         tokens = vocabulary.tokens
-        everything = sorted([*control, *user], key=lambda i: -len(tokens[i].encode("utf-8", "replace")))
+        everything = sorted(
+            [*control, *user], key=lambda i: -len(tokens[i].encode("utf-8", "replace"))
+        )
         self._user = frozenset(user)
         self._order = {tokens[i]: i for i in everything}
         self._groups: dict[str, list[str]] = {}

@@ -39,9 +39,7 @@ class PreTokenizer:
 
     def split(self, text: str) -> list[str]:
         """Cut a text into words; joined they are the text."""
-        words: list[str] = [
-            word for word, _ in _splitter(self.regexes).pre_tokenize_str(text)
-        ]
+        words: list[str] = [word for word, _ in _splitter(self.regexes).pre_tokenize_str(text)]
         return words
 
 

@@ -132,9 +132,7 @@ class SpecialTokens:
     suppress: tuple[int, ...] = ()
 
 
-def find_special_tokens(
-    vocabulary: Vocabulary, metadata: Metadata, rules: Rules
-) -> SpecialTokens:
+def find_special_tokens(vocabulary: Vocabulary, metadata: Metadata, rules: Rules) -> SpecialTokens:
     """Find the tokens with a meaning: by key, by the defaults of the kind, by known texts.
 
     Corrects types in `vocabulary.types` on the way: an end token that the file calls normal
@@ -150,9 +148,7 @@ def find_special_tokens(
     return SpecialTokens(**found, eog=eog, suppress=_suppressed(vocabulary, metadata))
 
 
-def _by_key(
-    name: str, vocabulary: Vocabulary, metadata: Metadata, rules: Rules
-) -> int | None:
+def _by_key(name: str, vocabulary: Vocabulary, metadata: Metadata, rules: Rules) -> int | None:
     token: int | None = getattr(rules, name, None)
     if token is not None and token >= len(vocabulary):
         token = None

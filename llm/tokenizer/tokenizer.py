@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from jitllm.llm.tokenizer.base import BaseEncoder, Frame
+from jitllm.llm.tokenizer.chat_template import ChatTemplate
 from jitllm.llm.tokenizer.partition import Partition
-from jitllm.llm.tokenizer.special import SpecialTokens, find_special_tokens
+from jitllm.llm.tokenizer.special import find_special_tokens
 from jitllm.llm.tokenizer.stream import TextStream
 from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType
 
@@ -191,16 +192,29 @@ class Tokenizer:
 
         return TextStream(piece)
 
+    def chat_template(self, name: str | None = None) -> ChatTemplate:
+        """The chat template in the model's file; without a name the default one.
+
+        Raises
+        ------
+        ChatTemplateError
+            If the file has no such template.
+        """
+        bos, eos = (
+            "" if token is None else self.vocabulary.tokens[token]
+            for token in (self.bos_id, self.eos_id)
+        )
+        return ChatTemplate.from_metadata(self._metadata, name, bos=bos, eos=eos)
+
     def is_special(self, token: int) -> bool:
         """Whether the id is a control or unknown token, which `skip_special` leaves out."""
         return int(self.vocabulary.types[token]) in (TokenType.CONTROL, TokenType.UNKNOWN)
 
     @cached_property
     def nl_id(self) -> int | None:
-        """The id of a newline, or of its first part."""
-        byte = self.vocabulary.ids.get("<0x0A>")
-        ids = [] if byte is not None else self.encoder.encode("\n", False)
-        return byte if byte is not None else ids[0] if ids else self.pad_id
+        """The id of a newline, or of its first part; the padding id where it has none."""
+        token = self.encoder.newline_id()
+        return self.pad_id if token is None else token
 
     @cached_property
     def _partition(self) -> Partition:
