@@ -31,6 +31,17 @@ SEGMENT_POSITION = 2
 SEGMENT_TABLES = 3  # address of int64 [n_caches]: addresses of page tables (int32 page numbers)
 SEGMENT_WORDS = 4
 
+# Words of an op in a plan, and of the block through which threads work together (see
+# `cpu/executor.py`). What threads write lies on cache lines of its own.
+OP_KERNEL, OP_ARGS, OP_BARRIER, OP_COUNTER = 0, 1, 2, 8
+OP_WORDS = 16
+OP_BYTES = 8 * OP_WORDS
+SYNC_JOB = 0
+SYNC_ARRIVALS = 8
+SYNC_OPS, SYNC_FIRST, SYNC_STOP, SYNC_THREADS, SYNC_BASE = 16, 17, 18, 19, 20
+SYNC_YIELD, SYNC_MASK, SYNC_DONE = 24, 25, 26
+SYNC_PARKED = 32  # one line for each thread
+
 PAGE_TOKENS = 64  # cells of one cache page; attention walks the cache in steps of one page
 
 
@@ -90,9 +101,7 @@ QUANTIZE = _op("quantize", "quantize", "rows x ldx out width index")
 # y = x W^T + bias (+ residual): W packed (n, k) at w, x from QUANTIZE; bias is float32 [n padded to
 # 16] or 0, residual an address of rows or 0. Factory parameter fmt. The scratch of a thread holds
 # SCRATCH_BLOCKS unpacked row blocks.
-MATMUL = _op(
-    "matmul", "matmul", "rows w n k x y ldy bias residual ldr scratch scratch_bytes"
-)
+MATMUL = _op("matmul", "matmul", "rows w n k x y ldy bias residual ldr scratch scratch_bytes")
 # The same from float32 rows x: for float formats, and for all formats when activations stay exact.
 MATMUL_FLOAT = _op(
     "matmul_float", "matmul", "rows w n k x ldx y ldy bias residual ldr scratch scratch_bytes"

@@ -1,6 +1,7 @@
 """Signatures of compiled functions that are not ops; ops all share `jit.DEFAULT_SIGNATURE`."""
 
 SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "executor.run_ops": ("intp", ("intp",) * 7),
-    "executor.worker_loop": ("intp", ("intp", "intp", "intp")),
+    "executor.begin": ("intp", ("intp",) * 5),
+    "executor.run_ops": ("intp", ("intp",) * 5),
+    "executor.worker_loop": ("intp", ("intp",) * 3),
 }

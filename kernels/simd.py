@@ -494,6 +494,18 @@ def atomic_store(typing_context, address, value):
 
 
 @intrinsic
+def compare_swap(typing_context, address, expected, value):
+    """Store `value` in the int64 at `address` if it is `expected`; returns whether it was."""
+
+    def codegen(context, builder, sig, args):
+        at = pointer(builder, args[0], I64)
+        pair = builder.cmpxchg(at, args[1], args[2], "acq_rel", "acquire")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(types.intp, types.int64, types.int64), codegen
+
+
+@intrinsic
 def call_kernel(typing_context, address, args_address, thread, n_threads, counter):
     """Call the kernel at `address` (see `jit`)."""
 
