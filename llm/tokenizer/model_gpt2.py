@@ -44,7 +44,7 @@ class Encoder(BaseEncoder):
 
     def __init__(self, vocabulary: Vocabulary, metadata: Metadata) -> None:
         super().__init__(vocabulary, metadata)
-        self.variant = self.pre or str(metadata.get("tokenizer.ggml.pre") or "default")
+        self.variant = self.pre or str(metadata.get("tokenizer.ggml.pre", "")) or "default"
         self._pre = pre = pretokenizer(self.variant)
         self._has_merges = _MERGES in metadata
         if not self._has_merges and self.variant != "kimi-k2":

@@ -2,10 +2,12 @@
 
 from functools import cached_property
 
+import numpy as np
+
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
 from jitllm.llm.tokenizer.merging import LONG_TEXT, chars_joined_to, cut_before, merge_symbols
-from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary
+from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary, read_flag
 
 _CACHED_WORDS = 1 << 16
 
@@ -20,7 +22,7 @@ class Encoder(BaseEncoder):
 
     def __init__(self, vocabulary: Vocabulary, metadata: Metadata) -> None:
         super().__init__(vocabulary, metadata)
-        self._prefix = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
+        self._prefix = read_flag(metadata, "tokenizer.ggml.add_space_prefix", True)
         self._costs: list[float] = (-vocabulary.scores).tolist()
         self._words: dict[str, list[int]] = {}
 
@@ -84,4 +86,5 @@ class Encoder(BaseEncoder):
     @cached_property
     def _unknown_id(self) -> int | None:
         token = self.metadata.get("tokenizer.ggml.unknown_token_id", self.rules.unk)
-        return int(token) if token is not None and 0 <= token < len(self.vocabulary) else None
+        known = isinstance(token, int | np.integer) and 0 <= token < len(self.vocabulary)
+        return int(token) if known else None

@@ -104,14 +104,8 @@ class GuardedEnvironment(SandboxedEnvironment):
         counted: nodes.Template = _CountWork().visit(tree)
         return counted
 
-    def call(
-        self,
-        context: Context,
-        obj: Any,
-        /,
-        *args: Any,
-        **kwargs: Any,  # type: ignore[override]
-    ) -> Any:
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function or method after a look at what it would make."""
         self.budget.step()
         check_call(obj, args, kwargs)
         return super().call(context, obj, *args, **kwargs)
@@ -127,13 +121,16 @@ class _CountWork(NodeTransformer):
     """Adds a step to loops, macros and printed text, and bounds `~` and comparisons."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
-        return self._count(node)
+        self._count(node)
+        return node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:
-        return self._count(node)
+        self._count(node)
+        return node
 
     def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.CallBlock:
-        return self._count(node)
+        self._count(node)
+        return node
 
     def visit_Output(self, node: nodes.Output) -> list[nodes.Node]:
         self.generic_visit(node)
@@ -151,10 +148,9 @@ class _CountWork(NodeTransformer):
             operand.expr = _small(operand.expr)
         return node
 
-    def _count(self, node: Any) -> Any:
+    def _count(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> None:
         self.generic_visit(node)
         node.body.insert(0, _step(0, node.lineno))
-        return node
 
 
 def _step(chars: int, lineno: int) -> nodes.ExprStmt:

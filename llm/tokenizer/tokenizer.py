@@ -10,7 +10,7 @@ from jitllm.llm.tokenizer.chat_template import ChatTemplate
 from jitllm.llm.tokenizer.partition import Partition
 from jitllm.llm.tokenizer.special import find_special_tokens
 from jitllm.llm.tokenizer.stream import TextStream
-from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType
+from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType, read_flag
 
 _logger = logging.getLogger("jitllm.tokenizer")
 
@@ -244,7 +244,7 @@ class Tokenizer:
 
 
 def _flag(metadata: Metadata, key: str, default: bool) -> bool:
-    return bool(metadata.get(f"tokenizer.ggml.{key}", default))
+    return read_flag(metadata, f"tokenizer.ggml.{key}", default)
 
 
 def _clean(text: str) -> str:

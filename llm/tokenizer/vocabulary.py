@@ -117,6 +117,20 @@ def read_strings(metadata: Metadata, key: str) -> list[str]:
         raise ModelFormatError(f"{key}: expected strings, got other values") from error
 
 
+def read_flag(metadata: Metadata, key: str, default: bool) -> bool:
+    """A flag, or the default where the file has none.
+
+    Raises
+    ------
+    ModelFormatError
+        If the key holds something else.
+    """
+    value = metadata.get(key, default)
+    if not isinstance(value, bool | int | np.bool_ | np.integer):
+        raise ModelFormatError(f"{key}: expected true or false, got {type(value).__name__}")
+    return bool(value)
+
+
 def _numbers(metadata: Metadata, key: str, n_vocab: int) -> NDArray[Any] | None:
     value = metadata.get(key)
     if value is None:

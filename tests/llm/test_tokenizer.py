@@ -373,6 +373,34 @@ def test_damaged_vocabularies_are_named(change: dict[str, Any], message: str) ->
         built(data)
 
 
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**40), 2**40),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.text(max_size=3), max_size=4),
+    st.lists(st.floats(width=32), max_size=4).map(lambda v: np.array(v, np.float32)),
+    st.lists(st.integers(-9, 9), max_size=4).map(lambda v: np.array(v, np.int32)),
+)
+KEYS = (
+    *("tokens", "token_type", "scores", "merges", "pre", "suppress_tokens", "add_space_prefix"),
+    *("bos_token_id", "eos_token_id", "eot_token_id", "unknown_token_id", "add_bos_token"),
+)
+
+
+@MANY
+@given(st.sampled_from(["llama", "gpt2", "gemma4"]), st.sampled_from(KEYS), JUNK)
+def test_junk_in_a_file_is_an_error_of_ours_or_harmless(kind: str, key: str, value: Any) -> None:
+    data = spm() if kind == "llama" else bpe_metadata()
+    data = {**data, "tokenizer.ggml.model": kind, f"tokenizer.ggml.{key}": value}
+    try:
+        tokenizer = built(data)
+        tokenizer.decode(tokenizer.encode("a ab</s>é\n"), skip_special=True)
+    except (ModelFormatError, UnsupportedTokenizer):
+        pass
+
+
 def test_text_that_no_token_can_write_is_refused() -> None:
     tokenizer = built(metadata("llama", {"a": 1, "b": 1}, unknown_token_id=99))
     with pytest.raises(ModelFormatError, match="<0xE2>"):
