@@ -1,0 +1,156 @@
+"""Options that several commands share, with llama.cpp's spellings beside ours."""
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from jitllm.llm.api import Model
+
+Function = Callable[..., Any]
+_SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+
+
+class ModelCommand(click.Command):
+    """A command whose first argument, REF, can also be given as -m REF or --model REF."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.insert(0, click.Argument(["ref"]))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move the value of -m to the front."""
+        return super().parse_args(ctx, _model_first(args))
+
+
+def _model_first(args: list[str]) -> list[str]:
+    for i, arg in enumerate(args):
+        if arg == "--":
+            break
+        if arg in ("-m", "--model") and i + 1 < len(args):
+            return [args[i + 1], *args[:i], *args[i + 2 :]]
+        if arg.startswith("--model="):
+            return [arg.removeprefix("--model="), *args[:i], *args[i + 1 :]]
+    return args
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model to load and how; see `jitllm.load`."""
+
+    ref: str
+    n_ctx: int
+    n_threads: int | None
+    device: str
+    kv_dtype: str
+    precision: str
+    quiet: bool
+
+    def load(self) -> "Model":
+        """Load the model, with progress on stderr unless `quiet`."""
+        from jitllm.llm import api
+
+        return api.load(self.ref, n_ctx=self.n_ctx, device=self.device, n_threads=self.n_threads,
+                        kv_dtype=self.kv_dtype, precision=self.precision,
+                        progress=not self.quiet)  # fmt: skip
+
+
+def verbosity(function: Function) -> Function:
+    """Add -v and -q; the function gets `quiet`."""
+
+    @click.option("-v", "--verbose", count=True, help="Log more; twice for everything.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, verbose: int, **kwargs: Any) -> Any:
+        if verbose:
+            level = logging.INFO if verbose == 1 else logging.DEBUG
+            logging.basicConfig(format="%(name)s: %(message)s")
+            logging.getLogger("jitllm").setLevel(level)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def model_options(function: Function) -> Function:
+    """Add the options of loading to a `ModelCommand`; the function gets them as `options`."""
+
+    @click.option("-c", "--n-ctx", "--ctx-size", "n_ctx", default=0, type=click.IntRange(0),
+                  help="Context length in tokens; 0 for the model's own.")  # fmt: skip
+    @click.option("-t", "--threads", "--n-threads", "n_threads", type=click.IntRange(1),
+                  help="Threads; by default the physical cores.")  # fmt: skip
+    @click.option("--device", default="cpu", show_default=True, help="Backend to run on.")
+    @click.option("--kv-dtype", default="f16", show_default=True, type=click.Choice(["f16", "f32"]),
+                  help="Type of cached keys and values.")  # fmt: skip
+    @click.option("--precision", default="fast", show_default=True,
+                  type=click.Choice(["fast", "exact"]),
+                  help="exact: activations stay float32.")  # fmt: skip
+    @verbosity
+    @functools.wraps(function)
+    def wrapped(*, ref: str, n_ctx: int, n_threads: int | None, device: str, kv_dtype: str,
+                precision: str, quiet: bool, **kwargs: Any) -> Any:  # fmt: skip
+        options = ModelOptions(ref, n_ctx, n_threads, device, kv_dtype, precision, quiet)
+        return function(options=options, **kwargs)
+
+    return wrapped
+
+
+def sampling_options(default_max_tokens: int | None) -> Callable[[Function], Function]:
+    """Add the options of sampling; the function gets those that were given as `sampling`.
+
+    Parameters
+    ----------
+    default_max_tokens : int or None
+        Value of -n when it is not given; None for as long as the context allows.
+    """
+    shown = "until the model ends" if default_max_tokens is None else default_max_tokens
+
+    def decorate(function: Function) -> Function:
+        @click.option(
+            "-n",
+            "--max-tokens",
+            "--predict",
+            "--n-predict",
+            "max_tokens",
+            type=int,
+            default=default_max_tokens,
+            help=f"Most tokens to write, -1 for no limit.  [default: {shown}]",
+        )
+        @click.option(
+            "--temp",
+            "--temperature",
+            "temperature",
+            type=float,
+            help="Temperature; 0 takes the likeliest token.",
+        )
+        @click.option("--top-k", type=int, help="Keep the k likeliest tokens; 0 for all.")
+        @click.option("--top-p", type=float, help="Keep the likeliest tokens of this sum.")
+        @click.option("--min-p", type=float, help="Keep tokens this likely next to the likeliest.")
+        @click.option(
+            "--repeat-penalty",
+            "--repetition-penalty",
+            "repetition_penalty",
+            type=float,
+            help="Divide the logits of recent tokens; 1 for none.",
+        )
+        @click.option("-s", "--seed", type=int, help="Seed; -1 for another one each time.")
+        @functools.wraps(function)
+        def wrapped(**kwargs: Any) -> Any:
+            given = {name: kwargs.pop(name) for name in _SAMPLING}
+            for name in ("max_tokens", "seed"):
+                if given[name] == -1:
+                    given[name] = None
+            sampling = {name: value for name, value in given.items() if value is not None}
+            return function(sampling=sampling, **kwargs)
+
+        return wrapped  # fmt: skip
+
+    return decorate
+
+
+def json_option(function: Function) -> Function:
+    """Add --json; the function gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

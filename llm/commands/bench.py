@@ -1,0 +1,185 @@
+"""`jitllm bench`: tokens per second, in the columns of llama-bench."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jitllm.llm.commands._facts import ModelFacts, size_text
+from jitllm.llm.commands._options import (
+    ModelCommand,
+    ModelOptions,
+    json_option,
+    model_options,
+)
+
+if TYPE_CHECKING:
+    from jitllm.llm.api import Model
+
+_COLUMNS = ("model", "size", "params", "backend", "threads", "test", "t/s")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test: `n_prompt` tokens at once or `n_gen` one by one, after `depth` tokens."""
+
+    n_prompt: int
+    n_gen: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """Name of the test, such as `pp512` or `tg64 @ d1024`."""
+        test = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
+        return f"{test} @ d{self.depth}" if self.depth else test
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are timed."""
+        return self.n_prompt or self.n_gen
+
+
+def _counts(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        counts = [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"expected counts such as 512 or 128,512; got {value!r}") from None
+    if min(counts) < 0:
+        raise click.BadParameter(f"expected counts of at least 0; got {value!r}")
+    return counts
+
+
+@click.command(cls=ModelCommand)
+@click.option(
+    "-p",
+    "--n-prompt",
+    default="512",
+    show_default=True,
+    callback=_counts,
+    help="Tokens of a prompt; several with commas, 0 for no such test.",
+)
+@click.option(
+    "-n",
+    "--n-gen",
+    default="64",
+    show_default=True,
+    callback=_counts,
+    help="Tokens to generate; several with commas, 0 for no such test.",
+)
+@click.option(
+    "-d",
+    "--n-depth",
+    default="0",
+    show_default=True,
+    callback=_counts,
+    help="Tokens that are there before; several with commas.",
+)
+@click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1))
+@json_option
+@model_options
+def command(
+    options: ModelOptions,
+    n_prompt: list[int],
+    n_gen: list[int],
+    n_depth: list[int],
+    repetitions: int,
+    as_json: bool,
+) -> None:
+    """Measure tokens per second of prompts (pp) and of generation (tg)."""
+    cases = [Case(p, 0, d) for d in n_depth for p in n_prompt if p]
+    cases += [Case(0, n, d) for d in n_depth for n in n_gen if n]
+    if not cases:
+        raise click.UsageError("give a --n-prompt or a --n-gen above 0")
+    facts = ModelFacts.of_ref(options.ref, progress=not options.quiet)
+    rows = []
+    with options.load() as model:
+        for case in cases:
+            speeds = measure(model, case, repetitions)
+            rows.append(_row(facts, options, model.n_threads, case, speeds))
+    click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
+
+
+# fmt: skip
+
+
+def measure(model: "Model", case: Case, repetitions: int) -> list[float]:
+    """Return the tokens per second of each repetition, after one that does not count."""
+    tokens = random_tokens(model, case.depth + case.n_tokens)
+    head, timed = tokens[: case.depth], tokens[case.depth :]
+    steps = [timed] if case.n_prompt else [[token] for token in timed]
+    return [case.n_tokens / _seconds(model, head, steps) for _ in range(repetitions + 1)][1:]
+
+
+def _seconds(model: "Model", head: list[int], steps: list[list[int]]) -> float:
+    with model.sequence(head or None) as sequence:
+        if head:
+            _ = sequence.logits
+        start = time.perf_counter()
+        for step in steps:
+            sequence.append(step)
+            _ = sequence.logits
+        return time.perf_counter() - start
+
+
+def random_tokens(model: "Model", n: int, seed: int = 0) -> list[int]:
+    """Return `n` token ids: the beginning-of-text token if there is one, then random ones."""
+    import numpy as np
+
+    bos = model.tokenizer.bos_id
+    tokens = np.random.default_rng(seed).integers(0, model.tokenizer.n_vocab, n).tolist()
+    if bos is not None and n:
+        tokens[0] = bos
+    return [int(token) for token in tokens]
+
+
+def _row(
+    facts: ModelFacts, options: ModelOptions, n_threads: int, case: Case, speeds: list[float]
+) -> dict[str, Any]:
+    return {
+        "model_filename": str(facts.paths[0]),
+        "model_type": facts.label,
+        "model_size": facts.n_bytes,
+        "model_n_params": facts.n_params,
+        "backends": options.device,
+        "n_threads": n_threads,
+        "type_k": options.kv_dtype,
+        "type_v": options.kv_dtype,
+        "precision": options.precision,
+        "n_prompt": case.n_prompt,
+        "n_gen": case.n_gen,
+        "n_depth": case.depth,
+        "test": case.name,
+        "avg_ts": statistics.mean(speeds),
+        "stddev_ts": statistics.stdev(speeds) if len(speeds) > 1 else 0.0,
+        "samples_ts": speeds,
+    }
+
+
+# fmt: skip
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    formatters: list[Callable[[dict[str, Any]], str]] = [
+        lambda r: str(r["model_type"]),
+        lambda r: size_text(r["model_size"]),
+        lambda r: f"{r['model_n_params'] / 1e6:.2f} M",
+        lambda r: str(r["backends"]),
+        lambda r: str(r["n_threads"]),
+        lambda r: str(r["test"]),
+        lambda r: f"{r['avg_ts']:.2f} ± {r['stddev_ts']:.2f}",
+    ]
+    return [formatter(row) for formatter in formatters]
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    table = [list(_COLUMNS), *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
+    lines = [" | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in table]
+    lines.insert(
+        1, " | ".join("-" * (w - 1) + ("-" if i < 3 else ":") for i, w in enumerate(widths))
+    )
+    return "\n".join(f"| {line} |" for line in lines)

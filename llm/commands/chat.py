@@ -1,0 +1,137 @@
+"""`jitllm chat`: a conversation in the terminal."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jitllm.llm.commands._options import (
+    ModelCommand,
+    ModelOptions,
+    model_options,
+    sampling_options,
+)
+from jitllm.llm.commands._stream import write_chunks
+from jitllm.llm.errors import ContextLengthExceeded
+
+if TYPE_CHECKING:
+    from jitllm.llm.api import Model
+
+_HELP = "/reset starts over, /exit or Ctrl-D ends, Ctrl-C stops an answer"
+
+
+class Conversation:
+    """Messages, and the sequence that has read them.
+
+    Parameters
+    ----------
+    model : Model
+    system : str or None
+        System prompt.
+    sampling : dict
+        Keywords of `Sequence.generate`.
+    """
+
+    def __init__(self, model: "Model", system: str | None, sampling: dict[str, Any]) -> None:
+        self.model = model
+        self.sampling = sampling
+        self.system = system
+        self.sequence = model.sequence()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all messages but the system prompt."""
+        self.messages = [{"role": "system", "content": self.system}] if self.system else []
+        self.sequence.truncate(0)
+
+    def ask(self, text: str) -> None:
+        """Send a message and write the answer to stdout.
+
+        Ctrl-C ends the answer; what was written of it stays part of the conversation. A message
+        for which the context is too short is taken back.
+
+        Raises
+        ------
+        ContextLengthExceeded
+        """
+        kept = len(self.messages)
+        self.messages.append({"role": "user", "content": text})
+        written: list[str] = []
+        try:
+            self._read_new_tokens()
+            for chunk in self.sequence.generate(stream=True, **self.sampling):
+                written.append(write_chunks([chunk]))
+        except KeyboardInterrupt:
+            written.append("")
+        except ContextLengthExceeded:
+            del self.messages[kept:]
+            raise
+        self.messages.append({"role": "assistant", "content": "".join(written)})
+
+    def _read_new_tokens(self) -> None:
+        """Bring the sequence to the whole conversation; what it has read already stays."""
+        tokens = self.model.apply_chat_template(self.messages, tokenize=True)
+        same = _common_prefix(self.sequence.token_ids, tokens)
+        self.sequence.truncate(min(same, len(tokens) - 1))
+        self.sequence.append(tokens[len(self.sequence) :])
+
+
+def _common_prefix(a: Any, b: Any) -> int:
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n
+
+
+@click.command(cls=ModelCommand)
+@click.option("-sys", "--system-prompt", "system", help="System prompt.")
+@sampling_options(default_max_tokens=None)
+@model_options
+def command(options: ModelOptions, system: str | None, sampling: dict[str, Any]) -> None:
+    """Talk to a model. /reset starts over, /exit or Ctrl-D ends, Ctrl-C stops an answer."""
+    with options.load() as model:
+        conversation = Conversation(model, system, sampling)
+        interactive = sys.stdin.isatty()
+        if interactive:
+            _enable_line_editing()
+        if not options.quiet:
+            click.echo(_HELP, err=True)
+        while (line := _next_line(interactive)) is not None:
+            _handle(conversation, line)
+        conversation.sequence.close()
+
+
+def _handle(conversation: Conversation, line: str) -> None:
+    if line == "/reset":
+        conversation.reset()
+    elif line.startswith("/"):
+        click.echo(f"unknown command {line.split()[0]!r}: {_HELP}", err=True)
+    elif line:
+        try:
+            conversation.ask(line)
+        except ContextLengthExceeded as error:
+            click.echo(f"{error}; /reset starts over", err=True)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def _next_line(interactive: bool) -> str | None:
+    """Return what the user typed; None at the end."""
+    while True:
+        try:
+            line = (input("> ") if interactive else input()).strip()
+        except EOFError:
+            return None
+        except KeyboardInterrupt:  # an answer is not running: a half-typed line is dropped
+            click.echo(err=True)
+            continue
+        return None if line == "/exit" else line
+
+
+def _enable_line_editing() -> None:
+    try:
+        import readline  # noqa: F401  importing it is what gives input() a history
+    except ImportError:  # Windows has its own
+        pass

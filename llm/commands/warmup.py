@@ -1,0 +1,32 @@
+"""`jitllm warmup`: compile ahead of time."""
+
+import time
+
+import click
+
+from jitllm.llm.commands._options import ModelCommand, ModelOptions, model_options
+
+_PROMPT_TOKENS = 16  # enough for the kernels of many rows; one more token runs those of one
+
+
+@click.command(cls=ModelCommand)
+@model_options
+def command(options: ModelOptions) -> None:
+    """Compile every kernel a model needs, so that later starts take a fraction of a second."""
+    from jitllm.kernels import jit
+    from jitllm.llm.commands.bench import random_tokens
+
+    compiled: list[str] = []
+    stop = jit.on_compile(compiled.append)
+    start = time.perf_counter()
+    try:
+        with options.load() as model:
+            tokens = random_tokens(model, _PROMPT_TOKENS + 1)
+            with model.sequence(tokens[:-1]) as sequence:
+                sequence.append(tokens[-1:])
+                _ = sequence.logits
+    finally:
+        stop()
+    if not options.quiet:
+        seconds = time.perf_counter() - start
+        click.echo(f"{len(compiled)} kernels compiled, ready after {seconds:.1f} s", err=True)
