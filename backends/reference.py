@@ -296,7 +296,8 @@ def _experts(run: _Run, node: Node, x: Floats, logits: Floats) -> Floats:
     else:
         h = kernels.activation(h, attrs["act"])
     y = run.expert_matmul(h, ids, down) * down_scale[ids][..., None]
-    return np.einsum("tkn,tk->tn", y, weights, dtype=np.float64).astype(np.float32)
+    total: Floats = (y.astype(np.float64) * weights[..., None]).sum(axis=1).astype(np.float32)
+    return total
 
 
 _OPS: dict[str, Callable[..., Floats]] = {

@@ -159,9 +159,7 @@ class ModelConfig:
         ModelFormatError
             If a key is absent, has another type, or a value no model can have.
         """
-        architecture = _typed(
-            "general.architecture", file.metadata.get("general.architecture", ""), str
-        )
+        architecture = Metadata(file.metadata, "general").get("architecture", str)
         meta = Metadata(file.metadata, architecture)
         n_layers = _positive(meta, "block_count", int)
         if n_layers > _MAX_LAYERS:

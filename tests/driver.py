@@ -1,16 +1,40 @@
 """Runs a model file on a backend with page tables of its own: no public API needed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jitllm.backends.base import PAGE_TOKENS, Batch, Pool, Program, Segment, Tap
+from jitllm import backends
+from jitllm.backends.base import (
+    PAGE_TOKENS,
+    BackendUnavailable,
+    Batch,
+    Pool,
+    Program,
+    Segment,
+    Tap,
+)
+from jitllm.backends.ir import Graph
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import open_model
 
 Ints = NDArray[np.int32]
+_ALWAYS = {"cpu", "reference"}  # these need no device: that they do not open is a failure
+
+
+def devices() -> list[str]:
+    """Backends that can be tested here: those whose device is there."""
+    return [name for name in backends.names() if name in _ALWAYS or _opens(name)]
+
+
+def _opens(name: str) -> bool:
+    try:
+        backends.open_backend(name).close()
+    except BackendUnavailable:
+        return False
+    return True
 
 
 class Runner:
@@ -27,6 +51,8 @@ class Runner:
         Rows of one run; longer inputs of `forward` are cut.
     taps : iterable of str
         Hook points, passed to `tap` of `forward`.
+    edit : callable, optional
+        Returns the graph to run in place of the file's.
     """
 
     def __init__(
@@ -40,12 +66,13 @@ class Runner:
         n_ctx: int = 256,
         max_tokens: int = 64,
         taps: Sequence[str] = (),
+        edit: Callable[[Graph], Graph] = lambda graph: graph,
     ) -> None:
         with GGUFFile(path) as file:
             self.model = open_model(
                 file, device, n_ctx=n_ctx, precision=precision, n_threads=n_threads
             )
-        self.config, self.graph = self.model.config, self.model.graph
+        self.config, self.graph = self.model.config, edit(self.model.graph)
         self.backend = self.model.backend
         n_pages = -(-n_ctx // PAGE_TOKENS)
         self.tables: list[Ints] = [np.arange(n_pages, dtype=np.int32) for _ in self.graph.caches]

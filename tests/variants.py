@@ -1,5 +1,9 @@
 """Tiny models that the conformance set lacks, made from its models by small changes.
 
+The weights of the conformance set are so small that all keys get nearly the same attention: a
+wrong rope changes its logits by an NMSE of 1e-10. Here norms are near 1 and matrices keep the size
+of what goes through them, so that every detail shows.
+
 `data/variants.npz` holds for each what the conformance set holds for its own: tokens (28,) and
 llama.cpp 0.5.0's logits (16, 128) of the last 16 positions (20 tokens in one batch, then 8 single
 ones; context 256, one thread, F32 cache, flash attention off).
@@ -55,6 +59,11 @@ _YARN = {
     "rope.scaling.original_context_length": 64,
 }
 VARIANTS = {
+    "llama-routed": Variant("llama-moe.routed"),
+    "qwen2": Variant("qwen2-dense.gqa"),
+    "qwen3": Variant("qwen3-dense"),
+    "qwen3moe-routed": Variant("qwen3moe-moe.routed"),
+    "mistral3-routed": Variant("mistral3-moe.routed"),
     "llama-yarn": Variant("llama-dense", _YARN),
     "llama-linear-tied": Variant(
         "llama-dense", {"rope.scaling.factor": 4.0, "rope.freq_base": 500.0}, without=r"output\."
@@ -134,12 +143,24 @@ def variant_model(name: str, path: str | os.PathLike[str]) -> Path:
         metadata[f"{arch}.{key}"] = value
     metadata[f"{arch}.block_count"] = variant.n_layers
     tensors: dict[str, NDArray[Any]] = {
-        key: conformance_weights(key, shape) for key, shape in _layers(variant, shapes).items()
+        key: variant_weights(key, shape) for key, shape in _layers(variant, shapes).items()
     }
     for key, (first, last) in variant.factors.items():
         count = _FACTOR_COUNT.get(name, tensors[key].size)
         tensors[key] = np.linspace(first, last, count, dtype=np.float32)
     return write_gguf(path, metadata, tensors)
+
+
+def variant_weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Random weights of a useful size, from the normal numbers that the conformance set uses."""
+    normal = conformance_weights(name, shape) * np.float32(10)
+    if len(shape) == 1:
+        centre = 0 if name.endswith(".bias") else 1
+        return np.float32(centre) + normal * np.float32(0.2)
+    if name == "token_embd.weight":
+        return normal
+    gain = 2 if re.search(r"attn_(q|k|qkv)\.", name) else 1
+    return normal * np.float32(gain / np.sqrt(shape[-1]))
 
 
 def _plain(value: Any) -> Any:

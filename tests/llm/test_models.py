@@ -1,0 +1,230 @@
+"""Architectures against llama.cpp's logits, on every backend that is here."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driver import Runner, devices, nmse
+from models import model_path
+from numpy.typing import NDArray
+from tiny import conformance_golden, conformance_model, conformance_names, write_gguf
+from variants import VARIANTS, variant_golden, variant_model
+
+from jitllm.backends.ir import Graph, Node
+from jitllm.llm import models
+from jitllm.llm.errors import BackendError, GGUFError, UnsupportedArchitecture, UnsupportedFormat
+from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.models import smollm3
+from jitllm.llm.models.loading import open_model
+
+MAX_NMSE = 1e-6  # what the conformance set asks of float32 weights and caches
+WRONG_NMSE = 1e-5  # any wrong detail is above
+OWN = [name for name in conformance_names() if name.split("-")[0] in set(models.names())]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Path of a model of the conformance set or of a variant, written once."""
+    folder, done = tmp_path_factory.mktemp("models"), dict[str, Path]()
+
+    def path(name: str) -> Path:
+        if name not in done:
+            make = variant_model if name in VARIANTS else conformance_model
+            done[name] = make(name, folder / f"{name}.gguf")
+        return done[name]
+
+    return path
+
+
+def golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Tokens and logits that llama.cpp gives for a model."""
+    is_own = name in VARIANTS or name == "stories260K"
+    return variant_golden(name) if is_own else conformance_golden(name)
+
+
+def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
+    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
+    tokens, expected = golden(name)
+    with Runner(path, device, **options) as runner:
+        runs = [runner.forward(tokens[:20])]
+        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
+    return nmse(np.concatenate(runs)[-16:], expected)
+
+
+def test_the_set_covers_every_architecture() -> None:
+    assert {name.split("-")[0] for name in OWN} == set(models.names())
+
+
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("name", [*OWN, *VARIANTS])
+def test_logits_are_those_of_llama_cpp(
+    files: Callable[[str], Path], name: str, device: str
+) -> None:
+    assert error(files(name), name, device) <= MAX_NMSE
+
+
+@pytest.mark.parametrize("device", devices())
+def test_logits_of_a_trained_model(device: str) -> None:
+    assert error(model_path("stories260K"), "stories260K", device) <= MAX_NMSE
+
+
+def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
+    """An edit that sets attributes of all nodes of one operation."""
+
+    def edit(graph: Graph) -> Graph:
+        def changed(node: Node) -> Node:
+            return (
+                dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
+            )
+
+        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
+
+    return edit
+
+
+WRONG = {
+    "pairs of rope": ("llama-fused", _change("rope", kind="neox")),
+    "rope magnitude": ("smollm3-five-layers", _change("rope", magnitude=0.99)),
+    "yarn magnitude": ("llama-yarn", _change("rope", magnitude=1.0)),
+    "activation": ("gemma3-no-window", _change("glu", act="silu")),
+    "attention scale": ("gemma3-windows", _change("attention", scale=0.1)),
+    "final cap": ("gemma3-windows", _change("soft_cap", cap=3.2)),
+    "window": ("gemma3-windows", _change("attention", window=9)),
+    "embedding scale": ("gemma3-windows", _change("scale", factor=15.0)),
+    "epsilon of norms": ("qwen3", _change("rms_norm", eps=0.1)),
+    "experts used": ("llama-routed", _change("experts", k=3)),
+    "weights of experts": ("llama-routed", _change("experts", norm=False)),
+    "scales of experts": ("qwen3moe-routed", _change("experts", scales=None)),
+    "temperature": ("mistral3-temperature", _change("scale_by_position", slope=0.45)),
+    "length of temperature": ("mistral3-temperature", _change("scale_by_position", length=9)),
+    "halves of the gate": ("phi3-short", _change("columns", start=0, stop=384)),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
+    name, edit = WRONG[what]
+    assert error(files(name), name, edit=edit) > WRONG_NMSE
+
+
+def test_layers_without_rope_are_seen(
+    files: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smollm3, "NO_ROPE_EVERY", 5)
+    assert error(files("smollm3-five-layers"), "smollm3-five-layers") > WRONG_NMSE
+
+
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("name", ["gemma3-windows", "llama-routed"])
+def test_cutting_a_prompt_changes_nothing(
+    files: Callable[[str], Path], name: str, device: str
+) -> None:
+    tokens, _ = golden(name)
+    with Runner(files(name), device, max_tokens=28) as runner:
+        whole = runner.forward(tokens)
+    with Runner(files(name), device, max_tokens=5) as runner:
+        cut = runner.forward(tokens)
+    np.testing.assert_allclose(cut, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_context_length_chooses_the_rope_factors(files: Callable[[str], Path]) -> None:
+    tokens, _ = golden("phi3-long-fused")
+    logits = []
+    for n_ctx in (16, 17):
+        with Runner(files("phi3-long-fused"), n_ctx=n_ctx) as runner:
+            logits.append(runner.forward(tokens[:16]))
+    assert nmse(logits[0], logits[1]) > WRONG_NMSE
+
+
+def test_unknown_architecture_lists_the_known() -> None:
+    with pytest.raises(UnsupportedArchitecture, match=r"gemma3, llama.*got 'no-such'"):
+        models.get("no-such")
+    with pytest.raises(UnsupportedArchitecture):
+        models.get("_layers")
+
+
+def test_registered_architecture(
+    files: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_registered", {})
+    calls = []
+
+    @models.register_architecture("llama")
+    def build(g: Any, config: Any) -> None:
+        calls.append(config.architecture)
+        h = g.embed("token_embd.weight", width=config.hidden_size, name="token_embd")
+        h = g.select_outputs(h, name="output_rows")
+        g.matmul(h, "token_embd.weight", name="output")
+
+    with Runner(files("llama-dense")) as runner:
+        assert runner.forward([1, 2]).shape == (2, 128)
+        assert "output.weight" in runner.model.unused
+    assert calls == ["llama"]
+
+
+def _edited(path: Path, target: Path, **changes: Any) -> Path:
+    """A copy of a model with tensors replaced, or left out (None)."""
+    with GGUFFile(path) as file:
+        metadata = {
+            key: value
+            for key, value in file.metadata.items()
+            if not key.startswith("tokenizer") and key != "llama.xielu"
+        }
+        tensors = {
+            name: file.data(name).view(np.float32).reshape(info.shape).copy()
+            for name, info in file.tensors.items()
+        }
+    tensors |= changes.get("replace", {})
+    for name in changes.get("drop", ()):
+        del tensors[name]
+    return write_gguf(target, metadata, tensors)
+
+
+def _open(path: Path, **options: Any) -> Any:
+    with GGUFFile(path) as file:
+        return open_model(file, "reference", **options)
+
+
+def test_missing_tensor(files: Callable[[str], Path], tmp_path: Path) -> None:
+    path = _edited(files("llama-dense"), tmp_path / "m.gguf", drop=["blk.1.ffn_up.weight"])
+    with pytest.raises(GGUFError, match=r"m\.gguf.*blk\.1\.ffn_up.*\(384, 256\), got none"):
+        _open(path)
+
+
+def test_wrong_shape(files: Callable[[str], Path], tmp_path: Path) -> None:
+    wrong = {"blk.0.attn_q.weight": np.zeros((250, 256), np.float32)}
+    path = _edited(files("llama-dense"), tmp_path / "m.gguf", replace=wrong)
+    with pytest.raises(GGUFError, match=r"attn_q.*\(256, 256\), got \(250, 256\)"):
+        _open(path)
+
+
+def test_type_without_kernels(files: Callable[[str], Path], tmp_path: Path) -> None:
+    wrong = {"output_norm.weight": np.zeros(256, np.int32)}
+    path = _edited(files("llama-dense"), tmp_path / "m.gguf", replace=wrong)
+    with pytest.raises(UnsupportedFormat, match=r"output_norm.*got I32"):
+        _open(path)
+
+
+def test_unknown_device(files: Callable[[str], Path]) -> None:
+    with GGUFFile(files("llama-dense")) as file, pytest.raises(BackendError, match="no-such"):
+        open_model(file, "no-such")
+
+
+def test_loading_reports_progress_in_file_order(files: Callable[[str], Path]) -> None:
+    reports: list[tuple[int, int]] = []
+    model = _open(files("llama-dense"), progress=lambda done, total: reports.append((done, total)))
+    model.backend.close()
+    done = [report[0] for report in reports]
+    assert done[0] == 0 and done == sorted(done) and done[-1] == reports[0][1]
+
+
+def test_progress_can_stop_the_loading(files: Callable[[str], Path]) -> None:
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _open(files("llama-dense"), progress=stop)
