@@ -261,7 +261,11 @@ def _check(config: ModelConfig) -> None:
             f"key '{a}.expert_used_count': expected 1 to {config.num_experts}, "
             f"got {config.num_experts_per_tok}"
         )
-    if config.rope_scaling.factor <= 0 or config.sliding_window < 0:
+    if config.rope_scaling.type == "yarn" and config.rope_theta <= 1:
+        raise ModelFormatError(
+            f"key '{a}.rope.freq_base': expected more than 1 for YaRN, got {config.rope_theta}"
+        )
+    if not config.rope_scaling.factor > 0 or config.sliding_window < 0:
         raise ModelFormatError(
             f"keys '{a}.rope.scaling.factor' and '{a}.attention.sliding_window': expected no "
             f"negative number, got {config.rope_scaling.factor} and {config.sliding_window}"

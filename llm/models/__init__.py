@@ -7,13 +7,15 @@ A new architecture is a new file here. Other packages offer theirs through the e
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.graph.builder import GraphBuilder
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 Build = Callable[[GraphBuilder, ModelConfig], None]
 GROUP = "jitllm.models"
@@ -41,7 +43,7 @@ def register_architecture(name: str) -> Callable[[Build], Build]:
 
 def names() -> list[str]:
     """Return all architectures that can be run."""
-    return sorted(_own() | _registered.keys() | {entry.name for entry in entry_points(group=GROUP)})
+    return sorted(_own() | _registered.keys() | {entry.name for entry in _entry_points()})
 
 
 def get(architecture: str) -> Build:
@@ -59,12 +61,18 @@ def get(architecture: str) -> Build:
     if architecture in _own():
         module = importlib.import_module(f"{__name__}.{architecture}")
         return cast(Build, module.build)
-    for entry in entry_points(group=GROUP, name=architecture):
+    for entry in _entry_points(name=architecture):
         return cast(Build, entry.load())
     raise UnsupportedArchitecture(
         f"expected an architecture among {', '.join(names())}; got {architecture!r}. "
         "`jitllm.llm.models.register_architecture` can add it"
     )
+
+
+def _entry_points(**selection: Any) -> "EntryPoints":
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
+    return entry_points(group=GROUP, **selection)
 
 
 def _own() -> set[str]:

@@ -1,5 +1,7 @@
 """The NumPy backend: pools, taps, page tables, and what it refuses."""
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from models import model_path
 from variants import variant_model
 
 from jitllm import backends
+from jitllm.backends import reference
 from jitllm.backends.base import BackendUnavailable, Batch, Segment, Weight
 from jitllm.backends.ir import CacheSpec, Graph, Node, Value
+from jitllm.llm.graph import builder
 
 TOKENS = np.array([1, 20, 300, 45, 7, 99, 250, 301], np.int32)
 SPEC = CacheSpec(0, ((2, 4, 6), (1, 8, 8)))
@@ -181,6 +185,14 @@ def test_too_many_tokens() -> None:
         rows = np.arange(8, dtype=np.int32)
         with pytest.raises(ValueError, match="at most 4 tokens, got 8"):
             runner.program.run(Batch(TOKENS, rows, rows, [Segment(0, 8, 0, runner.tables)]))
+
+
+def test_every_documented_operation_is_there() -> None:
+    table = (builder.__doc__ or "").split("====\n")[2]
+    documented = {line.split()[0] for line in table.splitlines() if line[0] not in " ="}
+    assert documented == set(reference._OPS)
+    words = set(re.findall(r'_node\(\s*"(\w+)"', inspect.getsource(builder)))
+    assert words == documented
 
 
 def test_refusals() -> None:

@@ -80,6 +80,8 @@ def test_old_key_of_linear_scaling() -> None:
         ({"rope__dimension_count": 17}, "even number up to 16, got 17"),
         ({"rope__scaling__type": "magic"}, "expected one of .*got 'magic'"),
         ({"rope__scaling__factor": -2.0}, "no negative number, got -2.0"),
+        ({"rope__scaling__factor": float("nan")}, "no negative number, got nan"),
+        ({"rope__scaling__type": "yarn", "rope__freq_base": 1.0}, "more than 1 for YaRN"),
         ({"expert_count": 4}, "expected 1 to 4, got 0"),
     ],
 )

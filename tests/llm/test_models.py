@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from jitllm.backends.ir import Graph, Node
 from jitllm.llm import models
 from jitllm.llm.errors import BackendError, GGUFError, UnsupportedArchitecture, UnsupportedFormat
 from jitllm.llm.loaders.gguf import GGUFFile
-from jitllm.llm.models import smollm3
+from jitllm.llm.models import llama, smollm3
 from jitllm.llm.models.loading import open_model
 
 MAX_NMSE = 1e-6  # what the conformance set asks of float32 weights and caches
@@ -163,6 +164,13 @@ def test_registered_architecture(
         assert runner.forward([1, 2]).shape == (2, 128)
         assert "output.weight" in runner.model.unused
     assert calls == ["llama"]
+
+
+def test_entry_points_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("foreign", "jitllm.llm.models.llama:build", models.GROUP)
+    monkeypatch.setattr(models, "_entry_points", lambda **_: EntryPoints([entry]))
+    assert models.get("foreign") is llama.build
+    assert "foreign" in models.names()
 
 
 def _edited(path: Path, target: Path, **changes: Any) -> Path:
