@@ -22,6 +22,7 @@ POSITIONS = 3  # address of int32 [N_TOKENS] positions
 OUTPUT_ROWS = 4  # address of int32 [N_OUTPUTS] row numbers
 N_SEGMENTS = 5  # sequences in this run
 SEGMENTS = 6  # address of int64 [N_SEGMENTS, SEGMENT_WORDS]
+N_SLOTS = 7  # rows of values per token-expert pair, set by ROUTE
 RUN_WORDS = 8
 
 # Words of a segment: consecutive rows that belong to one sequence.
@@ -94,10 +95,9 @@ def _op(module: str, function: str, fields: str) -> Op:
 
 # Re-lay n rows of k weights from file blocks at source to the packed layout. Factory parameter fmt.
 REPACK = _op("repack", "repack", "source target n k")
-# Quantize rows of x for MATMUL (layout: `packed`). A run of one row makes tiles of one row, any
-# other tiles of `tile_rows` (factory parameter); width is a multiple of 32. `index` is 0, or the
-# address of int32 row numbers: the rows of x to take, -1 for a row of zeros.
-QUANTIZE = _op("quantize", "quantize", "rows x ldx out width index")
+# Quantize rows of x for MATMUL (layout: `packed`). A run of one token, or a single row, makes tiles
+# of one row, all else tiles of `tile_rows` (factory parameter); width is a multiple of 32.
+QUANTIZE = _op("quantize", "quantize", "rows x ldx out width")
 # y = x W^T + bias (+ residual): W packed (n, k) at w, x from QUANTIZE; bias is float32 [n padded to
 # 16] or 0, residual an address of rows or 0. Factory parameter fmt. The scratch of a thread holds
 # SCRATCH_BLOCKS unpacked row blocks.
@@ -122,6 +122,8 @@ ADD = _op("elementwise", "add", "rows a lda b ldb y ldy width")
 MUL = _op("elementwise", "mul", "rows a lda b ldb y ldy width")
 # y = x * scale.
 SCALE = _op("elementwise", "scale", "rows x ldx y ldy width scale:f32")
+# y[t] = x[t] * factors[t]; factors are 64 bytes apart.
+SCALE_ROWS = _op("elementwise", "scale_rows", "x ldx factors y ldy width")
 # y = cap * tanh(x / cap).
 SOFT_CAP = _op("elementwise", "soft_cap", "rows x ldx y ldy width cap:f32")
 # y[o] = x[output_rows[o]]; rows counted by N_OUTPUTS.
@@ -154,3 +156,28 @@ ATTENTION = _op(
 TOP_K_EXPERTS = _op(
     "moe", "top_k_experts", "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32"
 )
+# Sort pairs (t, j) of ids int32 [T, k] by expert into slots: index int32 [slots] (row t of each
+# slot, -1 where unused), tile_experts int32 [slots / tile_rows], slot_of int32 [T, k]; sets N_SLOTS.
+# Slots are at most expert_slots(T, k, n_experts, tile_rows). Factory parameter tile_rows.
+ROUTE = _op("experts", "route", "ids n_experts k index tile_experts slot_of")
+# y[slot] = x[index[slot]], zeros for -1.
+GATHER = _op("experts", "gather", "x ldx index y ldy width")
+# y[slot] = W[expert of slot] x[slot] (* scales[expert], float32 [E] or 0); W is a stack of packed
+# matrices matrix_bytes apart, x from QUANTIZE over the slots. Factory parameter fmt.
+EXPERT_MATMUL = _op(
+    "experts", "matmul", "w n k x y ldy tile_experts scales matrix_bytes scratch scratch_bytes"
+)
+# The same from float32 rows. Factory parameters fmt, tile_rows.
+EXPERT_MATMUL_FLOAT = _op(
+    "experts",
+    "matmul_float",
+    "w n k x ldx y ldy tile_experts scales matrix_bytes scratch scratch_bytes",
+)
+# y[t] = sum over j of weights[t, j] * x[slot_of[t, j]].
+COMBINE = _op("experts", "combine", "x ldx slot_of weights k y ldy width")
+
+
+def expert_slots(n_tokens: int, k: int, n_experts: int, tile_rows: int) -> int:
+    """Return the most slots that ROUTE makes of `n_tokens` tokens with k experts each."""
+    used = min(n_experts, n_tokens * k)
+    return -(-(n_tokens * k + used * (tile_rows - 1)) // tile_rows) * tile_rows

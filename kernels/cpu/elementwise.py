@@ -91,3 +91,17 @@ def select_rows(args, thread, n_threads, counter):
             for i in range(0, 4 * width, 64):
                 store_f32x16(y + r * ldy + i, load_f32x16(source + i))
         row, end = next_rows(counter, n_rows, width)
+
+
+def scale_rows(args, thread, n_threads, counter):
+    """y[t] = x[t] * factors[t] (`abi.SCALE_ROWS`)."""
+    n_rows = load_i64(load_i64(args) + 8 * abi.N_TOKENS)
+    x, ldx, factors = load_i64(args + 8), load_i64(args + 16), load_i64(args + 24)
+    y, ldy, width = load_i64(args + 32), load_i64(args + 40), load_i64(args + 48)
+    row, end = next_rows(counter, n_rows, width)
+    while row < end:
+        for r in range(row, end):
+            factor = splat_f32(load_f32(factors + 64 * r))
+            for i in range(0, 4 * width, 64):
+                store_f32x16(y + r * ldy + i, load_f32x16(x + r * ldx + i) * factor)
+        row, end = next_rows(counter, n_rows, width)

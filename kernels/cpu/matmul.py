@@ -39,6 +39,7 @@ from jitllm.kernels.simd import (
 )
 
 ROWS = packed.ROWS
+TILE_BLOCKS = levels.current().tile[0]
 N, D, S = packed.FIELD_N, packed.FIELD_D, packed.FIELD_S
 N_LO, N_HI, S_LO, S_HI = (
     packed.FIELD_N_LO, packed.FIELD_N_HI, packed.FIELD_S_LO, packed.FIELD_S_HI,
@@ -124,14 +125,18 @@ def byte_block_bytes(fmt: formats.Format) -> int:
     return 512 + 64 * parts * len(_halves(fmt))
 
 
-def _unpacker(fmt: str):
+def unpacker(fmt: str):
     """Return f(weights, target, k): unpack one row block for `_byte_group`."""
     layout = formats.get(fmt)
     load_codes, scale_of = loader(layout.planes, _bias(layout)), scale_reader(fmt)
     has_offset, parts = layout.scales in ("dm", "k_dm"), len(_halves(layout))
     offset_of = offset_reader(fmt) if has_offset else scale_of
     per_unit, unit = packed.unit_weights(layout), packed.unit_bytes(fmt)
-    header_bytes, step, size = packed.header_bytes(layout), 64 * layout.bits, byte_block_bytes(layout)
+    header_bytes, step, size = (
+        packed.header_bytes(layout),
+        64 * layout.bits,
+        byte_block_bytes(layout),
+    )
 
     @njit(error_model="numpy")
     def unpack(weights, target, k):
@@ -159,7 +164,7 @@ def _finish(total, y, row, bias, residual):
     store_f32x16(y + 4 * row, total)
 
 
-def _vector_product(fmt: str):
+def vector_product(fmt: str):
     """Return f(weights, x, k) -> tile of one f32x16: 16 rows of W times one row of x."""
     layout = formats.get(fmt)
     load_codes, parts = loader(layout.planes), len(_halves(layout))
@@ -183,7 +188,7 @@ def _vector_product(fmt: str):
     return multiply
 
 
-def _tile_product(fmt: str, m: int, n: int):
+def tile_product(fmt: str, m: int, n: int):
     """Return f(block, stride, x, k, target): m row blocks times n rows of x, stored at target."""
     layout = formats.get(fmt)
     parts, size = len(_halves(layout)), byte_block_bytes(layout)
@@ -204,12 +209,17 @@ def _tile_product(fmt: str, m: int, n: int):
     return multiply
 
 
+@njit(error_model="numpy")
+def block_span(blocks, stride, n_threads):
+    """Return how many row blocks to unpack at a time; the scratch must hold them."""
+    limit = max(TILE_BLOCKS, min(SCRATCH_BLOCKS, SCRATCH_BYTES // stride // TILE_BLOCKS * TILE_BLOCKS))
+    return min(limit, (blocks // (4 * n_threads) + TILE_BLOCKS) // TILE_BLOCKS * TILE_BLOCKS)
+
+
 def matmul(*, fmt: str):
     """Return the kernel of `abi.MATMUL` for weights of a quantized format."""
     m, n = levels.current().tile
-    vector_product, tile_product, unpack = (
-        _vector_product(fmt), _tile_product(fmt, m, n), _unpacker(fmt),
-    )  # fmt: skip
+    vectors, tiles, unpack = vector_product(fmt), tile_product(fmt, m, n), unpacker(fmt)
     unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
     size, tile_bytes = byte_block_bytes(formats.get(fmt)), 64 * m * n
 
@@ -223,7 +233,7 @@ def matmul(*, fmt: str):
         start = atomic_add(counter, span)
         while start < blocks:
             for block in range(start, min(start + span, blocks)):
-                acc = vector_product(weights + block * block_bytes, x, k)
+                acc = vectors(weights + block * block_bytes, x, k)
                 _finish(take(acc, 0), y, block * ROWS, bias, residual)
             start = atomic_add(counter, span)
 
@@ -244,8 +254,7 @@ def matmul(*, fmt: str):
         x = load_i64(args + 40)
         tile, stride = stack_bytes(tile_bytes), k // 32 * size
         blocks, block_bytes = (width + ROWS - 1) // ROWS, k // per_unit * unit
-        limit = max(m, min(SCRATCH_BLOCKS, SCRATCH_BYTES // stride // m * m))
-        span = min(limit, (blocks // (4 * n_threads) + m) // m * m)
+        span = block_span(blocks, stride, n_threads)
         start = atomic_add(counter, span)
         while start < blocks:
             stop = min(start + span, blocks)
@@ -256,7 +265,7 @@ def matmul(*, fmt: str):
                 for block in range(start, stop, m):
                     here = min(m, stop - block)
                     step = stride if here == m else 0
-                    tile_product(scratch + (block - start) * stride, step, records, k, tile)
+                    tiles(scratch + (block - start) * stride, step, records, k, tile)
                     store_rows(tile, args, row, min(n, rows - row), block, here)
             start = atomic_add(counter, span)
 

@@ -98,24 +98,31 @@ def _tile_product(n: int):
     return multiply
 
 
-def _many_rows(fmt: str):
-    """Return f(args, rows, scratch, counter): any number of rows of x, W unpacked span by span.
-
-    The sums of a row block, float32 [rows][16], stand in the scratch behind the unpacked span.
-    """
+def span_adder():
+    """Return f(values, sums, x, ldx, columns, rows): `_tile_product` for any number of rows."""
     n = 12 if levels.current().name == "avx512vnni" else 4
-    write, tile_product, row_product = value_writer(fmt), _tile_product(n), _tile_product(1)
-    unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
+    tiles, single = _tile_product(n), _tile_product(1)
 
     @njit(error_model="numpy")
     def add_span(values, sums, x, ldx, columns, rows):
         row = 0
         while row + n <= rows:
-            tile_product(values, x + row * ldx, ldx, columns, sums + 64 * row)
+            tiles(values, x + row * ldx, ldx, columns, sums + 64 * row)
             row += n
         while row < rows:
-            row_product(values, x + row * ldx, ldx, columns, sums + 64 * row)
+            single(values, x + row * ldx, ldx, columns, sums + 64 * row)
             row += 1
+
+    return add_span
+
+
+def _many_rows(fmt: str):
+    """Return f(args, rows, scratch, counter): any number of rows of x, W unpacked span by span.
+
+    The sums of a row block, float32 [rows][16], stand in the scratch behind the unpacked span.
+    """
+    write, add_span = value_writer(fmt), span_adder()
+    unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
 
     @njit(error_model="numpy")
     def many_rows(args, rows, scratch, counter):

@@ -7,7 +7,7 @@ three reductions: 512 rows of 1536 columns take about 0.4 ms on one core.
 import numpy as np
 from numba import njit
 
-from jitllm.kernels import packed
+from jitllm.kernels import abi, packed
 from jitllm.kernels.simd import (
     atomic_add,
     bits_i32,
@@ -96,20 +96,19 @@ def quantize(*, tile_rows: int):
     @njit(error_model="numpy")
     def quantize_tile(args, tile, n, rows, scratch):
         x, ldx = load_i64(args + 16), load_i64(args + 24)
-        out, width, index = load_i64(args + 32), load_i64(args + 40), load_i64(args + 48)
+        out, width = load_i64(args + 32), load_i64(args + 40)
         target = out + tile * rows * (width // 32) * packed.RECORD_BYTES_PER_ROW
         for row in range(rows):
             at = tile * rows + row
-            if at < n and index != 0:
-                at = load_i32(index + 4 * at)
-            if 0 <= at and tile * rows + row < n:
+            if at < n:
                 quantize_row(x + at * ldx, target, row, rows, width, scratch)
             else:
                 clear_row(target, row, rows, width)
 
     def quantize_rows(args, thread, n_threads, counter):
-        n = load_i64(load_i64(args) + 8 * load_i64(args + 8))
-        rows = 1 if n == 1 else tile_rows
+        run = load_i64(args)
+        n = load_i64(run + 8 * load_i64(args + 8))
+        rows = 1 if n == 1 or load_i64(run + 8 * abi.N_TOKENS) == 1 else tile_rows
         scratch = stack_bytes(64)
         tile = atomic_add(counter, 1)
         while tile * rows < n:

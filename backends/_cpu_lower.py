@@ -1,0 +1,356 @@
+"""From nodes to ops: one method for each operation of the graph.
+
+Fusion: a matmul whose only reader is an addition adds the other operand itself, unless its output
+is tapped. The bits are those of the separate operations.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jitllm.backends._cpu_memory import CpuPool, PackedWeight
+from jitllm.backends._cpu_plan import LINE, Buffer, Plan, Planner
+from jitllm.backends._cpu_threads import aligned
+from jitllm.backends.base import BackendUnavailable, Floats
+from jitllm.backends.ir import Graph, Node, Value
+from jitllm.kernels import abi, formats, packed
+from jitllm.kernels import level as levels
+from jitllm.kernels.cpu import attention_layout
+
+ROW_WORDS = {"T": abi.N_TOKENS, "O": abi.N_OUTPUTS}
+UNPACKED_BYTES = 384 << 10  # of a matrix product's scratch, see kernels/cpu/matmul.py
+FLOAT_SPAN_BYTES = 64 * 512
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place where a run stops for Python: after op `stop`, with a value that may be changed.
+
+    `queries` is set where the probabilities of an attention node are wanted.
+    """
+
+    stop: int
+    node: Node
+    buffer: Buffer
+    queries: Buffer | None = None
+
+
+class Lowering:
+    """Makes the plan of one graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    weights : mapping
+        Packed matrices by tensor name.
+    vectors : mapping
+        float32 vectors by tensor name.
+    pools : sequence of CpuPool
+    exact : bool
+        Keep activations in float32.
+    max_tokens, n_threads : int
+    taps : frozenset of str
+    run : int
+        Address of the run block.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, PackedWeight],
+        vectors: Mapping[str, Floats],
+        pools: Sequence[CpuPool],
+        *,
+        exact: bool,
+        max_tokens: int,
+        n_threads: int,
+        taps: frozenset[str],
+        run: int,
+    ) -> None:
+        self.graph, self.weights, self.vectors, self.pools = graph, weights, vectors, pools
+        self.exact, self.max_tokens, self.n_threads, self.taps = exact, max_tokens, n_threads, taps
+        self.planner = Planner(run)
+        self.constants: list[Any] = []  # arrays that ops point to
+        self.row_factors: list[tuple[float, int, Floats]] = []
+        self.cuts: list[Cut] = []
+        self._buffers: dict[int, Buffer] = {}
+        self._quantized: dict[int, Buffer] = {}
+        self._shares: dict[int, int] = {}  # value whose memory another value uses
+        self._readers = Counter(value.id for node in graph.nodes for value in node.inputs)
+        self._only_reader = {
+            value.id: node for node in graph.nodes for value in node.inputs
+            if self._readers[value.id] == 1
+        }  # fmt: skip
+        self._done: set[str] = set()
+        self._tables: dict[bytes, Floats] = {}
+        self._scratch: Buffer | None = None
+
+    def plan(self) -> Plan:
+        """Lower every node and return the finished plan."""
+        self._scratch = self._take(self._scratch_bytes() * self.n_threads)
+        for node in self.graph.nodes:
+            if node.name not in self._done:
+                self._lower(node)
+        return self.planner.finish()
+
+    def _lower(self, node: Node) -> None:
+        method = getattr(self, f"_op_{node.op}", None)
+        if method is None:
+            raise BackendUnavailable(f"the cpu backend has no operation {node.op!r}")
+        method(node)
+        self._finish(node)
+
+    def _finish(self, node: Node) -> None:
+        """Note taps, and give memory back that nobody reads any more."""
+        self._done.add(node.name)
+        stop = len(self.planner.ops)
+        if f"{node.name}.pattern" in self.taps:
+            queries = self._buffers[node.inputs[0].id]
+            self.cuts.append(Cut(stop, node, self._buffers[node.outputs[0].id], queries))
+        if node.name in self.taps:
+            self.cuts.append(Cut(stop, node, self._buffers[node.outputs[0].id]))
+        for value in node.inputs:
+            self._release(value.id)
+
+    def _release(self, value: int) -> None:
+        self._readers[value] -= 1
+        if self._readers[value]:
+            return
+        if value in self._shares:
+            self._release(self._shares[value])
+        else:
+            self._give(self._buffers[value])
+        if value in self._quantized:
+            self._give(self._quantized[value])
+
+    # --- memory ---
+
+    def _take(self, size: int) -> Buffer:
+        return Buffer(self.planner.arena.take(size), 0, size)
+
+    def _give(self, buffer: Buffer) -> None:
+        self.planner.arena.give(buffer.start, buffer.size)
+
+    def _new(self, value: Value) -> Buffer:
+        """Return memory for a value's rows; rows are whole cache lines."""
+        stride = -(-value.width * 4 // LINE) * LINE
+        size = stride * self.max_tokens
+        buffer = Buffer(self.planner.arena.take(size), stride, size)
+        self._buffers[value.id] = buffer
+        return buffer
+
+    def _scratch_bytes(self) -> int:
+        """Return what a thread needs at most for a matrix product."""
+        rows, tile_blocks = self.max_tokens, levels.current().tile[0]
+        need = FLOAT_SPAN_BYTES + 64 * rows
+        for weight in self.weights.values():
+            groups = weight.k // 32 * (512 + 64 * 4)
+            need = max(need, UNPACKED_BYTES, tile_blocks * groups)
+        return -(-need // LINE) * LINE
+
+    def _quantize(self, value: Value) -> Buffer:
+        """Return the quantized rows of a value, made once for all its readers."""
+        if value.id not in self._quantized:
+            x, tile_rows = self._buffers[value.id], levels.current().tile[1]
+            size = packed.activation_bytes(self.max_tokens, value.width, tile_rows)
+            out = self._quantized[value.id] = self._take(size)
+            self.planner.emit(
+                abi.QUANTIZE, [x], [out], cost=8 * value.width, params={"tile_rows": tile_rows},
+                rows=ROW_WORDS[value.rows], x=x, ldx=x.stride, out=out, width=value.width,
+            )  # fmt: skip
+        return self._quantized[value.id]
+
+    def _vector(self, name: str) -> int:
+        return int(self.vectors[name].ctypes.data) if name else 0
+
+    # --- operations ---
+
+    def _op_embed(self, node: Node) -> None:
+        w, y = self.weights[node.weights[0]], self._new(node.outputs[0])
+        self.planner.emit(
+            abi.EMBED, [], [y], cost=32 * w.k, params={"fmt": w.type_name},
+            w=w.address, k=w.k, y=y, ldy=y.stride,
+        )  # fmt: skip
+
+    def _op_matmul(self, node: Node) -> None:
+        (x,), w = node.inputs, self.weights[node.weights[0]]
+        addition = self._addition_after(node)
+        out = addition.outputs[0] if addition else node.outputs[0]
+        other = self._other(addition, node.outputs[0]) if addition else None
+        self._product(x, w, out, self._vector(node.weights[1]), other)
+        if addition and other:
+            self._release(other.id)
+            self._done.add(addition.name)
+            if addition.name in self.taps:
+                stop = len(self.planner.ops)
+                self.cuts.append(Cut(stop, addition, self._buffers[out.id]))
+
+    def _product(
+        self, x: Value, w: PackedWeight, out: Value, bias: int, other: Value | None
+    ) -> None:
+        as_float = self.exact or formats.get(w.type_name).scales == "float"
+        source = self._buffers[x.id] if as_float else self._quantize(x)
+        y = self._new(out)
+        residual = self._buffers[other.id] if other else None
+        values: dict[str, Any] = {
+            "rows": ROW_WORDS[x.rows], "w": w.address, "n": w.n, "k": w.k, "x": source, "y": y,
+            "ldy": y.stride, "bias": bias, "residual": residual or 0,
+            "ldr": residual.stride if residual else 0,
+            "scratch": self._scratch, "scratch_bytes": self._scratch_bytes(),
+        }  # fmt: skip
+        if as_float:
+            values["ldx"] = source.stride
+        self.planner.emit(
+            abi.MATMUL_FLOAT if as_float else abi.MATMUL,
+            [source, *([residual] if residual else [])], [y],
+            cost=w.n * w.k * (4 if as_float else 1), params={"fmt": w.type_name}, **values,
+        )  # fmt: skip
+
+    def _addition_after(self, node: Node) -> Node | None:
+        """Return the addition that can be part of this matmul, if there is one."""
+        out = node.outputs[0]
+        reader = self._only_reader.get(out.id)
+        if reader is None or reader.op != "add" or node.name in self.taps:
+            return None
+        other = self._other(reader, out)
+        return reader if other.id in self._buffers and other.id != out.id else None
+
+    @staticmethod
+    def _other(addition: Node, value: Value) -> Value:
+        a, b = addition.inputs
+        return b if a.id == value.id else a
+
+    def _op_rms_norm(self, node: Node) -> None:
+        self._row_wise(
+            abi.RMS_NORM, node, 6, w=self._vector(node.weights[0]), group=node.attrs["group"],
+            eps=node.attrs["eps"],
+        )  # fmt: skip
+
+    def _op_layer_norm(self, node: Node) -> None:
+        w, b = (self._vector(name) for name in node.weights)
+        self._row_wise(abi.LAYER_NORM, node, 8, w=w, b=b, eps=node.attrs["eps"])
+
+    def _op_scale(self, node: Node) -> None:
+        self._row_wise(abi.SCALE, node, 2, scale=node.attrs["factor"])
+
+    def _op_soft_cap(self, node: Node) -> None:
+        self._row_wise(abi.SOFT_CAP, node, 20, cap=node.attrs["cap"])
+
+    def _op_activation(self, node: Node) -> None:
+        self._row_wise(abi.ACTIVATION, node, 20, params={"act": node.attrs["act"]})
+
+    def _row_wise(
+        self, op: abi.Op, node: Node, cost: float, params: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> None:  # fmt: skip
+        """Emit an op that makes each row of y from the same row of x."""
+        (x,), x_at = node.inputs, self._buffers[node.inputs[0].id]
+        y = self._new(node.outputs[0])
+        self.planner.emit(
+            op, [x_at], [y], cost=cost * x.width, params=params, rows=ROW_WORDS[x.rows],
+            x=x_at, ldx=x_at.stride, y=y, ldy=y.stride, width=x.width, **values,
+        )  # fmt: skip
+
+    def _op_glu(self, node: Node) -> None:
+        gate, up = (self._buffers[value.id] for value in node.inputs)
+        y, width = self._new(node.outputs[0]), node.outputs[0].width
+        self.planner.emit(
+            abi.GLU, [gate, up], [y], cost=20 * width, params={"act": node.attrs["act"]},
+            rows=ROW_WORDS[node.outputs[0].rows], gate=gate, ldg=gate.stride, up=up,
+            ldu=up.stride, y=y, ldy=y.stride, width=width,
+        )  # fmt: skip
+
+    def _op_add(self, node: Node) -> None:
+        self._two_operands(abi.ADD, node, *(self._buffers[value.id] for value in node.inputs))
+
+    def _op_mul(self, node: Node) -> None:
+        self._two_operands(abi.MUL, node, *(self._buffers[value.id] for value in node.inputs))
+
+    def _op_add_bias(self, node: Node) -> None:
+        bias = self._vector(node.weights[0])  # one row for all: the distance between rows is 0
+        self._two_operands(abi.ADD, node, self._buffers[node.inputs[0].id], bias)
+
+    def _two_operands(self, op: abi.Op, node: Node, a: Buffer, b: Buffer | int) -> None:
+        out = node.outputs[0]
+        y = self._new(out)
+        reads: list[Any] = [x for x in (a, b) if isinstance(x, Buffer)]
+        self.planner.emit(
+            op, reads, [y], cost=2 * out.width, rows=ROW_WORDS[out.rows], a=a, lda=a.stride, b=b,
+            ldb=b.stride if isinstance(b, Buffer) else 0, y=y, ldy=y.stride, width=out.width,
+        )  # fmt: skip
+
+    def _op_columns(self, node: Node) -> None:
+        x, start = node.inputs[0], node.attrs["start"]
+        if start % 16:
+            raise BackendUnavailable(f"{node.name}: columns must start at a multiple of 16")
+        source, out = self._buffers[x.id], node.outputs[0]
+        self._buffers[out.id] = Buffer(source.start + 4 * start, source.stride, source.size - 4 * start)
+        self._shares[out.id] = x.id
+        self._readers[x.id] += 1  # until the view's last reader is done
+
+    def _op_select_outputs(self, node: Node) -> None:
+        x, y = self._buffers[node.inputs[0].id], self._new(node.outputs[0])
+        width = node.outputs[0].width
+        self.planner.emit(
+            abi.SELECT_ROWS, [x], [y], cost=width, x=x, ldx=x.stride, y=y, ldy=y.stride, width=width
+        )
+
+    def _op_rope(self, node: Node) -> None:
+        x, y, attrs = self._buffers[node.inputs[0].id], self._new(node.outputs[0]), node.attrs
+        table = self._rope_table(attrs["frequencies"])
+        sizes = {name: attrs[name] for name in ("n_heads", "head_dim", "n_rot", "magnitude")}
+        self.planner.emit(
+            abi.ROPE, [x], [y], cost=6 * node.outputs[0].width, params={"kind": attrs["kind"]},
+            x=x, ldx=x.stride, y=y, ldy=y.stride, table=table.ctypes.data, **sizes,
+        )  # fmt: skip
+
+    def _rope_table(self, frequencies: Floats) -> Floats:
+        key = frequencies.tobytes()
+        if key not in self._tables:
+            table = aligned(8 * len(frequencies)).view(np.float32).reshape(-1, 2)
+            table[:, 0] = frequencies
+            self._tables[key] = table
+        return self._tables[key]
+
+    def _op_scale_by_position(self, node: Node) -> None:
+        """Multiply by a factor of each row, which `run` computes from the positions."""
+        factors = aligned(64 * self.max_tokens).view(np.float32).reshape(self.max_tokens, 16)
+        self.row_factors.append((node.attrs["slope"], node.attrs["length"], factors))
+        x, y = self._buffers[node.inputs[0].id], self._new(node.outputs[0])
+        width = node.outputs[0].width
+        self.planner.emit(
+            abi.SCALE_ROWS, [x], [y], cost=width, x=x, ldx=x.stride, factors=factors.ctypes.data,
+            y=y, ldy=y.stride, width=width,
+        )  # fmt: skip
+
+    def _op_attention(self, node: Node) -> None:
+        attrs, cache = node.attrs, node.attrs["cache"]
+        pool, layer = self.pools[cache], node.attrs["layer"]
+        q, k, v = (self._buffers[value.id] for value in node.inputs)
+        pages: tuple[Any, int, int] = ((cache, layer), 0, 1)
+        heads, dk, dv = pool.spec.layers[layer]
+        where = {
+            "n_kv_heads": heads, "dk": dk, "dv": dv, "pages": pool.address(layer),
+            "page_bytes": pool.layer_bytes(layer), "cache": cache, "table_pages": 0,
+        }  # fmt: skip
+        params = {"kv": pool.kv_dtype}
+        self.planner.emit(
+            abi.KV_WRITE, [k, v], [pages], cost=4 * heads * (dk + dv), params=params,
+            k=k, ldk=k.stride, v=v, ldv=v.stride, **where,
+        )  # fmt: skip
+        size = attention_layout.scratch_bytes(
+            dk, dv, n_heads=attrs["n_heads"], n_threads=self.n_threads,
+            max_positions=pool.n_pages * abi.PAGE_TOKENS,
+        )  # fmt: skip
+        scratch, out = self._take(size * self.n_threads), self._new(node.outputs[0])
+        self.planner.emit(
+            abi.ATTENTION, [q, pages], [out, scratch], cost=attrs["n_heads"] * (dk + dv) * 400,
+            params=params, q=q, ldq=q.stride, out=out, ldo=out.stride, n_heads=attrs["n_heads"],
+            window=attrs["window"], causal=int(attrs["causal"]), scale=attrs["scale"],
+            soft_cap=attrs["soft_cap"], sinks=self._vector(node.weights[0]), scratch=scratch,
+            scratch_bytes=size, **where,
+        )  # fmt: skip
+        self._give(scratch)

@@ -1,0 +1,123 @@
+"""Memory of the CPU backend: aligned arrays, big mappings, packed weights, cache pools."""
+
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends._cpu_threads import aligned
+from jitllm.backends.base import PAGE_TOKENS, Bytes, Floats, Pool, Weight
+from jitllm.backends.ir import CacheSpec
+from jitllm.kernels import formats, packed
+
+_HUGE_PAGE = 2 << 20
+KV_DTYPES = {"f16": np.float16, "f32": np.float32}
+
+
+def mapping(n_bytes: int) -> Bytes:
+    """Return zeroed bytes straight from the system, which takes them back when they are dropped.
+
+    Memory that is never touched costs nothing, so pools may be generous.
+    """
+    if n_bytes < _HUGE_PAGE:
+        return aligned(n_bytes)
+    flags = getattr(mmap, "MAP_NORESERVE", 0)
+    if flags:
+        area = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
+    else:
+        area = mmap.mmap(-1, n_bytes)
+    return np.frombuffer(area, np.uint8)
+
+
+def use_huge_pages(memory: Bytes) -> None:
+    """Ask for big pages: memory that is filled at once is then mapped much faster."""
+    area: Any = memory.base
+    if isinstance(area, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
+        area.madvise(mmap.MADV_HUGEPAGE)
+
+
+class PackedWeight:
+    """A matrix, or a stack of them, in the packed layout.
+
+    Attributes
+    ----------
+    type_name : str
+    shape : tuple of int
+        (n, k) or (experts, n, k).
+    memory : uint8 array
+    """
+
+    def __init__(self, weight: Weight) -> None:
+        self.type_name, self.shape = weight.type_name, weight.shape
+        self.n, self.k = weight.shape[-2:]
+        self.matrix_bytes = packed.matrix_bytes(weight.type_name, self.n, self.k)
+        self.n_matrices = int(np.prod(weight.shape[:-2]))
+        self.memory = mapping(self.n_matrices * self.matrix_bytes)
+        use_huge_pages(self.memory)
+
+    @property
+    def address(self) -> int:
+        """Address of the first matrix."""
+        return int(self.memory.ctypes.data)
+
+
+def vector(weight: Weight) -> Floats:
+    """Return a small tensor as float32, flat, zero-padded to whole vectors of 16."""
+    values = formats.dequantize(weight.type_name, weight.data, weight.shape).reshape(-1)
+    padded = aligned(4 * -(-len(values) // 16) * 16).view(np.float32)
+    padded[: len(values)] = values
+    return padded
+
+
+class CpuPool(Pool):
+    """Pages of one cache; layer l's page p starts at `address(l) + p * layer_bytes(l)`."""
+
+    def __init__(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
+        if kv_dtype not in KV_DTYPES:
+            raise ValueError(f"kv_dtype must be one of {sorted(KV_DTYPES)}, got {kv_dtype!r}")
+        self.spec, self.n_pages, self.kv_dtype = spec, n_pages, kv_dtype
+        self._item = np.dtype(KV_DTYPES[kv_dtype])
+        self._layers: list[npt.NDArray[Any]] = [
+            mapping(n_pages * self.layer_bytes(layer)).view(self._item).reshape(n_pages, -1)
+            for layer in range(len(spec.layers))
+        ]
+
+    def layer_bytes(self, layer: int) -> int:
+        """Bytes of one page of one layer."""
+        heads, dk, dv = self.spec.layers[layer]
+        return heads * (dk + dv) * PAGE_TOKENS * self._item.itemsize
+
+    def address(self, layer: int) -> int:
+        """Address of a layer's page 0."""
+        return int(self._layers[layer].ctypes.data)
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page over all layers."""
+        return sum(self.layer_bytes(layer) for layer in range(len(self.spec.layers)))
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy page `source` over page `target` in every layer."""
+        for pages in self._layers:
+            pages[target] = pages[source]
+
+    def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
+        """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
+        heads, dk, _ = self.spec.layers[layer]
+        cells = self._layers[layer][page].reshape(heads, -1).astype(np.float32)
+        keys = cells[:, : dk * PAGE_TOKENS].reshape(-1, PAGE_TOKENS)
+        values = cells[:, dk * PAGE_TOKENS :].reshape(heads, PAGE_TOKENS, -1)
+        return keys.T.copy(), values.transpose(1, 0, 2).reshape(PAGE_TOKENS, -1)
+
+    def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
+        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
+        heads, dk, dv = self.spec.layers[layer]
+        cells = self._layers[layer][page].reshape(heads, -1)
+        cells[:, : dk * PAGE_TOKENS] = keys.T.reshape(heads, -1)
+        by_head = values.reshape(PAGE_TOKENS, heads, dv).transpose(1, 0, 2)
+        cells[:, dk * PAGE_TOKENS :] = by_head.reshape(heads, -1)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._layers, self.n_pages = [], 0
