@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jitllm.backends._cpu_experts import ExpertOps
 from jitllm.backends._cpu_memory import CpuPool, PackedWeight
 from jitllm.backends._cpu_plan import LINE, Buffer, Plan, Planner
 from jitllm.backends._cpu_threads import aligned
@@ -90,7 +91,7 @@ class Lowering:
 
     def plan(self) -> Plan:
         """Lower every node and return the finished plan."""
-        self._scratch = self._take(self._scratch_bytes() * self.n_threads)
+        self._scratch = self.take(self._scratch_bytes() * self.n_threads)
         for node in self.graph.nodes:
             if node.name not in self._done:
                 self._lower(node)
@@ -122,16 +123,22 @@ class Lowering:
         if value in self._shares:
             self._release(self._shares[value])
         else:
-            self._give(self._buffers[value])
+            self.give(self._buffers[value])
         if value in self._quantized:
-            self._give(self._quantized[value])
+            self.give(self._quantized[value])
 
     # --- memory ---
 
-    def _take(self, size: int) -> Buffer:
+    def buffer(self, value: Value) -> Buffer:
+        """Return where the rows of a value are."""
+        return self._buffers[value.id]
+
+    def take(self, size: int) -> Buffer:
+        """Return memory of the plan."""
         return Buffer(self.planner.arena.take(size), 0, size)
 
-    def _give(self, buffer: Buffer) -> None:
+    def give(self, buffer: Buffer) -> None:
+        """Let later ops use this memory; barriers keep earlier ops right."""
         self.planner.arena.give(buffer.start, buffer.size)
 
     def _new(self, value: Value) -> Buffer:
@@ -144,26 +151,35 @@ class Lowering:
 
     def _scratch_bytes(self) -> int:
         """Return what a thread needs at most for a matrix product."""
-        rows, tile_blocks = self.max_tokens, levels.current().tile[0]
+        tile_blocks, tile_rows = levels.current().tile
+        rows = max([self.max_tokens, *(
+            abi.expert_slots(self.max_tokens, n.attrs["k"], n.inputs[1].width, tile_rows)
+            for n in self.graph.nodes if n.op == "experts"
+        )])  # fmt: skip
         need = FLOAT_SPAN_BYTES + 64 * rows
         for weight in self.weights.values():
             groups = weight.k // 32 * (512 + 64 * 4)
             need = max(need, UNPACKED_BYTES, tile_blocks * groups)
         return -(-need // LINE) * LINE
 
+    def scratch_words(self) -> dict[str, Any]:
+        """Return the words of a matrix product for the threads' work memory."""
+        return {"scratch": self._scratch, "scratch_bytes": self._scratch_bytes()}
+
     def _quantize(self, value: Value) -> Buffer:
         """Return the quantized rows of a value, made once for all its readers."""
         if value.id not in self._quantized:
             x, tile_rows = self._buffers[value.id], levels.current().tile[1]
             size = packed.activation_bytes(self.max_tokens, value.width, tile_rows)
-            out = self._quantized[value.id] = self._take(size)
+            out = self._quantized[value.id] = self.take(size)
             self.planner.emit(
                 abi.QUANTIZE, [x], [out], cost=8 * value.width, params={"tile_rows": tile_rows},
                 rows=ROW_WORDS[value.rows], x=x, ldx=x.stride, out=out, width=value.width,
             )  # fmt: skip
         return self._quantized[value.id]
 
-    def _vector(self, name: str) -> int:
+    def vector(self, name: str) -> int:
+        """Return the address of a small weight, 0 for the name ""."""
         return int(self.vectors[name].ctypes.data) if name else 0
 
     # --- operations ---
@@ -180,7 +196,7 @@ class Lowering:
         addition = self._addition_after(node)
         out = addition.outputs[0] if addition else node.outputs[0]
         other = self._other(addition, node.outputs[0]) if addition else None
-        self._product(x, w, out, self._vector(node.weights[1]), other)
+        self._product(x, w, out, self.vector(node.weights[1]), other)
         if addition and other:
             self._release(other.id)
             self._done.add(addition.name)
@@ -199,7 +215,7 @@ class Lowering:
             "rows": ROW_WORDS[x.rows], "w": w.address, "n": w.n, "k": w.k, "x": source, "y": y,
             "ldy": y.stride, "bias": bias, "residual": residual or 0,
             "ldr": residual.stride if residual else 0,
-            "scratch": self._scratch, "scratch_bytes": self._scratch_bytes(),
+            **self.scratch_words(),
         }  # fmt: skip
         if as_float:
             values["ldx"] = source.stride
@@ -225,12 +241,12 @@ class Lowering:
 
     def _op_rms_norm(self, node: Node) -> None:
         self._row_wise(
-            abi.RMS_NORM, node, 6, w=self._vector(node.weights[0]), group=node.attrs["group"],
+            abi.RMS_NORM, node, 6, w=self.vector(node.weights[0]), group=node.attrs["group"],
             eps=node.attrs["eps"],
         )  # fmt: skip
 
     def _op_layer_norm(self, node: Node) -> None:
-        w, b = (self._vector(name) for name in node.weights)
+        w, b = (self.vector(name) for name in node.weights)
         self._row_wise(abi.LAYER_NORM, node, 8, w=w, b=b, eps=node.attrs["eps"])
 
     def _op_scale(self, node: Node) -> None:
@@ -270,7 +286,7 @@ class Lowering:
         self._two_operands(abi.MUL, node, *(self._buffers[value.id] for value in node.inputs))
 
     def _op_add_bias(self, node: Node) -> None:
-        bias = self._vector(node.weights[0])  # one row for all: the distance between rows is 0
+        bias = self.vector(node.weights[0])  # one row for all: the distance between rows is 0
         self._two_operands(abi.ADD, node, self._buffers[node.inputs[0].id], bias)
 
     def _two_operands(self, op: abi.Op, node: Node, a: Buffer, b: Buffer | int) -> None:
@@ -345,12 +361,15 @@ class Lowering:
             dk, dv, n_heads=attrs["n_heads"], n_threads=self.n_threads,
             max_positions=pool.n_pages * abi.PAGE_TOKENS,
         )  # fmt: skip
-        scratch, out = self._take(size * self.n_threads), self._new(node.outputs[0])
+        scratch, out = self.take(size * self.n_threads), self._new(node.outputs[0])
         self.planner.emit(
             abi.ATTENTION, [q, pages], [out, scratch], cost=attrs["n_heads"] * (dk + dv) * 400,
             params=params, q=q, ldq=q.stride, out=out, ldo=out.stride, n_heads=attrs["n_heads"],
             window=attrs["window"], causal=int(attrs["causal"]), scale=attrs["scale"],
-            soft_cap=attrs["soft_cap"], sinks=self._vector(node.weights[0]), scratch=scratch,
+            soft_cap=attrs["soft_cap"], sinks=self.vector(node.weights[0]), scratch=scratch,
             scratch_bytes=size, **where,
         )  # fmt: skip
-        self._give(scratch)
+        self.give(scratch)
+
+    def _op_experts(self, node: Node) -> None:
+        ExpertOps(self, node).emit(self._new(node.outputs[0]))
