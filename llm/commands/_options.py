@@ -3,8 +3,8 @@
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -47,7 +47,7 @@ class ModelOptions:
     n_threads: int | None
     device: str
     kv_dtype: str
-    precision: str
+    precision: Literal["fast", "exact"]
     quiet: bool
 
     def load(self) -> "Model":
@@ -90,10 +90,9 @@ def model_options(function: Function) -> Function:
                   help="exact: activations stay float32.")  # fmt: skip
     @verbosity
     @functools.wraps(function)
-    def wrapped(*, ref: str, n_ctx: int, n_threads: int | None, device: str, kv_dtype: str,
-                precision: str, quiet: bool, **kwargs: Any) -> Any:  # fmt: skip
-        options = ModelOptions(ref, n_ctx, n_threads, device, kv_dtype, precision, quiet)
-        return function(options=options, **kwargs)
+    def wrapped(**kwargs: Any) -> Any:
+        loading = {field.name: kwargs.pop(field.name) for field in fields(ModelOptions)}
+        return function(options=ModelOptions(**loading), **kwargs)
 
     return wrapped
 

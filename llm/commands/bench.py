@@ -99,7 +99,7 @@ def command(
     with options.load() as model:
         for case in cases:
             speeds = measure(model, case, repetitions)
-            rows.append(_row(facts, options, model.n_threads, case, speeds))
+            rows.append(_row(facts, options, _threads(options), case, speeds))
     click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
 
 
@@ -129,11 +129,17 @@ def random_tokens(model: "Model", n: int, seed: int = 0) -> list[int]:
     """Return `n` token ids: the beginning-of-text token if there is one, then random ones."""
     import numpy as np
 
-    bos = model.tokenizer.bos_id
-    tokens = np.random.default_rng(seed).integers(0, model.tokenizer.n_vocab, n).tolist()
+    bos = model.tokenizer.bos_id if model.tokenizer else None
+    tokens = np.random.default_rng(seed).integers(0, model.n_vocab, n).tolist()
     if bos is not None and n:
         tokens[0] = bos
     return [int(token) for token in tokens]
+
+
+def _threads(options: ModelOptions) -> int:
+    from jitllm.backends._cpu_threads import default_threads
+
+    return options.n_threads or default_threads()
 
 
 def _row(

@@ -11,7 +11,7 @@ from jitllm.llm.commands._options import (
     model_options,
     sampling_options,
 )
-from jitllm.llm.commands._stream import write_chunks
+from jitllm.llm.commands._output import write_chunk
 from jitllm.llm.errors import ContextLengthExceeded
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ class Conversation:
         try:
             self._read_new_tokens()
             for chunk in self.sequence.generate(stream=True, **self.sampling):
-                written.append(write_chunks([chunk]))
+                write_chunk(chunk.text)
+                written.append(chunk.text)
         except KeyboardInterrupt:
-            written.append("")
+            pass
         except ContextLengthExceeded:
             del self.messages[kept:]
             raise
@@ -113,8 +114,7 @@ def _handle(conversation: Conversation, line: str) -> None:
             conversation.ask(line)
         except ContextLengthExceeded as error:
             click.echo(f"{error}; /reset starts over", err=True)
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        write_chunk("\n")
 
 
 def _next_line(interactive: bool) -> str | None:

@@ -60,19 +60,17 @@ def _metadata(file: "GGUFFile") -> list[str]:
     return [f"{key:<44} {_shown(value)}" for key, value in file.metadata.items()]
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str)
-
-
 def _shown(value: Any) -> str:
-    if not _is_array(value):
+    if not hasattr(value, "tolist"):
         text = repr(value)
         cut = len(text) > _SHOWN_CHARS
         return f"{text[:_SHOWN_CHARS]}... ({len(value)} characters)" if cut else text
-    first = value[:_SHOWN_ITEMS]
-    plain = first if isinstance(first, list) else first.tolist()
-    items = ", ".join(repr(item)[:24] for item in plain)
+    items = ", ".join(repr(item)[:24] for item in _plain(value[:_SHOWN_ITEMS]))
     return f"{len(value)} x [{items}{', ...' if len(value) > _SHOWN_ITEMS else ''}]"
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _as_dict(file: "GGUFFile", facts: ModelFacts) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def _as_dict(file: "GGUFFile", facts: ModelFacts) -> dict[str, Any]:
         "n_bytes": facts.n_bytes,
         "types": {t.type_name: {"n_tensors": t.n_tensors, "n_params": t.n_params,
                                 "n_bytes": t.n_bytes} for t in facts.types},
-        "metadata": {k: v.tolist() if _is_array(v) else v for k, v in file.metadata.items()},
+        "metadata": {k: _plain(v) for k, v in file.metadata.items()},
         "tensors": [{"name": t.name, "type": t.type_name, "shape": list(t.shape),
                      "n_bytes": t.nbytes} for t in file.tensors.values()],
     }  # fmt: skip

@@ -41,7 +41,9 @@ def command(
         raise click.UsageError("give the FILE with the text")
     text = path.read_text("utf-8")
     with options.load() as model:
-        result = model.perplexity(text, n_ctx=options.n_ctx or 512, n_chunks=chunks)
+        result = model.perplexity(
+            text, n_ctx=options.n_ctx or 512, n_chunks=chunks, progress=not options.quiet
+        )
     click.echo(json.dumps(result.as_dict()) if as_json else str(result))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,11 @@ from jitllm.llm.commands._options import (
     model_options,
     sampling_options,
 )
-from jitllm.llm.commands._stream import Times, read_prompt, write_chunks
+from jitllm.llm.commands._output import timings_text, write_chunk
 
 if TYPE_CHECKING:
-    from jitllm.llm.api import Sequence
+    from jitllm.llm.api import Model
+    from jitllm.llm.results import Generation
 
 
 @click.command(cls=ModelCommand)
@@ -41,24 +41,24 @@ def command(
     No chat template is applied; `jitllm chat` does that.
     """
     text = _prompt([prompt, prompt_option], file)
-    times = Times()
-    with options.load() as model, read_prompt(model, text, times) as sequence:
-        start = time.perf_counter()
+    with options.load() as model:
         if as_json:
-            result = sequence.generate(**sampling)
-            _stop_clock(times, start, sequence)
-            answer = {"text": result.text, "finish_reason": result.finish_reason}
-            click.echo(json.dumps(answer | times.as_dict()))
-            return
-        if not options.quiet:  # the text reads on from the prompt
-            click.echo(text, err=True, nl=False)
-        try:
-            write_chunks(sequence.generate(stream=True, **sampling))
-        finally:
-            _stop_clock(times, start, sequence)
-            sys.stdout.write("\n")
-            if not options.quiet:
-                click.echo(str(times), err=True)
+            stream = model.stream(text, **sampling)
+            click.echo(json.dumps(_as_dict(stream.finish())))
+        else:
+            _show(model, text, sampling, options.quiet)
+
+
+def _show(model: "Model", text: str, sampling: dict[str, Any], quiet: bool) -> None:
+    """Write the text while it is generated; an interrupt ends it with what there is."""
+    if not quiet:  # what is generated reads on from the prompt
+        click.echo(text, err=True, nl=False)
+    with model.stream(text, **sampling) as stream:
+        for chunk in stream:
+            write_chunk(chunk.text)
+    write_chunk("\n")
+    if not quiet:
+        click.echo(timings_text(stream.result.timings), err=True)
 
 
 def _prompt(given: list[str | None], file: Path | None) -> str:
@@ -70,6 +70,15 @@ def _prompt(given: list[str | None], file: Path | None) -> str:
     return texts[0] if texts and texts[0] != "-" else sys.stdin.read()
 
 
-def _stop_clock(times: Times, start: float, sequence: "Sequence") -> None:
-    times.completion_s = time.perf_counter() - start
-    times.completion_tokens = len(sequence) - times.prompt_tokens
+def _as_dict(result: "Generation") -> dict[str, Any]:
+    times = result.timings
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "prompt_tokens": result.usage.prompt_tokens,
+        "completion_tokens": result.usage.completion_tokens,
+        "prompt_s": times.prompt_s,
+        "generation_s": times.generation_s,
+        "prompt_tokens_per_s": times.prompt_tokens_per_s,
+        "tokens_per_s": times.tokens_per_s,
+    }
