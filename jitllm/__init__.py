@@ -1,4 +1,82 @@
 """jitllm: run GGUF language models with kernels compiled by Numba."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
-__all__: list[str] = []
+
+if TYPE_CHECKING:
+    from jitllm.llm import sampling as samplers
+    from jitllm.llm.api import Model, load, load_tokenizer
+    from jitllm.llm.errors import (
+        BackendError,
+        ChatTemplateError,
+        ClosedError,
+        ContextLengthExceeded,
+        GGUFError,
+        HookError,
+        JitllmError,
+        ModelFormatError,
+        ModelNotFoundError,
+        UnsupportedArchitecture,
+        UnsupportedFormat,
+        UnsupportedTokenizer,
+    )
+    from jitllm.llm.results import Chunk, Generation
+    from jitllm.llm.sampling import SamplingError, SamplingParams
+    from jitllm.llm.state.sequence import Sequence
+    from jitllm.llm.tokenizer.tokenizer import Tokenizer
+
+__all__ = [
+    "BackendError",
+    "ChatTemplateError",
+    "Chunk",
+    "ClosedError",
+    "ContextLengthExceeded",
+    "GGUFError",
+    "Generation",
+    "HookError",
+    "JitllmError",
+    "Model",
+    "ModelFormatError",
+    "ModelNotFoundError",
+    "SamplingError",
+    "SamplingParams",
+    "Sequence",
+    "Tokenizer",
+    "UnsupportedArchitecture",
+    "UnsupportedFormat",
+    "UnsupportedTokenizer",
+    "load",
+    "load_tokenizer",
+    "samplers",
+]
+
+_MODULES = {
+    "Chunk": "llm.results",
+    "Generation": "llm.results",
+    "Model": "llm.api",
+    "SamplingError": "llm.sampling",
+    "SamplingParams": "llm.sampling",
+    "Sequence": "llm.state.sequence",
+    "Tokenizer": "llm.tokenizer.tokenizer",
+    "load": "llm.api",
+    "load_tokenizer": "llm.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import jitllm` alone stays fast."""
+    if name == "samplers":
+        value: Any = importlib.import_module("jitllm.llm.sampling")
+    elif name in __all__:
+        module = importlib.import_module(f"jitllm.{_MODULES.get(name, 'llm.errors')}")
+        value = getattr(module, name)
+    else:
+        raise AttributeError(f"module 'jitllm' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,461 @@
+"""The loop from logits to text: one step per token, as a stream, at once, or asynchronously."""
+
+import asyncio
+import dataclasses
+import os
+import platform
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.llm.progress import ProgressBar
+from jitllm.llm.results import (
+    Chunk,
+    FinishReason,
+    Generation,
+    Timings,
+    TokenLogprob,
+    Usage,
+    split_reasoning,
+)
+from jitllm.llm.sampling import SamplerChain, SamplingParams, chain, top_logprobs
+from jitllm.llm.state.engine import Cancel, Cancelled
+from jitllm.llm.state.sequence import Sequence as TokenSequence
+from jitllm.llm.stops import StopStrings
+
+if TYPE_CHECKING:
+    from jitllm.llm.model import Model
+
+Floats = npt.NDArray[np.float32]
+LogitsFunction = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to generate: parameters, and what no parameter can say.
+
+    Attributes
+    ----------
+    params : SamplingParams
+    sampler : SamplerChain or None
+        In place of the one that `params` describe.
+    logits_processors : sequence of callables
+        `f(ids, logits)`, before the samplers.
+    is_chat : bool
+    think_opened : bool
+        The prompt ends inside the model's reasoning.
+    """
+
+    params: SamplingParams
+    sampler: SamplerChain | None = None
+    logits_processors: Sequence[LogitsFunction] = ()
+    is_chat: bool = False
+    think_opened: bool = False
+
+    @classmethod
+    def build(
+        cls,
+        model: "Model",
+        params: SamplingParams | None = None,
+        *,
+        sampler: SamplerChain | None = None,
+        logits_processors: Sequence[LogitsFunction] = (),
+        **sampling: Any,
+    ) -> "Request":
+        """Merge parameters: keywords go before `params`, these before the file's defaults."""
+        if params is None:
+            merged = SamplingParams.from_metadata(model.metadata, **sampling)
+        elif isinstance(params, SamplingParams):
+            given = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+            merged = SamplingParams.create(**{**given, **sampling})
+        else:
+            raise TypeError(f"expected SamplingParams, got {type(params).__name__}")
+        if sampler is not None and merged.n != 1:
+            raise ValueError(
+                f"expected n=1 with a sampler of your own, got n={merged.n}: "
+                "all results would be the same; give its parameters instead"
+            )
+        if merged.stop:
+            model.need_tokenizer("stop strings")
+        return cls(merged, sampler, tuple(logits_processors))
+
+    def seed_for(self, index: int) -> int:
+        """Return the seed of the result with this index: each has its own."""
+        if self.params.seed is None:
+            return int.from_bytes(os.urandom(4), "little")
+        return (self.params.seed + index) % 2**32
+
+    def chain(self, model: "Model", seed: int) -> SamplerChain:
+        """Return a fresh chain of samplers."""
+        if self.sampler is not None:
+            own = self.sampler.clone()
+            own.logits_processors += tuple(self.logits_processors)
+            return own
+        params, tokenizer = self.params, model.tokenizer
+        if tokenizer is not None and tokenizer.suppress_ids:
+            bias = dict.fromkeys(tokenizer.suppress_ids, float("-inf"))
+            params = dataclasses.replace(params, logit_bias={**bias, **(params.logit_bias or {})})
+        return chain(
+            params,
+            n_vocab=model.n_vocab,
+            eog_ids=model.eog_ids,
+            token_ids_for_text=model.token_ids_for_text,
+            logits_processors=self.logits_processors,
+            seed=seed,
+        )
+
+
+@dataclass
+class Prompt:
+    """A sequence to start from, computed when first needed.
+
+    Attributes
+    ----------
+    sequence : Sequence
+    ids : list of int
+        Tokens to append first.
+    uses : int
+        How many generations start here; all but the last take a fork.
+    owned : bool
+        The generation closes the sequence.
+    """
+
+    sequence: TokenSequence
+    ids: list[int]
+    uses: int = 1
+    owned: bool = True
+    logprobs: list[TokenLogprob] | None = None
+    n_computed: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, sequence: TokenSequence) -> "Prompt":
+        """Return a prompt that is all of a sequence, which goes on to grow."""
+        return cls(sequence, [], owned=False)
+
+    def start(self, n_top: int | None, cancelled: Cancel) -> TokenSequence:
+        """Compute the prompt if that is not done, and return a sequence that may grow."""
+        if self.ids:
+            self._compute(n_top, cancelled)
+        self.uses -= 1
+        return self.sequence if self.uses < 1 else self.sequence.fork()
+
+    def _compute(self, n_top: int | None, cancelled: Cancel) -> None:
+        started = time.perf_counter()
+        ids, model = self.ids, self.sequence.model
+        rows = None if n_top is None else np.arange(len(ids))
+        entries = [TokenLogprob(ids[0], model.token_text(ids[0]), None)]
+        for logits in self.sequence.extend(ids, rows, cancelled=cancelled):
+            if n_top is None:
+                continue
+            following = ids[len(entries) : len(entries) + len(logits)]
+            entries += score(model, logits[: len(following)], following, n_top)
+        self.logprobs = None if n_top is None else entries
+        self.n_computed, self.ids = len(ids), []
+        self.seconds += time.perf_counter() - started
+
+
+def score(model: "Model", logits: Floats, ids: Sequence[int], n_top: int) -> list[TokenLogprob]:
+    """Return how probable tokens were.
+
+    Parameters
+    ----------
+    model : Model
+    logits : float32 [T, V]
+    ids : sequence of int, T
+    n_top : int
+        Alternatives to list.
+    """
+    chosen, top_ids, top = top_logprobs(logits, np.asarray(ids, np.int32), n_top)
+    text = model.token_text
+    return [
+        TokenLogprob(
+            token,
+            text(token),
+            float(value),
+            tuple((int(i), text(int(i)), float(x)) for i, x in zip(best, values, strict=True)),
+        )
+        for token, value, best, values in zip(ids, chosen, top_ids, top, strict=True)
+    ]
+
+
+@dataclass
+class _Output:
+    """What was generated so far."""
+
+    text: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class GenerationStream(Iterator[Chunk]):
+    """A generation under way: iterate over its chunks, or `finish` it.
+
+    The texts of all chunks joined are the text of `result`. Closed without the end (also by an
+    interrupt, or by `cancel` from another thread), its result has finish_reason "cancelled".
+
+    Parameters
+    ----------
+    model : Model
+    prompt : Prompt
+    request : Request
+    index : int
+        Of this result among several with one seed.
+    """
+
+    def __init__(self, model: "Model", prompt: Prompt, request: Request, index: int = 0) -> None:
+        self.model, self.request = model, request
+        self.seed = request.seed_for(index) if request.sampler is None else request.sampler.seed
+        self._prompt = prompt
+        self._prompt_ids = [*prompt.sequence.token_ids, *prompt.ids]
+        self.chain = request.chain(model, self.seed)
+        self._output = _Output()
+        self._sequence: TokenSequence | None = None
+        self._prompt_s = self._seconds = 0.0
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._result: Generation | None = None
+        self._decoder = model.text_stream()
+        self._stops = StopStrings(request.params.stop)
+        self._steps = self._generate()
+
+    def __iter__(self) -> "GenerationStream":
+        return self
+
+    def __next__(self) -> Chunk:
+        with self._lock:
+            if self._result is not None:
+                raise StopIteration
+            started = time.perf_counter()
+            try:
+                chunk = next(self._steps)
+            except BaseException:
+                self._end("cancelled")
+                raise
+            self._seconds += time.perf_counter() - started
+            if chunk.finish_reason is not None:
+                self._end(chunk.finish_reason)
+            elif self._cancelled.is_set():
+                self._end("cancelled")
+            return chunk
+
+    @property
+    def result(self) -> Generation:
+        """What was generated; before the end this is an error.
+
+        Raises
+        ------
+        RuntimeError
+            If the stream has not ended and was not closed.
+        """
+        if self._result is None:
+            raise RuntimeError("expected a finished stream; read it to its end, or close it")
+        return self._result
+
+    def finish(self) -> Generation:
+        """Generate to the end and return the result."""
+        for _ in self:
+            pass
+        return self.result
+
+    def cancel(self) -> None:
+        """End soon with finish_reason "cancelled"; may be called from any thread."""
+        self._cancelled.set()
+        if self._lock.acquire(blocking=False):  # else the step under way ends the generation
+            try:
+                self._end_if_open()
+            finally:
+                self._lock.release()
+
+    def close(self) -> None:
+        """End now; the result then is what was generated so far. Closing twice is allowed."""
+        self._cancelled.set()
+        with self._lock:
+            self._end_if_open()
+
+    def show(self) -> Generation:
+        """Show the text while it is generated and return the result.
+
+        An interrupt ends the generation: the result then has finish_reason "cancelled".
+        """
+        from jitllm.llm.display import LiveText
+
+        with LiveText() as live:
+            try:
+                for chunk in self:
+                    live.put(chunk.text)
+            except KeyboardInterrupt:
+                self.close()
+        return self.result
+
+    def __enter__(self) -> "GenerationStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _generate(self) -> Generator[Chunk, None, None]:
+        try:
+            reason = yield from self._tokens()
+        except Cancelled:
+            reason = "cancelled"
+        tail = self._stops.put(self._decoder.flush()) + self._stops.flush()
+        self._output.text.append(tail)
+        yield Chunk(tail, None, reason)
+
+    def _tokens(self) -> Generator[Chunk, None, FinishReason]:
+        params, sequence = self.request.params, self._start()
+        ends = {*self.model.eog_ids, *params.stop_token_ids}
+        while not self._is_full(sequence):
+            token = self.chain.sample(sequence.compute_logits())
+            if token in ends:
+                return "stop"
+            yield self._keep(sequence, token)
+            if self._stops.found is not None:
+                return "stop"
+        return "length"
+
+    def _start(self) -> TokenSequence:
+        started = time.perf_counter()
+        is_set, params = self._cancelled.is_set, self.request.params
+        sequence = self._sequence = self._prompt.start(params.prompt_logprobs, is_set)
+        if not self._is_full(sequence):
+            sequence.compute_logits(is_set)
+        self.chain.accept_many(self._prompt_ids)
+        self._prompt_s = time.perf_counter() - started
+        return sequence
+
+    def _is_full(self, sequence: TokenSequence) -> bool:
+        most = self.request.params.max_tokens
+        return len(sequence) >= sequence.n_ctx or (
+            most is not None and len(self._output.ids) >= most
+        )
+
+    def _keep(self, sequence: TokenSequence, token: int) -> Chunk:
+        output, entry, n_top = self._output, None, self.request.params.logprobs
+        if n_top is not None:
+            entry = score(self.model, sequence.compute_logits()[None], [token], n_top)[0]
+            output.logprobs.append(entry)
+        self.chain.accept(token)
+        sequence.push(token)
+        text = self._stops.put(self._decoder.put(token))
+        output.ids.append(token)
+        output.text.append(text)
+        return Chunk(text, token, logprob=entry)
+
+    def _end_if_open(self) -> None:
+        if self._result is None:
+            self._end("cancelled")
+
+    def _end(self, reason: FinishReason) -> None:
+        self._steps.close()
+        self._result = self.model.last_result = self._make_result(reason)
+        if self._prompt.owned and self._sequence is not None:
+            self._sequence.close()
+
+    def _make_result(self, reason: FinishReason) -> Generation:
+        output, request, prompt = self._output, self.request, self._prompt
+        text, ids = "".join(output.text), output.ids
+        reasoning, content = None, None
+        if request.is_chat:
+            reasoning, content = split_reasoning(text, opened=request.think_opened)
+        n_decoded = max(0, len(ids) - (reason != "stop" or self._stops.found is not None))
+        seconds = max(0.0, self._seconds - self._prompt_s)
+        return Generation(
+            text,
+            list(ids),
+            reason,
+            self._prompt_ids,
+            Usage(len(self._prompt_ids), len(ids)),
+            Timings(prompt.n_computed, self._prompt_s, len(ids), seconds, n_decoded),
+            output.logprobs if request.params.logprobs is not None else None,
+            prompt.logprobs,
+            [self.model.token_text(token) for token in ids],
+            reasoning,
+            content,
+            _provenance(self),
+        )
+
+
+def _provenance(stream: GenerationStream) -> Callable[[], dict[str, Any]]:
+    """Return a function for `Generation.provenance`, which must not keep the model alive."""
+    model, request, identity = stream.model, stream.request, stream.model.identity
+    params = {f.name: getattr(request.params, f.name) for f in dataclasses.fields(request.params)}
+    settings = {
+        "seed": stream.seed,
+        "sampler": repr(stream.chain),
+        "params": {**params, "seed": stream.seed},
+        "logits_processors": len(stream.chain.logits_processors),
+        **model.settings,
+    }
+    return lambda: {"model": identity.describe(), **settings, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides the bits of a result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import jitllm
+
+    found = {"jitllm": jitllm.__version__, "python": platform.python_version()}
+    for name in ("numpy", "numba", "llvmlite"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def generate_all(
+    model: "Model", prompts: Sequence[list[int]], request: Request, *, progress: bool = False
+) -> list[Generation]:
+    """Generate `n` results for each prompt, one after the other, in the order of the prompts."""
+    results: list[Generation] = []
+    with ProgressBar(progress, "generating", unit="result") as bar:
+        for ids in prompts:
+            with model.sequence() as sequence:
+                prompt = Prompt(sequence, ids, uses=request.params.n)
+                for index in range(request.params.n):
+                    results.append(GenerationStream(model, prompt, request, index).finish())
+                    bar.update(len(results), len(prompts) * request.params.n)
+    return results
+
+
+class AsyncGeneration:
+    """A generation for use in an event loop: `await` it for the result, or iterate over its chunks.
+
+    The steps run in a thread; between them the loop is free. A cancelled task ends the generation.
+
+    Parameters
+    ----------
+    stream : GenerationStream
+    """
+
+    def __init__(self, stream: GenerationStream) -> None:
+        self.stream = stream
+
+    def __await__(self) -> Generator[Any, None, Generation]:
+        return self._finish().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        try:
+            while (chunk := await asyncio.to_thread(next, self.stream, None)) is not None:
+                yield chunk
+        finally:
+            self.stream.cancel()
+
+    async def _finish(self) -> Generation:
+        async for _ in self:
+            pass
+        return self.stream.result
+
+    @property
+    def result(self) -> Generation:
+        """As `GenerationStream.result`."""
+        return self.stream.result

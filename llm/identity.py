@@ -1,0 +1,68 @@
+"""Which file a model came from, and what is in it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jitllm.llm.loaders.gguf import GGUFFile
+
+
+@dataclass
+class Identity:
+    """Which file a model came from, and what is in it.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+    architecture, name : str
+    n_parameters : int
+    types : mapping of str to int
+        Parameters stored in each tensor type.
+    nbytes : int
+        Of all tensors.
+    """
+
+    paths: tuple[Path, ...]
+    architecture: str
+    name: str
+    n_parameters: int
+    types: Mapping[str, int]
+    nbytes: int
+    _digest: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, file: GGUFFile, architecture: str) -> "Identity":
+        """Read it from an open file."""
+        types: Counter[str] = Counter()
+        for info in file.tensors.values():
+            types[info.type_name] += int(np.prod(info.shape, dtype=np.int64))
+        name = str(file.metadata.get("general.name", "") or file.paths[0].stem)
+        nbytes = sum(info.nbytes for info in file.tensors.values())
+        paths = tuple(path.resolve() for path in file.paths)
+        common = dict(types.most_common())
+        return cls(paths, architecture, name, sum(types.values()), common, nbytes)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the files, in order, as hexadecimal digits; read at first use."""
+        if not self._digest:
+            total = hashlib.sha256()
+            for path in self.paths:
+                with open(path, "rb") as file:
+                    while block := file.read(1 << 20):
+                        total.update(block)
+            self._digest = total.hexdigest()
+        return self._digest
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain data for `Generation.provenance`."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "types": dict(self.types),
+            "sha256": self.digest(),
+        }

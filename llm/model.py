@@ -1,0 +1,499 @@
+"""`Model`: all that a loaded model can be asked for."""
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as Sequence_
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.llm.identity import Identity
+from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.models.loading import OpenModel
+from jitllm.llm.state.engine import Engine, Hooks
+from jitllm.llm.state.sequence import Sequence
+from jitllm.llm.texts import Prompts, Text, Texts, is_many
+from jitllm.llm.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from jitllm.llm.evaluate import Perplexity
+    from jitllm.llm.generate import AsyncGeneration, GenerationStream, Request
+    from jitllm.llm.hooks import ActivationCache, HookFunction, HookPoints, NameFilter
+    from jitllm.llm.results import Generation
+    from jitllm.llm.sampling import SamplingParams
+
+Floats = npt.NDArray[np.float32]
+Messages = Sequence_[Mapping[str, Any]]
+Tools = Sequence_[Mapping[str, Any]]
+RowsWanted = slice | int | Sequence_[int] | npt.NDArray[np.integer[Any]] | None
+
+
+class Model(Texts):
+    """A model on a device. `jitllm.load` makes one.
+
+    Weights never change; everything that does is in sequences. Close it, or use it as a context
+    manager, to free its memory. Several threads may use one model; their runs take turns.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    tokenizer : Tokenizer or None
+        None for a file without one: give token ids then.
+    metadata : mapping
+        Of the GGUF file.
+    n_ctx : int
+        Most tokens of a sequence.
+    n_vocab : int
+        Columns of the logits.
+    identity : Identity
+        Name, files, parameters and tensor types.
+    settings : dict
+        Device, precision, kv_dtype and n_ctx.
+    last_result : Generation or None
+        Of the last generation that ended, also of one that was interrupted.
+    """
+
+    def __init__(
+        self,
+        opened: OpenModel,
+        tokenizer: Tokenizer | None,
+        file: GGUFFile,
+        settings: Mapping[str, str],
+    ) -> None:
+        try:
+            self.engine = Engine(opened, settings["kv_dtype"])
+        except BaseException:
+            opened.backend.close()
+            raise
+        weakref.finalize(self, self.engine.close)
+        super().__init__(tokenizer, file.metadata, opened.graph.vocab_size)
+        self.config, self.n_ctx = opened.config, opened.n_ctx
+        self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
+        self.identity = Identity.of(file, opened.config.architecture)
+        self.last_result: Generation | None = None
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        return str(self.settings["device"])
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{key} {value}" for key, value in self.facts().items())
+        return f"<Model {self.identity.name}: {facts}>"
+
+    def _repr_html_(self) -> str:
+        from jitllm.llm.display import model_html
+
+        return model_html(self)
+
+    def facts(self) -> dict[str, str]:
+        """Return what the printed form shows, as texts."""
+        identity = self.identity
+        mix = " ".join(
+            f"{name} {100 * n / identity.n_parameters:.0f}%" for name, n in identity.types.items()
+        )
+        facts = {
+            "architecture": identity.architecture,
+            "parameters": f"{identity.n_parameters / 1e6:.4g} M",
+            "types": mix,
+            "bytes": f"{identity.nbytes / 2**20:.4g} MiB",
+            "device": self.device,
+            "n_ctx": str(self.n_ctx),
+            "chat template": "yes" if self.has_chat_template else "no",
+        }
+        return facts | ({"state": "closed"} if self.engine.closed else {})
+
+    def sequence(self, tokens: Text | None = None) -> Sequence:
+        """Return a new sequence, with these tokens or this text already computed."""
+        sequence = Sequence(self)
+        return sequence if tokens is None else sequence.append(tokens)
+
+    def forward(self, tokens: Text, rows: RowsWanted = None) -> Floats:
+        """Return the logits behind each token.
+
+        Parameters
+        ----------
+        tokens : str or ids
+        rows : slice, int or ints, optional
+            Which tokens' logits to return: `slice(-1, None)` for the last only.
+
+        Returns
+        -------
+        float32 [n_tokens, n_vocab], or a row for each of `rows`
+        """
+        return self._forward(self.to_ids(tokens), rows, ())
+
+    def run_with_hooks(
+        self,
+        tokens: Text,
+        fwd_hooks: "Iterable[tuple[NameFilter, HookFunction]]" = (),
+        rows: RowsWanted = None,
+    ) -> Floats:
+        """Return the logits behind each token, with functions called at hook points on the way.
+
+        Parameters
+        ----------
+        tokens : str or ids
+        fwd_hooks : iterable of (name, function)
+            The name may be a pattern with * or ?, or a predicate on names. The function gets
+            `(activation, hook)` and returns None or an array; see `jitllm.llm.hooks`.
+        rows
+            As for `forward`.
+
+        Raises
+        ------
+        HookError
+            If a name fits no hook point, or a function returned an array of another shape.
+        """
+        from jitllm.llm.hooks import FunctionHooks
+
+        hooks = FunctionHooks(self.engine.graph, fwd_hooks)
+        return self._forward(self.to_ids(tokens), rows, (hooks,))
+
+    def run_with_cache(
+        self, tokens: Text, names_filter: "NameFilter | None" = None
+    ) -> "tuple[Floats, ActivationCache]":
+        """Return the logits behind each token, and activations by name.
+
+        Parameters
+        ----------
+        tokens : str or ids
+        names_filter : str, iterable of str, or callable, optional
+            Names, patterns with * or ?, or a predicate; without one, all of TransformerLens's
+            names but the attention patterns.
+
+        Returns
+        -------
+        logits : float32 [n_tokens, n_vocab]
+        cache : mapping of str to float32 array
+            [n_tokens, width], [n_tokens, heads, head_dim], or [heads, queries, keys] for patterns.
+        """
+        from jitllm.llm.hooks import ActivationRecorder
+
+        recorder = ActivationRecorder(self.engine.graph, names_filter)
+        logits = self._forward(self.to_ids(tokens), None, (recorder,))
+        return logits, recorder.cache()
+
+    @contextmanager
+    def hooks(self, hooks: "Mapping[str, HookFunction]") -> "Iterator[Model]":
+        """Call functions at hook points in everything the model runs inside the `with` block.
+
+        Sequences keep in their caches what was computed under hooks.
+
+        Parameters
+        ----------
+        hooks : mapping of name to function
+            As for `run_with_hooks`.
+        """
+        from jitllm.llm.hooks import FunctionHooks
+
+        added = FunctionHooks(self.engine.graph, hooks.items())
+        self.engine.hooks.append(added)
+        try:
+            yield self
+        finally:
+            self.engine.hooks.remove(added)
+
+    def hook_points(self) -> "HookPoints":
+        """Return the table of all hook points: name, shape, dtype, extra cost."""
+        from jitllm.llm.hooks import describe
+
+        return describe(self.engine.graph)
+
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | list[list[int]],
+        params: "SamplingParams | None" = None,
+        *,
+        stream: Literal[False] = False,
+        **options: Any,
+    ) -> "list[Generation]": ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Text,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: Literal[True],
+        **options: Any,
+    ) -> "GenerationStream": ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Text,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: Literal[False] = False,
+        **options: Any,
+    ) -> "Generation": ...
+
+    def generate(
+        self,
+        prompt: Prompts,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: bool = False,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> "Generation | list[Generation] | GenerationStream":
+        """Continue a text.
+
+        A text gets the token of beginning if the model wants one, and never the chat template.
+        Generation ends at a token that ends texts, at a stop string or stop token, at
+        `max_tokens`, or when the context is full. Without `max_tokens` it goes on until one of
+        the others happens, which may be long: an interrupt ends it at once, and what was generated
+        then is in `last_result`.
+
+        Parameters
+        ----------
+        prompt : str, ids, or a list of these
+        params : SamplingParams, optional
+            By default the file's `general.sampling.*`, else llama.cpp's defaults.
+        stream : bool
+            Return an iterator over chunks. One prompt, n=1.
+        progress : bool
+            Show a bar for a list of prompts.
+        **sampling
+            Fields of `SamplingParams`, which go before `params`, and: `logits_processors`,
+            callables `f(ids, logits)`; `sampler`, a chain from `jitllm.samplers.chain`.
+
+        Returns
+        -------
+        Generation
+            For one prompt and n=1. With the same seed, a prompt of a list gives what it gives
+            alone; the results of n > 1 have the seeds seed, seed + 1, ...
+        list of Generation
+            For a list, or n > 1: prompt after prompt, the n results of each together.
+        GenerationStream
+            With `stream=True`.
+        """
+        from jitllm.llm import generate
+
+        request = generate.Request.build(self, params, **sampling)
+        prompts = self.to_prompts(prompt)
+        if stream:
+            return self._start_stream(prompts, request)
+        results = generate.generate_all(self, prompts, request, progress=progress)
+        return results if is_many(prompt) or request.params.n > 1 else results[0]
+
+    def stream(
+        self, prompt: Text, params: "SamplingParams | None" = None, **sampling: Any
+    ) -> "GenerationStream":
+        """Return `generate(..., stream=True)`."""
+        return self.generate(prompt, params, stream=True, **sampling)
+
+    def agenerate(
+        self,
+        prompt: Text,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: bool = False,
+        **sampling: Any,
+    ) -> "AsyncGeneration":
+        """Continue a text without blocking the event loop.
+
+        Returns
+        -------
+        AsyncGeneration
+            `await` it for the `Generation`, or read its chunks with `async for`; `stream` changes
+            nothing and is there so that both forms are called alike.
+        """
+        from jitllm.llm.generate import AsyncGeneration
+
+        return AsyncGeneration(self.stream(prompt, params, **sampling))
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: Literal[True],
+        **options: Any,
+    ) -> "GenerationStream": ...
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: Literal[False] = False,
+        **options: Any,
+    ) -> "Generation": ...
+
+    def chat(
+        self,
+        messages: Messages,
+        params: "SamplingParams | None" = None,
+        *,
+        stream: bool = False,
+        tools: Tools | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        **sampling: Any,
+    ) -> "Generation | list[Generation] | GenerationStream":
+        """Answer a chat, written down by the model's chat template.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+            OpenAI-shaped.
+        tools : sequence of mapping, optional
+            JSON descriptions of functions, for templates that show them to the model.
+        template_kwargs : mapping, optional
+            What else the template reads, such as `enable_thinking`.
+        params, stream, **sampling
+            As for `generate`.
+
+        Returns
+        -------
+        Generation
+            `message` is OpenAI-shaped, `reasoning` what stands between <think> and </think>.
+
+        Raises
+        ------
+        ChatTemplateError
+            If the file has no template, or the template refuses the messages.
+        """
+        from jitllm.llm import generate
+
+        template = self.need_tokenizer("a chat").chat_template()
+        text = template.render(messages, tools=tools, **(template_kwargs or {}))
+        thinks = "</think>" in template.source or self.has_token("</think>")
+        request = generate.Request.build(
+            self,
+            params,
+            is_chat=thinks,
+            think_opened=thinks and text.rstrip().endswith("<think>"),
+            **sampling,
+        )
+        prompts = [self.chat_ids(text)]
+        if stream:
+            return self._start_stream(prompts, request)
+        results = generate.generate_all(self, prompts, request)
+        return results if request.params.n > 1 else results[0]
+
+    @overload
+    def apply_chat_template(
+        self, messages: Messages, tokenize: Literal[False] = False, **template_kwargs: Any
+    ) -> str: ...
+
+    @overload
+    def apply_chat_template(
+        self, messages: Messages, tokenize: Literal[True], **template_kwargs: Any
+    ) -> list[int]: ...
+
+    def apply_chat_template(
+        self, messages: Messages, tokenize: bool = False, **template_kwargs: Any
+    ) -> str | list[int]:
+        """Return the prompt that `chat` makes of messages.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+        tokenize : bool
+            Return token ids.
+        **template_kwargs
+            `tools`, `add_generation_prompt` (default true), and what else the template reads.
+        """
+        template = self.need_tokenizer("a chat").chat_template()
+        text = template.render(messages, **template_kwargs)
+        return self.chat_ids(text) if tokenize else text
+
+    @overload
+    def loglikelihood(self, context: Text, continuation: Text) -> tuple[float, bool]: ...
+
+    @overload
+    def loglikelihood(
+        self, context: list[str], continuation: list[str]
+    ) -> list[tuple[float, bool]]: ...
+
+    def loglikelihood(self, context: Any, continuation: Any) -> Any:
+        """Return how probable a continuation is, and whether greedy generation would give it.
+
+        Parameters
+        ----------
+        context : str, ids, or list of these
+            Empty for none: then the token of beginning stands before the continuation.
+        continuation : str, ids, or list of these
+            As many as contexts.
+
+        Returns
+        -------
+        logprob : float
+            Natural logarithm, summed over the continuation's tokens.
+        is_greedy : bool
+            A list of such pairs for lists.
+        """
+        from jitllm.llm.evaluate import loglikelihood
+
+        if is_many(context):
+            pairs = zip(context, continuation, strict=True)
+            return [loglikelihood(self, *pair) for pair in pairs]
+        return loglikelihood(self, context, continuation)
+
+    def perplexity(
+        self,
+        text: Text,
+        *,
+        n_ctx: int = 512,
+        n_chunks: int | None = None,
+        progress: bool = False,
+    ) -> "Perplexity":
+        """Return the perplexity of a text under llama-perplexity's default protocol.
+
+        The text is cut into chunks of `n_ctx` tokens, the first of which is replaced by the token
+        of beginning if the model wants one; the second half of each chunk is scored.
+
+        Parameters
+        ----------
+        text : str or ids
+        n_ctx : int
+        n_chunks : int, optional
+            Use only so many chunks.
+        progress : bool
+        """
+        from jitllm.llm.evaluate import perplexity
+
+        return perplexity(self, text, n_ctx=n_ctx, n_chunks=n_chunks, progress=progress)
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes by purpose: "weights", "caches", "buffers", and "caches_used".
+
+        "caches" is address space, most of which costs memory only when it is first written to;
+        "caches_used" is what sequences hold of it.
+        """
+        return self.engine.memory()
+
+    def close(self) -> None:
+        """Free everything; later use raises ClosedError. Closing twice is allowed."""
+        self.engine.close()
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start_stream(self, prompts: list[list[int]], request: "Request") -> "GenerationStream":
+        from jitllm.llm.generate import GenerationStream, Prompt
+
+        if len(prompts) != 1 or request.params.n != 1:
+            raise ValueError(
+                f"expected one prompt and n=1 for a stream, got {len(prompts)} prompts and "
+                f"n={request.params.n}; start a stream for each"
+            )
+        return GenerationStream(self, Prompt(self.sequence(), prompts[0]), request)
+
+    def _forward(self, ids: list[int], rows: RowsWanted, hooks: "tuple[Hooks, ...]") -> Floats:
+        wanted = np.atleast_1d(np.arange(len(ids))[slice(None) if rows is None else rows])
+        ascending, back = np.unique(wanted, return_inverse=True)
+        with self.sequence() as sequence:
+            pieces = list(sequence.extend(ids, ascending, hooks))
+        logits = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return logits if np.array_equal(ascending, wanted) else logits[back]

@@ -1,0 +1,197 @@
+"""Runs a model: caches, compiled programs, and tokens of one sequence after another."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Tap
+from jitllm.llm.errors import BackendError, ClosedError, HookError
+from jitllm.llm.models.loading import OpenModel
+from jitllm.llm.state.pages import Cells, PagePool, pool_pages
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+Cancel = Callable[[], bool]
+
+MAX_TOKENS = 512
+"""Most rows of one run."""
+
+_ITEM_SIZES = {"f16": 2, "f32": 4}
+_TAPPED_PROGRAMS = 4
+_OUTPUT_FLOATS = 1 << 25  # logits of one run, 128 MiB
+
+
+class Cancelled(Exception):
+    """Raised between two pieces when the caller's `cancelled` says so."""
+
+
+class Hooks(Protocol):
+    """What wants to see values of a run."""
+
+    @property
+    def taps(self) -> frozenset[str]:
+        """Names that backends know."""
+
+    def __call__(self, tap: str, values: Floats) -> None:
+        """Look at the values of a tap, or change them in place."""
+
+
+class Engine:
+    """The caches and programs of one model on one device.
+
+    Parameters
+    ----------
+    model : OpenModel
+        The engine closes its backend.
+    kv_dtype : str
+        "f16" or "f32".
+
+    Raises
+    ------
+    ValueError
+        If `kv_dtype` is another.
+    BackendError
+        If the device cannot run the model.
+    """
+
+    def __init__(self, model: OpenModel, kv_dtype: str = "f16") -> None:
+        if kv_dtype not in _ITEM_SIZES:
+            raise ValueError(f"kv_dtype must be 'f16' or 'f32', got {kv_dtype!r}")
+        self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
+        self.max_tokens = min(MAX_TOKENS, self.n_ctx)
+        self.closed = False
+        self.hooks: list[Hooks] = []
+        n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, _ITEM_SIZES[kv_dtype])
+        self.pools = [
+            PagePool(self.backend.new_pool(spec, n_pages, kv_dtype)) for spec in self.graph.caches
+        ]
+        self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread inside a run
+        self._program = self._compile(frozenset())
+        self._tapped: OrderedDict[frozenset[str], Program] = OrderedDict()
+
+    def new_cells(self) -> Cells:
+        """Return the cells of a new sequence, without pages."""
+        self.check_open()
+        return Cells(self.pools, self.n_ctx)
+
+    def run(
+        self,
+        cells: Cells,
+        tokens: Sequence[int],
+        position: int,
+        rows: npt.NDArray[np.intp],
+        hooks: Sequence[Hooks] = (),
+    ) -> Iterator[tuple[int, Floats]]:
+        """Run tokens in pieces of at most `max_tokens`; an item per piece.
+
+        Parameters
+        ----------
+        cells : Cells
+            Of the sequence; cells before `position` are written.
+        tokens : sequence of int
+        position : int
+            Of the first token.
+        rows : ints, ascending
+            Of `tokens`: those whose logits are wanted.
+        hooks : sequence of Hooks
+            Called after those of the engine.
+
+        Yields
+        ------
+        n_done : int
+            Tokens whose cells are now written.
+        logits : float32 [rows of this piece, V]
+        """
+        everyone = [*self.hooks, *hooks]
+        start = 0
+        while start < len(tokens):
+            stop = self._piece_end(start, len(tokens), rows)
+            wanted = rows[(rows >= start) & (rows < stop)] - start
+            ids = np.asarray(tokens[start:stop], np.int32)
+            logits = self._run_piece(cells, ids, position + start, wanted, everyone)
+            yield stop, logits
+            cells.forget(position + stop)
+            start = stop
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes by purpose; "caches_used" is the part of "caches" that sequences hold."""
+        self.check_open()
+        used = sum(pool.used_pages * pool.pool.page_bytes for pool in self.pools)
+        return {**self.backend.memory(), "caches_used": used}
+
+    def check_open(self) -> None:
+        """Raise ClosedError if the engine was closed."""
+        if self.closed:
+            raise ClosedError("the model was closed; load it again")
+
+    def close(self) -> None:
+        """Free programs, caches and weights, once the run under way has ended."""
+        if self._owner == threading.get_ident():
+            raise HookError("a hook cannot close the model whose run it is part of")
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            for program in (*self._tapped.values(), self._program):
+                program.close()
+            self._tapped.clear()
+            for pool in self.pools:
+                pool.pool.close()
+            self.backend.close()
+
+    def _piece_end(self, start: int, n_tokens: int, rows: npt.NDArray[np.intp]) -> int:
+        stop = min(start + self.max_tokens, n_tokens)
+        most = max(1, _OUTPUT_FLOATS // self.graph.vocab_size)
+        inside = rows[(rows >= start) & (rows < stop)]
+        return stop if len(inside) <= most else int(inside[most])
+
+    def _run_piece(
+        self, cells: Cells, ids: Ints, position: int, rows: npt.NDArray[np.intp], hooks: list[Hooks]
+    ) -> Floats:
+        if self._owner == threading.get_ident():
+            raise HookError("a hook cannot run the model that it is called by; do so after the run")
+        with self._lock:
+            self.check_open()
+            self._owner = threading.get_ident()
+            try:
+                cells.prepare(position, position + len(ids))
+                taps = frozenset[str]().union(*(hook.taps for hook in hooks))
+                program = self._program_for(taps)
+                positions = np.arange(position, position + len(ids), dtype=np.int32)
+                segment = Segment(0, len(ids), position, cells.tables)
+                batch = Batch(ids, positions, rows.astype(np.int32), [segment])
+                return program.run(batch, _tap(hooks) if hooks else None)
+            finally:
+                self._owner = None
+
+    def _program_for(self, taps: frozenset[str]) -> Program:
+        if not taps:
+            return self._program
+        if taps not in self._tapped:
+            if len(self._tapped) >= _TAPPED_PROGRAMS:
+                self._tapped.popitem(last=False)[1].close()
+            self._tapped[taps] = self._compile(taps)
+        self._tapped.move_to_end(taps)
+        return self._tapped[taps]
+
+    def _compile(self, taps: frozenset[str]) -> Program:
+        pools = [pool.pool for pool in self.pools]
+        try:
+            return self.backend.compile(self.graph, pools, max_tokens=self.max_tokens, taps=taps)
+        except BackendUnavailable as error:
+            raise BackendError(str(error)) from error
+
+
+def _tap(hooks: Sequence[Hooks]) -> Tap:
+    def call(name: str, values: Floats) -> None:
+        for hook in hooks:
+            if name in hook.taps:
+                hook(name, values)
+
+    return call

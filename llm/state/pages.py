@@ -1,0 +1,235 @@
+"""Which pages of the caches a sequence holds: counted references, copies only when written to."""
+
+import os
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.base import PAGE_TOKENS, Pool
+from jitllm.backends.ir import CacheSpec
+from jitllm.llm.errors import BackendError
+
+Ints = npt.NDArray[np.int32]
+
+SLACK_PAGES = 4
+"""Pages kept behind a sliding window, so that short truncations need no recomputation."""
+
+_SEQUENCES = 4  # full-length sequences that fit at once
+_LEAST_PAGES = 256  # many short sequences fit too; memory is used when it is written to
+_NONE = -1
+
+
+def pages_of(n_tokens: int) -> int:
+    """Return how many pages hold `n_tokens` cells."""
+    return -(-n_tokens // PAGE_TOKENS)
+
+
+def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, itemsize: int) -> int:
+    """Return how many pages each pool should have.
+
+    Enough for four sequences of `n_ctx` tokens, less where all pools together would not fit into
+    the machine's memory.
+
+    Parameters
+    ----------
+    caches : sequence of CacheSpec
+    n_ctx : int
+    max_tokens : int
+        Rows of a run.
+    itemsize : int
+        Bytes of a number in a cache.
+    """
+    wanted = max(_SEQUENCES * pages_of(n_ctx), _LEAST_PAGES) + pages_of(max_tokens) + SLACK_PAGES
+    numbers = sum(heads * (dk + dv) for spec in caches for heads, dk, dv in spec.layers)
+    fitting = _memory_bytes() // max(1, numbers * PAGE_TOKENS * itemsize)
+    return max(1, min(wanted, fitting))
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 1 << 34
+
+
+class PagePool:
+    """References to the pages of one cache.
+
+    Parameters
+    ----------
+    pool : Pool
+        Of a backend.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.window = pool.spec.window
+        self._references = [0] * pool.n_pages
+        self._free = list(range(pool.n_pages - 1, -1, -1))
+        self._lock = threading.Lock()
+
+    @property
+    def used_pages(self) -> int:
+        """Number of pages that some sequence holds."""
+        return len(self._references) - len(self._free)
+
+    def take(self) -> int:
+        """Return a page nobody holds; BackendError if there is none."""
+        with self._lock:
+            if not self._free:
+                raise BackendError(
+                    f"expected a free page in a cache of {len(self._references)} pages "
+                    f"({PAGE_TOKENS} tokens each), all are held; close sequences that are not "
+                    "needed any more, or load the model with a larger n_ctx"
+                )
+            page = self._free.pop()
+            self._references[page] = 1
+        return page
+
+    def share(self, page: int) -> None:
+        """Count one more holder of a page."""
+        with self._lock:
+            self._references[page] += 1
+
+    def drop(self, page: int) -> None:
+        """Count one holder less; the last one frees the page."""
+        with self._lock:
+            self._references[page] -= 1
+            if not self._references[page]:
+                self._free.append(page)
+
+    def is_shared(self, page: int) -> bool:
+        """Return whether several sequences hold the page."""
+        return self._references[page] > 1
+
+
+class _Column:
+    """One sequence's pages in one cache."""
+
+    def __init__(self, pool: PagePool, n_blocks: int) -> None:
+        self.pool = pool
+        self.pages: Ints = np.full(n_blocks, _NONE, np.int32)
+        self.table: Ints = np.zeros(n_blocks, np.int32)  # what backends see: no -1
+        self.first = 0  # blocks before this one fell out of the window
+        self.end = 0  # blocks from this one on were never written
+
+    def prepare(self, start: int, stop: int) -> None:
+        """Make the cells start to stop - 1 writable for this sequence alone."""
+        for block in range(start // PAGE_TOKENS, pages_of(stop)):
+            page = int(self.pages[block])
+            if page == _NONE:
+                self._set(block, self.pool.take())
+            elif self.pool.is_shared(page):
+                own = self.pool.take()
+                if block * PAGE_TOKENS < start:
+                    self.pool.pool.copy_page(page, own)
+                self._set(block, own)
+                self.pool.drop(page)
+        self.end = max(self.end, pages_of(stop))
+
+    def forget(self, n_tokens: int) -> None:
+        """Drop pages that no query at `n_tokens` or later sees."""
+        if self.pool.window:
+            last = (n_tokens - self.pool.window) // PAGE_TOKENS - SLACK_PAGES
+            self._drop(self.first, min(last, self.end))
+            self.first = max(self.first, last)
+
+    def can_cut(self, n_tokens: int) -> bool:
+        """Return whether the cells are there that a query at `n_tokens - 1` sees."""
+        return self.first * PAGE_TOKENS <= max(0, n_tokens - self.pool.window)
+
+    def cut(self, n_tokens: int) -> None:
+        """Drop all pages behind the first `n_tokens` cells."""
+        keep = pages_of(n_tokens)
+        self._drop(keep, self.end)
+        self.end = min(self.end, keep)
+        self.first = min(self.first, keep)
+
+    def fork(self) -> "_Column":
+        twin = _Column(self.pool, len(self.pages))
+        for page in self.pages[self.first : self.end]:
+            if page != _NONE:
+                self.pool.share(int(page))
+        twin.pages, twin.table = self.pages.copy(), self.table.copy()
+        twin.first, twin.end = self.first, self.end
+        return twin
+
+    def count(self) -> int:
+        return int((self.pages != _NONE).sum())
+
+    def _set(self, block: int, page: int) -> None:
+        self.pages[block] = self.table[block] = page
+
+    def _drop(self, start: int, stop: int) -> None:
+        for block in range(start, stop):
+            page = int(self.pages[block])
+            if page != _NONE:
+                self.pages[block], self.table[block] = _NONE, 0
+                self.pool.drop(page)
+
+
+class Cells:
+    """The cells of one sequence in all caches of a model.
+
+    Parameters
+    ----------
+    pools : sequence of PagePool
+    n_ctx : int
+        Most cells.
+    """
+
+    def __init__(self, pools: Sequence[PagePool], n_ctx: int) -> None:
+        self._columns = [_Column(pool, pages_of(n_ctx)) for pool in pools]
+
+    @property
+    def tables(self) -> list[Ints]:
+        """Page table of each cache, int32; entries without a page are 0."""
+        return [column.table for column in self._columns]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pages held; a page that several sequences share counts in each."""
+        return sum(column.count() * column.pool.pool.page_bytes for column in self._columns)
+
+    def prepare(self, start: int, stop: int) -> None:
+        """Make the cells start to stop - 1 writable: take pages, copy those that are shared.
+
+        Raises
+        ------
+        BackendError
+            If no page is free; what was taken stays held and is used by the next try.
+        """
+        for column in self._columns:
+            column.prepare(start, stop)
+
+    def forget(self, n_tokens: int) -> None:
+        """Drop what fell out of the sliding windows of a sequence of `n_tokens`."""
+        for column in self._columns:
+            column.forget(n_tokens)
+
+    def truncate(self, n_tokens: int) -> bool:
+        """Drop the cells from `n_tokens` on.
+
+        Returns
+        -------
+        bool
+            False if a sliding window lost cells that the shorter sequence needs: then all cells
+            are dropped and must be computed again.
+        """
+        possible = all(column.can_cut(n_tokens) for column in self._columns)
+        for column in self._columns:
+            column.cut(n_tokens if possible else 0)
+        return possible
+
+    def fork(self) -> "Cells":
+        """Return cells that share all pages with these."""
+        twin = Cells((), 0)
+        twin._columns = [column.fork() for column in self._columns]
+        return twin
+
+    def release(self) -> None:
+        """Drop all pages."""
+        for column in self._columns:
+            column.cut(0)
