@@ -34,8 +34,12 @@ def compile_ir(
         return _compile(source, signature, symbol)
 
 
-def _compile(source: Callable[..., Any], signature: tuple[str, tuple[str, ...]], symbol: str) -> str:
+def _compile(
+    source: Callable[..., Any], signature: tuple[str, tuple[str, ...]], symbol: str
+) -> str:
     from numba.core import compiler, registry, types
+
+    from jitllm.kernels.library import RawLibrary
 
     typing, target = registry.cpu_target.typing_context, registry.cpu_target.target_context
     kinds = {"void": types.void, "intp": types.intp, "float32": types.float32}
@@ -45,15 +49,22 @@ def _compile(source: Callable[..., Any], signature: tuple[str, tuple[str, ...]],
     flags.no_cpython_wrapper = True
     flags.error_model = "numpy"
     flags.boundscheck = False
+    flags.no_compile = True
     function = getattr(source, "py_func", source)
     typing.refresh()
     target.refresh()
-    compiled = compiler.compile_extra(typing, target, function, arguments, result, flags, {})
+    library = RawLibrary(target.codegen(), function.__qualname__)
+    compiled = compiler.compile_extra(
+        typing, target, function, arguments, result, flags, {}, library
+    )
     return _with_entry(target, compiled, result, arguments, symbol)
 
 
 def _with_entry(target: Any, compiled: Any, result: Any, arguments: Any, symbol: str) -> str:
-    library = target.codegen().create_library(symbol)
+    from jitllm.kernels.library import KernelLibrary
+
+    library = KernelLibrary(target.codegen(), symbol)
+    library.entries = (symbol,)
     module = library.create_ir_module(symbol)
     word = ir.IntType(64)
     returns_value = result.name != "none"

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels import abi, jit
+from jitllm.kernels.cpu import attention_layout as layout
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer[Any]]
@@ -200,3 +201,144 @@ def rope(
            y=_data(y), ldy=y.strides[0], n_heads=n_heads, head_dim=head_dim, n_rot=n_rot,
            table=_data(table), magnitude=magnitude)  # fmt: skip
     return y
+
+
+_CACHE_TYPES: dict[np.dtype[Any], str] = {np.dtype(np.float16): "f16", np.dtype(np.float32): "f32"}
+
+
+def _cache_type(pages: npt.NDArray[Any]) -> str:
+    if pages.dtype not in _CACHE_TYPES or not pages.flags.c_contiguous or pages.ndim != 2:
+        raise TypeError(
+            "pages must be a contiguous float16 or float32 array of 2 dimensions, "
+            f"got {pages.dtype} {list(pages.shape)}"
+        )
+    return _CACHE_TYPES[pages.dtype]
+
+
+def _segments(
+    segments: list[tuple[int, int, Ints]],
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[Any]]]:
+    """Return the segment words of (rows, position, page table) and the arrays they point to."""
+    words = np.zeros((len(segments), abi.SEGMENT_WORDS), np.int64)
+    kept: list[npt.NDArray[Any]] = []
+    row = 0
+    for line, (n_rows, position, table) in zip(words, segments, strict=True):
+        numbers = np.ascontiguousarray(table, np.int32)
+        tables = np.array([numbers.ctypes.data], np.int64)
+        line[:] = row, n_rows, position, tables.ctypes.data
+        kept += [numbers, tables]
+        row += n_rows
+    return words, kept
+
+
+def kv_write(
+    k: Floats, v: Floats, pages: npt.NDArray[Any], table: Ints, position: int, *, n_kv_heads: int
+) -> None:
+    """Write keys and values of consecutive positions into `pages`; see `reference.kv_write`."""
+    kv = _cache_type(pages)
+    keys = _rows("k", k)
+    values = _rows("v", v, (len(keys), None))
+    dk, dv = keys.shape[1] // n_kv_heads, values.shape[1] // n_kv_heads
+    if pages.shape[1] != n_kv_heads * (dk + dv) * abi.PAGE_TOKENS:
+        want = n_kv_heads * (dk + dv) * abi.PAGE_TOKENS
+        raise ValueError(f"a page must have {want} numbers, got {pages.shape[1]}")
+    words, kept = _segments([(len(keys), position, table)])
+    run = _run(len(keys), N_SEGMENTS=1, SEGMENTS=words.ctypes.data)
+    launch(abi.KV_WRITE, run, params={"kv": kv}, k=_data(keys), ldk=keys.strides[0],
+           v=_data(values), ldv=values.strides[0], n_kv_heads=n_kv_heads, dk=dk, dv=dv,
+           pages=_data(pages), page_bytes=pages.strides[0], cache=0,
+           table_pages=len(table))  # fmt: skip
+    del kept
+
+
+def paged_attention(
+    q: Floats,
+    pages: npt.NDArray[Any],
+    segments: list[tuple[int, int, Ints]],
+    *,
+    n_heads: int,
+    n_kv_heads: int,
+    dv: int,
+    scale: float,
+    window: int = 0,
+    causal: bool = True,
+    soft_cap: float = 0.0,
+    sinks: Floats | None = None,
+) -> Floats:
+    """Return attention of the rows of q over a paged cache that `kv_write` filled.
+
+    Parameters
+    ----------
+    q : float32 [T, H * dk]
+    pages : float16 or float32 [n_pages, G * (dk + dv) * 64]
+    segments : list of (rows, position, table)
+        The sequences whose rows follow each other in q: how many rows, the position of the first,
+        and the page numbers of its cache. All tables have the same length.
+    n_heads, n_kv_heads, dv : int
+        H, G and the columns of a value head.
+    scale, window, causal, soft_cap, sinks
+        As for `reference.attention`; without `causal` a row sees its segment to the end.
+
+    Returns
+    -------
+    float32 [T, H * dv]
+    """
+    kv, queries = _cache_type(pages), _rows("q", q)
+    dk, table_pages = queries.shape[1] // n_heads, len(segments[0][2])
+    if sum(rows for rows, _, _ in segments) != len(queries):
+        raise ValueError(f"segments must cover the {len(queries)} rows of q")
+    if any(len(table) != table_pages for _, _, table in segments):
+        raise ValueError("all page tables must have the same length")
+    last = max(position + rows for rows, position, _ in segments)
+    n = _n_threads.get()
+    sinks = None if sinks is None else _vector("sinks", sinks, n_heads)
+    size = layout.scratch_bytes(dk, dv, n_heads=n_heads, n_threads=n, max_positions=last)
+    scratch, out = aligned(n * size), empty_rows(len(queries), n_heads * dv)
+    words, kept = _segments(segments)
+    run = _run(len(queries), N_SEGMENTS=len(segments), SEGMENTS=words.ctypes.data)
+    launch(abi.ATTENTION, run, params={"kv": kv}, q=_data(queries), ldq=queries.strides[0],
+           out=_data(out), ldo=out.strides[0], n_heads=n_heads, n_kv_heads=n_kv_heads, dk=dk,
+           dv=dv, pages=_data(pages), page_bytes=pages.strides[0], cache=0,
+           table_pages=table_pages, window=window, causal=causal, scale=scale, soft_cap=soft_cap,
+           sinks=_data(sinks), scratch=_data(scratch), scratch_bytes=size)  # fmt: skip
+    del kept
+    return out
+
+
+def attention(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    q_positions: Ints,
+    k_positions: Ints,
+    *,
+    n_heads: int,
+    n_kv_heads: int,
+    kv: str = "f16",
+    **options: Any,
+) -> Floats:
+    """Return softmax(cap(q k^T * scale) + mask) v for every head, float32 [T, H * dv].
+
+    As `reference.attention`, with these limits: `k_positions` must be 0, 1, 2, ..., and
+    `q_positions` consecutive among them (their end, without `causal`). `kv`, f16 or f32, is the
+    number type of the cache that k and v are written to.
+    """
+    first = int(q_positions[0]) if len(q_positions) else 0
+    if not np.array_equal(k_positions, np.arange(len(k))):
+        raise ValueError(f"k_positions must be 0 to {len(k) - 1}, got {k_positions}")
+    if not np.array_equal(q_positions, np.arange(first, first + len(q))):
+        raise ValueError(f"q_positions must be consecutive, got {q_positions}")
+    causal_or_end = options.get("causal", True) or first + len(q) == len(k)
+    if first < 0 or first + len(q) > len(k) or not causal_or_end:
+        raise ValueError(f"queries {first} to {first + len(q) - 1} do not fit {len(k)} keys")
+    dtypes: dict[str, np.dtype[Any]] = {name: dtype for dtype, name in _CACHE_TYPES.items()}
+    if kv not in dtypes:
+        raise ValueError(f"kv must be one of {sorted(dtypes)}, got {kv!r}")
+    n_pages = -(-len(k) // abi.PAGE_TOKENS)
+    page_bytes = (k.shape[1] + v.shape[1]) * abi.PAGE_TOKENS * dtypes[kv].itemsize
+    pages = aligned(n_pages * page_bytes).view(dtypes[kv]).reshape(n_pages, -1)
+    table = np.arange(n_pages)[::-1]
+    kv_write(k, v, pages, table, 0, n_kv_heads=n_kv_heads)
+    dv = v.shape[1] // n_kv_heads
+    return paged_attention(q, pages, [(len(q), first, table)], n_heads=n_heads,
+                           n_kv_heads=n_kv_heads, dv=dv, **options)  # fmt: skip

@@ -7,8 +7,9 @@ from the second-level cache on these kernels run at the speed of memory.
 import numpy as np
 
 from jitllm.kernels.cpu import vmath
+from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows, row_count
-from jitllm.kernels.cpu.vmath import HALF, ONE, ZERO, inline
+from jitllm.kernels.cpu.vmath import HALF, ONE, ZERO
 from jitllm.kernels.simd import fma, load_f32x16, load_i64, splat_f32, store_f32x16, vmax
 
 GELU_TWICE = np.float32(2 * np.sqrt(2 / np.pi))

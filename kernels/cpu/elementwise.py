@@ -5,8 +5,8 @@ Whole vectors are read and written, the padding of the rows included.
 
 from jitllm.kernels import abi
 from jitllm.kernels.cpu import vmath
+from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows, row_count
-from jitllm.kernels.cpu.vmath import inline
 from jitllm.kernels.simd import (
     load_f32,
     load_f32x16,

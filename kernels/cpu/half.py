@@ -10,7 +10,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from jitllm.kernels import level as levels
-from jitllm.kernels.cpu.vmath import first_lanes, inline
+from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.vmath import first_lanes
 from jitllm.kernels.simd import (
     I32,
     bits_f32,

@@ -5,8 +5,9 @@ of a row depend on that row alone. Per column: two reads and one write (12 bytes
 from the first-level cache), 2 or 3 operations.
 """
 
+from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows, row_count
-from jitllm.kernels.cpu.vmath import ONE, ZERO, as_f32, inline, keep_part, load_part, store_part
+from jitllm.kernels.cpu.vmath import ONE, ZERO, as_f32, keep_part, load_part, store_part
 from jitllm.kernels.simd import (
     fma,
     load_f32,

@@ -5,12 +5,12 @@ and pair 16 bytes of traffic and 4 operations.
 """
 
 from jitllm.kernels import abi
+from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows
 from jitllm.kernels.cpu.vmath import (
     ZERO,
     as_f32,
     evens,
-    inline,
     load_part,
     odds,
     sin_cos,

@@ -6,10 +6,10 @@ this file; the range reductions are those of Cody and Waite (1980).
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.simd import (
     I32,
     bits_f32,
@@ -32,7 +32,6 @@ from jitllm.kernels.simd import (
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
-inline = njit(forceinline=True, error_model="numpy")
 
 # --- parts of vectors: the last columns of a row whose width is no multiple of 16 ---------------
 

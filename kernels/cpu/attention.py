@@ -1,0 +1,384 @@
+"""Attention over a paged cache, and the writes to it.
+
+A unit of work is a tile: up to TILE_ROWS rows (token, query head) of one segment that share a kv
+head. A row keeps a maximum m, a sum l and an output, and walks the pages of its keys in ascending
+order, one online-softmax step a page (Milakov and Gimelshein, 2018; Dao et al., 2022). Every
+SPAN_PAGES pages, counted from position 0, it starts afresh and adds the finished span to its total;
+so spans may run on several threads (few rows, long cache) and give the bits of one thread.
+
+Bits of a row depend on its own query and keys only: a step reads and changes nothing for a row
+that sees no key of the page, lanes a row must not see are replaced before they are used, and its
+weighted sum runs over exactly the positions it sees. Which rows share a tile is thus indifferent.
+
+Per page of 64 keys, dk = dv = 64, f16: 16 KiB read, per row 512 fma of 16 lanes, 80 operations for
+64 exponentials. One row per kv head is bound by memory, many rows by the fma units.
+"""
+
+from jitllm.kernels import abi
+from jitllm.kernels.cpu import attention_layout as layout
+from jitllm.kernels.cpu.attention_layout import padded, private_floats, state_floats
+from jitllm.kernels.cpu.attention_row import (
+    CACHE,
+    DK,
+    DV,
+    LDQ,
+    N_HEADS,
+    N_KV_HEADS,
+    PAGE_BYTES,
+    PAGES,
+    SCALE,
+    SCRATCH,
+    SCRATCH_BYTES,
+    SOFT_CAP,
+    TABLE_PAGES,
+    Q,
+    end_key,
+    finish,
+    first_key,
+    merge,
+    position_of,
+    reset,
+    spans_of,
+    step,
+)
+from jitllm.kernels.cpu.attention_tile import BLOCK_ROWS, cell_bytes, scores, weigh
+from jitllm.kernels.cpu.half import narrow, store_half_part, store_words
+from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.rows import next_rows
+from jitllm.kernels.cpu.vmath import ZERO, load_part, store_part
+from jitllm.kernels.simd import (
+    atomic_add,
+    load_f32,
+    load_f32x16,
+    load_i32,
+    load_i64,
+    load_u16,
+    reduce_add,
+    splat_f32,
+    stack_bytes,
+    store_f32,
+    store_f32x16,
+    store_u16,
+)
+
+PAGE, TILE_ROWS = abi.PAGE_TOKENS, layout.TILE_ROWS
+TICKETS = (1 << 32) - 1  # low half of the counter: units given out; high half: units finished
+
+for _size in (padded, state_floats, private_floats):
+    inline(_size)
+
+
+@inline
+def _page(pages, page_bytes, tables, cache, table_pages, block):
+    """Return the address of the page that holds positions 64 block to 64 block + 63."""
+    table = load_i64(tables + 8 * cache)
+    if table_pages > 0:
+        block = block % table_pages
+    return pages + load_i32(table + 4 * block) * page_bytes
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def _key_writer(kv):
+    """Make write(k, dk, column): one key to a column of [dk][64]."""
+
+    @inline
+    def write_half(k, dk, column):
+        words = stack_bytes(32)
+        for d in range(0, dk, 16):
+            store_words(words, narrow(load_part(k + 4 * d, dk - d)))
+            for i in range(min(16, dk - d)):
+                store_u16(column + 2 * PAGE * (d + i), load_u16(words + 2 * i))
+
+    @inline
+    def write_float(k, dk, column):
+        for d in range(dk):
+            store_f32(column + 4 * PAGE * d, load_f32(k + 4 * d))
+
+    return write_half if kv == "f16" else write_float
+
+
+def kv_write(*, kv):
+    """Make the kernel that writes keys and values to their pages (`abi.KV_WRITE`)."""
+    size, write_key = cell_bytes(kv), _key_writer(kv)
+    store = store_half_part if kv == "f16" else store_part
+
+    @inline
+    def write_value(v, dv, row):
+        for d in range(0, dv, 16):
+            store(row + size * d, load_part(v + 4 * d, dv - d), dv - d)
+
+    def kernel(args, thread, n_threads, counter):
+        run = load_i64(args)
+        n_rows, segment = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * abi.SEGMENTS)
+        k, ldk, v, ldv = (load_i64(args + 8), load_i64(args + 16), load_i64(args + 24),
+                          load_i64(args + 32))  # fmt: skip
+        n_kv, dk, dv = load_i64(args + 40), load_i64(args + 48), load_i64(args + 56)
+        pages, page_bytes = load_i64(args + 64), load_i64(args + 72)
+        cache, table_pages = load_i64(args + 80), load_i64(args + 88)
+        row, end = next_rows(counter, n_rows, n_kv * (dk + dv))
+        while row < end:
+            for r in range(row, end):
+                while r >= load_i64(segment) + load_i64(segment + 8 * abi.SEGMENT_ROWS):
+                    segment += 8 * abi.SEGMENT_WORDS
+                position = load_i64(segment + 8 * abi.SEGMENT_POSITION) + r - load_i64(segment)
+                tables = load_i64(segment + 8 * abi.SEGMENT_TABLES)
+                page = _page(pages, page_bytes, tables, cache, table_pages, position // PAGE)
+                cell = position % PAGE
+                for g in range(n_kv):
+                    head = page + g * (dk + dv) * PAGE * size
+                    write_key(k + r * ldk + 4 * g * dk, dk, head + size * cell)
+                    at = head + size * (PAGE * dk + cell * dv)
+                    write_value(v + r * ldv + 4 * g * dv, dv, at)
+            row, end = next_rows(counter, n_rows, n_kv * (dk + dv))
+
+    return kernel
+
+
+# --- a tile ------------------------------------------------------------------------------------
+
+
+@inline
+def _pack_queries(args, segment, group, g, first, n_rows, packed):
+    """Copy the tile's queries, times scale, to rows of dk padded floats."""
+    dk, ldq, scale = load_i64(args + DK), load_i64(args + LDQ), splat_f32(load_f32(args + SCALE))
+    for r in range(first, first + n_rows):
+        at = load_i64(args + Q) + (load_i64(segment) + r // group) * ldq
+        at += 4 * (g * group + r % group) * dk
+        for i in range(0, dk, 16):
+            store_f32x16(packed + 4 * i, load_part(at + 4 * i, dk - i) * scale)
+        packed += 4 * padded(dk)
+
+
+def _block(kv, rows):
+    """Make the step of `rows` rows over one page.
+
+    The positions that all rows see are summed for all at once, those before and after row by row:
+    every row's sum ascends over exactly its own positions.
+    """
+    many_scores, many_weigh, one_weigh = scores(kv, rows), weigh(kv, rows), weigh(kv, 1)
+
+    @inline
+    def block(args, segment, group, row, n_rows, at, keys, values, ahead, q, p, lane_sums, states):
+        dk, dv = load_i64(args + DK), load_i64(args + DV)
+        n, stride, cap = padded(dv), 4 * state_floats(dv), load_f32(args + SOFT_CAP)
+        many_scores(q, 4 * padded(dk), keys, dk, p, values)
+        common, common_end = 0, PAGE
+        for r in range(n_rows):
+            position = position_of(segment, group, row + r)
+            first = max(0, first_key(args, position) - at)
+            end = min(PAGE, end_key(args, segment, position) - at)
+            common, common_end = max(common, first), min(common_end, end)
+            if first < end:
+                step(p + 4 * PAGE * r, first, end, cap, states + stride * r, lane_sums + 64 * r, n)
+        common_end = max(common, common_end)
+        for part in range(3):
+            if part == 1:
+                if common < common_end:
+                    many_weigh(p, values, dv, common, common_end, states, stride, ahead)
+            else:
+                for r in range(n_rows):
+                    position = position_of(segment, group, row + r)
+                    first = max(0, first_key(args, position) - at)
+                    end = min(PAGE, end_key(args, segment, position) - at)
+                    if part == 0:
+                        end = min(end, common)
+                    else:
+                        first = max(first, common_end)
+                    if first < end:
+                        one_weigh(
+                            p + 4 * PAGE * r, values, dv, first, end, states + stride * r, 0, ahead
+                        )
+
+    return block
+
+
+def _tile_span(kv):
+    """Make the function that walks one span's pages for one tile, from fresh states."""
+    size = cell_bytes(kv)
+    many, one = _block(kv, BLOCK_ROWS), _block(kv, 1)
+
+    @inline
+    def walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states):
+        dk, dv = load_i64(args + DK), load_i64(args + DV)
+        n, stride = padded(dv), 4 * state_floats(dv)
+        for r in range(n_rows):
+            reset(states + stride * r, n)
+            store_f32x16(lane_sums + 64 * r, splat_f32(ZERO))
+        first = first_key(args, position_of(segment, group, row)) // PAGE
+        end = end_key(args, segment, position_of(segment, group, row + n_rows - 1))
+        first = max(first, span * layout.SPAN_PAGES)
+        end = min((end + PAGE - 1) // PAGE, (span + 1) * layout.SPAN_PAGES)
+        tables = load_i64(segment + 8 * abi.SEGMENT_TABLES)
+        pages, page_bytes = load_i64(args + PAGES), load_i64(args + PAGE_BYTES)
+        cache, table_pages = load_i64(args + CACHE), load_i64(args + TABLE_PAGES)
+        head = g * (dk + dv) * PAGE * size
+        for page in range(first, end):
+            keys = _page(pages, page_bytes, tables, cache, table_pages, page) + head
+            values = keys + dk * PAGE * size
+            following = min(page + 1, end - 1)
+            ahead = _page(pages, page_bytes, tables, cache, table_pages, following) + head
+            if n_rows == 1:
+                one(args, segment, group, row, 1, PAGE * page, keys, values, ahead, q, p,
+                    lane_sums, states)  # fmt: skip
+            else:
+                for r in range(0, n_rows, BLOCK_ROWS):
+                    many(args, segment, group, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
+                         keys, values, ahead, q + 4 * padded(dk) * r, p, lane_sums + 64 * r,
+                         states + stride * r)  # fmt: skip
+        for r in range(n_rows):
+            store_f32(states + stride * r + 4 * n + 4, reduce_add(load_f32x16(lane_sums + 64 * r)))
+
+    return walk
+
+
+# --- sharing the work ----------------------------------------------------------------------------
+
+
+@inline
+def _tiles(segment, group):
+    """Return the tiles of a segment for one kv head."""
+    rows = load_i64(segment + 8 * abi.SEGMENT_ROWS) * group
+    return (rows + TILE_ROWS - 1) // TILE_ROWS
+
+
+@inline
+def _shares_spans(args, n_threads):
+    """Return whether spans of one row may run on several threads: few tiles, enough memory."""
+    run = load_i64(args)
+    segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    dk, dv, n_heads = load_i64(args + DK), load_i64(args + DV), load_i64(args + N_HEADS)
+    tiles, longest, floats = 0, 0, 0
+    for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
+        first, end = spans_of(args, segment)
+        tiles += n_kv * _tiles(segment, n_heads // n_kv)
+        longest = max(longest, end - first)
+        rows = load_i64(segment + 8 * abi.SEGMENT_ROWS)
+        floats += rows * n_heads * (end - first) * state_floats(dv)
+        segment += 8 * abi.SEGMENT_WORDS
+    shared = n_threads * (load_i64(args + SCRATCH_BYTES) - 4 * private_floats(dk, dv))
+    return n_threads > 1 and longest > 1 and tiles < 4 * n_threads and 4 * floats <= shared
+
+
+@inline
+def _count_units(args, shares):
+    run = load_i64(args)
+    segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    group = load_i64(args + N_HEADS) // n_kv
+    units = 0
+    for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
+        first, end = spans_of(args, segment)
+        units += n_kv * _tiles(segment, group) * (end - first if shares else 1)
+        segment += 8 * abi.SEGMENT_WORDS
+    return units
+
+
+@inline
+def _find(args, unit, shares):
+    """Return (segment, what is left of `unit` in it, floats of partial states before it)."""
+    segment, n_kv = load_i64(load_i64(args) + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    n_heads, floats = load_i64(args + N_HEADS), 0
+    while True:
+        first, end = spans_of(args, segment)
+        units = n_kv * _tiles(segment, n_heads // n_kv) * (end - first if shares else 1)
+        if unit < units:
+            return segment, unit, floats
+        unit -= units
+        rows = load_i64(segment + 8 * abi.SEGMENT_ROWS)
+        floats += rows * n_heads * (end - first) * state_floats(load_i64(args + DV))
+        segment += 8 * abi.SEGMENT_WORDS
+
+
+@inline
+def _copy(source, target, n_floats):
+    for i in range(0, n_floats, 16):
+        store_f32x16(target + 4 * i, load_f32x16(source + 4 * i))
+
+
+def _unit(kv):
+    """Make the function that runs one unit: a tile, or one span of it when spans are shared."""
+    walk = _tile_span(kv)
+
+    @inline
+    def unit(args, number, shares, own, partial):
+        segment, number, floats = _find(args, number, shares)
+        n_kv, dk, dv = load_i64(args + N_KV_HEADS), load_i64(args + DK), load_i64(args + DV)
+        group = load_i64(args + N_HEADS) // n_kv
+        n, stride, tiles = padded(dv), 4 * state_floats(dv), _tiles(segment, group)
+        g, number = number % n_kv, number // n_kv
+        row = TILE_ROWS * (number % tiles)
+        n_rows = min(TILE_ROWS, load_i64(segment + 8 * abi.SEGMENT_ROWS) * group - row)
+        q = own
+        p = q + 4 * TILE_ROWS * padded(dk)
+        lane_sums = p + 4 * TILE_ROWS * PAGE
+        states = lane_sums + 64 * TILE_ROWS
+        totals = states + TILE_ROWS * stride
+        _pack_queries(args, segment, group, g, row, n_rows, q)
+        first_span, end_span = spans_of(args, segment)
+        n_spans, span = end_span - first_span, first_span
+        if shares:
+            span = first_span + number // tiles
+            end_span = span + 1
+        for r in range(n_rows):
+            reset(totals + stride * r, n)
+        while span < end_span:
+            walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states)
+            for r in range(n_rows):
+                if shares:
+                    at = ((row + r) * n_kv + g) * n_spans + span - first_span
+                    _copy(states + stride * r, partial + 4 * floats + stride * at, n + 16)
+                else:
+                    merge(totals + stride * r, states + stride * r, n)
+            span += 1
+        if not shares:
+            for r in range(n_rows):
+                head = g * group + (row + r) % group
+                token = load_i64(segment) + (row + r) // group
+                finish(args, totals + stride * r, n, head, token)
+
+    return unit
+
+
+@inline
+def _merge_shared(args, own, partial):
+    """Merge the spans of every row in ascending order, and finish the rows."""
+    run = load_i64(args)
+    segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    group, dv = load_i64(args + N_HEADS) // n_kv, load_i64(args + DV)
+    n, stride = padded(dv), 4 * state_floats(dv)
+    for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
+        first_span, end_span = spans_of(args, segment)
+        rows = load_i64(segment + 8 * abi.SEGMENT_ROWS) * group
+        for row in range(rows):
+            for g in range(n_kv):
+                reset(own, n)
+                for _span in range(first_span, end_span):
+                    merge(own, partial, n)
+                    partial += stride
+                finish(args, own, n, g * group + row % group, load_i64(segment) + row // group)
+        segment += 8 * abi.SEGMENT_WORDS
+
+
+def attention(*, kv):
+    """Make the attention kernel for a cache of type `kv`: f16 or f32 (`abi.ATTENTION`).
+
+    Whoever finishes the last unit of shared spans merges them all: little work beside the spans.
+    """
+    run_unit = _unit(kv)
+
+    def kernel(args, thread, n_threads, counter):
+        shares = _shares_spans(args, n_threads)
+        units = _count_units(args, shares)
+        bytes_each = 4 * private_floats(load_i64(args + DK), load_i64(args + DV))
+        own = load_i64(args + SCRATCH) + thread * bytes_each
+        partial = load_i64(args + SCRATCH) + n_threads * bytes_each
+        number = atomic_add(counter, 1) & TICKETS
+        while number < units:
+            run_unit(args, units - 1 - number, shares, own, partial)  # the longest rows first
+            finished = atomic_add(counter, 1 << 32) >> 32
+            if shares and finished == units - 1:
+                _merge_shared(args, own, partial)
+            number = atomic_add(counter, 1) & TICKETS
+
+    return kernel

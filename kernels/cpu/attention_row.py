@@ -1,0 +1,152 @@
+"""One row of attention: which keys it sees, and its online softmax.
+
+A row's state is its output (dv floats, padded to n), its maximum and its sum. `args` is the
+argument block of `abi.ATTENTION`, `segment` the address of a segment's words.
+"""
+
+import numpy as np
+
+from jitllm.kernels import abi
+from jitllm.kernels.cpu import attention_layout as layout
+from jitllm.kernels.cpu import vmath
+from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.vmath import ONE, ZERO, first_f32, lanes, store_part
+from jitllm.kernels.simd import (
+    fma,
+    load_f32,
+    load_f32x16,
+    load_i64,
+    reduce_max,
+    splat_f32,
+    splat_i32,
+    store_f32,
+    store_f32x16,
+    vmax,
+    where_ge,
+    where_lt,
+)
+
+PAGE, SPAN_TOKENS = abi.PAGE_TOKENS, layout.SPAN_TOKENS
+LOWEST = np.float32(-1e30)  # below every score; finite, so that differences are never NaN
+
+# Byte offsets of the argument words.
+(Q, LDQ, OUT, LDO, N_HEADS, N_KV_HEADS, DK, DV, PAGES, PAGE_BYTES, CACHE, TABLE_PAGES, WINDOW,
+ CAUSAL, SCALE, SOFT_CAP, SINKS, SCRATCH, SCRATCH_BYTES) = range(8, 160, 8)  # fmt: skip
+
+
+@inline
+def first_key(args, position):
+    window = load_i64(args + WINDOW)
+    return max(0, position - window + 1) if window > 0 else 0
+
+
+@inline
+def end_key(args, segment, position):
+    if load_i64(args + CAUSAL) != 0:
+        return position + 1
+    return load_i64(segment + 8 * abi.SEGMENT_POSITION) + load_i64(segment + 8 * abi.SEGMENT_ROWS)
+
+
+@inline
+def position_of(segment, group, row):
+    """Return the position of row `row` (token, head of the group) of a segment."""
+    return load_i64(segment + 8 * abi.SEGMENT_POSITION) + row // group
+
+
+@inline
+def spans_of(args, segment):
+    """Return the first and the end span of the keys that any row of a segment sees."""
+    first = load_i64(segment + 8 * abi.SEGMENT_POSITION)
+    last = first + load_i64(segment + 8 * abi.SEGMENT_ROWS) - 1
+    end = end_key(args, segment, last)
+    return first_key(args, first) // SPAN_TOKENS, (end + SPAN_TOKENS - 1) // SPAN_TOKENS
+
+
+# --- a row's softmax ---------------------------------------------------------------------------
+
+
+@inline
+def reset(state, n):
+    """Start a state: output and sum 0, maximum LOWEST; n = dv padded."""
+    for i in range(0, n, 16):
+        store_f32x16(state + 4 * i, splat_f32(ZERO))
+    store_f32(state + 4 * n, LOWEST)
+    store_f32(state + 4 * n + 4, ZERO)
+
+
+@inline
+def _visible(x, other, at, first, end):
+    """Return x in the lanes first <= at + lane < end, else `other`."""
+    key = lanes() + splat_i32(at)
+    return where_ge(key, splat_i32(first), where_lt(key, splat_i32(end), x, other), other)
+
+
+@inline
+def _cap(x, cap):
+    return splat_f32(cap) * vmath.tanh(x / splat_f32(cap))
+
+
+@inline
+def step(p, first, end, cap, state, lane_sums, n):
+    """Turn a page's 64 scores at p into weights; keys first to end - 1 are seen (end > first)."""
+    a, b, c, d = (load_f32x16(p), load_f32x16(p + 64), load_f32x16(p + 128),
+                  load_f32x16(p + 192))  # fmt: skip
+    if cap != ZERO:
+        a, b, c, d = _cap(a, cap), _cap(b, cap), _cap(c, cap), _cap(d, cap)
+    partly = end - first < PAGE
+    if partly:
+        low = splat_f32(LOWEST)
+        a, b = _visible(a, low, 0, first, end), _visible(b, low, 16, first, end)
+        c, d = _visible(c, low, 32, first, end), _visible(d, low, 48, first, end)
+    before = load_f32(state + 4 * n)
+    top = vmax(vmax(vmax(a, b), vmax(c, d)), splat_f32(before))
+    after = reduce_max(top)
+    m = splat_f32(after)
+    a, b, c, d = vmath.exp(a - m), vmath.exp(b - m), vmath.exp(c - m), vmath.exp(d - m)
+    if partly:
+        zero = splat_f32(ZERO)
+        a, b = _visible(a, zero, 0, first, end), _visible(b, zero, 16, first, end)
+        c, d = _visible(c, zero, 32, first, end), _visible(d, zero, 48, first, end)
+    store_f32x16(p, a)
+    store_f32x16(p + 64, b)
+    store_f32x16(p + 128, c)
+    store_f32x16(p + 192, d)
+    factor = vmath.exp(splat_f32(before) - m)
+    store_f32x16(lane_sums, fma(load_f32x16(lane_sums), factor, (a + b) + (c + d)))
+    store_f32(state + 4 * n, after)
+    for i in range(0, n, 16):
+        store_f32x16(state + 4 * i, load_f32x16(state + 4 * i) * factor)
+
+
+@inline
+def merge(total, state, n):
+    """Add a finished state (output, maximum, sum) to a total; nothing if it saw no key."""
+    added = load_f32(state + 4 * n + 4)
+    if added == ZERO:
+        return
+    m, other = splat_f32(load_f32(total + 4 * n)), splat_f32(load_f32(state + 4 * n))
+    top = vmax(m, other)
+    old, new = vmath.exp(m - top), vmath.exp(other - top)
+    for i in range(0, n, 16):
+        scaled = load_f32x16(total + 4 * i) * old
+        store_f32x16(total + 4 * i, fma(load_f32x16(state + 4 * i), new, scaled))
+    together = fma(splat_f32(added), new, splat_f32(load_f32(total + 4 * n + 4)) * old)
+    store_f32(total + 4 * n, first_f32(top))
+    store_f32(total + 4 * n + 4, first_f32(together))
+
+
+@inline
+def finish(args, total, n, head, row):
+    """Write output / sum of row `row` of the run; a sink enters the sum as one more logit."""
+    m, weight = splat_f32(load_f32(total + 4 * n)), splat_f32(load_f32(total + 4 * n + 4))
+    dv, sinks, factor = load_i64(args + DV), load_i64(args + SINKS), splat_f32(ONE)
+    if sinks != 0:
+        sink = splat_f32(load_f32(sinks + 4 * head))
+        top = vmax(m, sink)
+        factor = vmath.exp(m - top)
+        weight = fma(weight, factor, vmath.exp(sink - top))
+    # A row that sees nothing gives zeros.
+    factor = factor / weight if first_f32(weight) != ZERO else splat_f32(ZERO)
+    out = load_i64(args + OUT) + row * load_i64(args + LDO) + 4 * head * dv
+    for i in range(0, dv, 16):
+        store_part(out + 4 * i, load_f32x16(total + 4 * i) * factor, dv - i)

@@ -1,0 +1,214 @@
+"""The two products of attention on one page: scores of 64 keys, and the weighted sum of values.
+
+Each works on a block of query rows that share the keys, so that a loaded key or value is used by
+all of them from registers. The block's shape changes no bits: a score is a sum over ascending
+columns, an output a sum over ascending positions, each one chain of fma.
+"""
+
+from functools import cache
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from jitllm.kernels import level as levels
+from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.cpu.half import load_half, load_half_part
+from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.tile import add_outer, zeros
+from jitllm.kernels.cpu.vmath import load_part
+from jitllm.kernels.simd import Tile, f32x16, load_f32x16, pointer, prefetch
+
+# (rows, vectors) of accumulators that the level's registers hold beside the operands.
+BLOCK_ROWS, BLOCK_VECTORS = {"avx512vnni": (4, 4), "neon": (3, 2), "plain": (3, 1)}.get(
+    levels.current().name, (3, 2)
+)
+
+
+def _pack(builder, vectors):
+    tile = ir.Constant(ir.ArrayType(f32x16.ir, len(vectors)), ir.Undefined)
+    for i, vector in enumerate(vectors):
+        tile = builder.insert_value(tile, vector, i)
+    return tile
+
+
+@intrinsic
+def single(typing_context, a):
+    """Return the tile of one vector."""
+
+    def codegen(context, builder, sig, args):
+        return _pack(builder, args)
+
+    return Tile(f32x16, 1)(f32x16), codegen
+
+
+@intrinsic
+def pair(typing_context, a, b):
+    """Return the tile of two vectors."""
+
+    def codegen(context, builder, sig, args):
+        return _pack(builder, args)
+
+    return Tile(f32x16, 2)(f32x16, f32x16), codegen
+
+
+@intrinsic
+def quad(typing_context, a, b, c, d):
+    """Return the tile of four vectors."""
+
+    def codegen(context, builder, sig, args):
+        return _pack(builder, args)
+
+    return Tile(f32x16, 4)(f32x16, f32x16, f32x16, f32x16), codegen
+
+
+def _at(builder, args, row, vector):
+    """Return the pointer to vector `vector` of row `row` of a block at args = (address, stride)."""
+    offset = builder.mul(args[1], ir.Constant(args[1].type, row))
+    offset = builder.add(offset, ir.Constant(args[1].type, 64 * vector))
+    return pointer(builder, builder.add(args[0], offset), f32x16.ir)
+
+
+@intrinsic(prefer_literal=True)
+def load_block(typing_context, rows, vectors, address, stride):
+    """Load `rows` times `vectors` (literals) f32x16; rows lie `stride` bytes apart."""
+    n, m = rows.literal_value, vectors.literal_value
+    kind = Tile(f32x16, n * m)
+
+    def codegen(context, builder, sig, args):
+        vectors = []
+        for i in range(m):
+            for j in range(n):
+                vector = builder.load(_at(builder, args[2:], j, i))
+                vector.align = 4
+                vectors.append(vector)
+        return _pack(builder, vectors)
+
+    return kind(types.literal(n), types.literal(m), types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def store_block(typing_context, rows, tile, address, stride):
+    """Store a tile of `rows` (a literal) rows; rows lie `stride` bytes apart."""
+    n = rows.literal_value
+    m = tile.n // n
+
+    def codegen(context, builder, sig, args):
+        for i in range(m):
+            for j in range(n):
+                vector = builder.extract_value(args[1], i * n + j)
+                builder.store(vector, _at(builder, args[2:], j, i)).align = 4
+        return context.get_dummy_value()
+
+    return types.void(types.literal(n), tile, types.intp, types.intp), codegen
+
+
+def cell_bytes(kv):
+    """Return the bytes of a cached number of type `kv`, f16 or f32."""
+    sizes = {"f16": 2, "f32": 4}
+    if kv not in sizes:
+        raise ValueError(f"kv must be one of {sorted(sizes)}, got {kv!r}")
+    return sizes[kv]
+
+
+def vector_loader(kv):
+    """Return load(address) -> f32x16 from 16 numbers of type `kv`."""
+    return load_half if kv == "f16" else load_f32x16
+
+
+@cache
+def tile_loader(kv, vectors):
+    """Return load(address) -> tile of `vectors` vectors of type `kv`."""
+    load, step = vector_loader(kv), 16 * cell_bytes(kv)
+
+    @inline
+    def load1(at):
+        return single(load(at))
+
+    @inline
+    def load2(at):
+        return pair(load(at), load(at + step))
+
+    @inline
+    def load4(at):
+        return quad(load(at), load(at + step), load(at + 2 * step), load(at + 3 * step))
+
+    return {1: load1, 2: load2, 4: load4}[vectors]
+
+
+@cache
+def part_loader(kv):
+    """Return load(address, n) -> tile of one vector, the first `n` lanes loaded."""
+    load = load_half_part if kv == "f16" else load_part
+
+    @inline
+    def load_one(at, n):
+        return single(load(at, n))
+
+    return load_one
+
+
+@cache
+def scores(kv, rows):
+    """Make scores(q, q_stride, k, dk, s, ahead): s[row][key] = sum of q[row][.] k[.][key].
+
+    `rows` rows of q lie q_stride bytes apart, rows of s 64 floats; k is [dk][64]. As many bytes as
+    k has are fetched from `ahead`, where the next step reads: a page is too short a stream for the
+    machine to foresee its end.
+    """
+    load, vectors = tile_loader(kv, BLOCK_VECTORS), BLOCK_VECTORS
+    size = cell_bytes(kv)
+    n = rows * vectors
+    step = size * vectors // 4
+
+    @inline
+    def block(q, q_stride, k, dk, s, ahead):
+        for c in range(0, PAGE_TOKENS, 16 * vectors):
+            acc = zeros(n)
+            at = k + size * c
+            for d in range(dk):
+                for line in range(step):
+                    prefetch(ahead + 64 * line)
+                ahead += 64 * step
+                acc = add_outer(acc, load(at), q + 4 * d, q_stride)
+                at += size * PAGE_TOKENS
+            store_block(rows, acc, s + 4 * c, 4 * PAGE_TOKENS)
+
+    return block
+
+
+@cache
+def weigh(kv, rows):
+    """Make weigh(p, v, dv, first, end, acc, stride): acc[row] += sum of p[row][pos] v[pos].
+
+    Positions ascend from `first` to `end`, cells outside are not touched. Rows of p lie 64 floats
+    apart, rows of acc (padded to whole vectors) `stride` bytes; v is [64][dv].
+    """
+    load, load_last = tile_loader(kv, BLOCK_VECTORS), part_loader(kv)
+    vectors, size = BLOCK_VECTORS, cell_bytes(kv)
+    step = size * vectors // 4
+
+    @inline
+    def block(p, v, dv, first, end, acc, stride, ahead):
+        c = 0
+        while c + 16 * vectors <= dv:
+            total = load_block(rows, vectors, acc + 4 * c, stride)
+            at = v + size * (first * dv + c)
+            for i in range(first, end):
+                for line in range(step):
+                    prefetch(ahead + 64 * line)
+                ahead += 64 * step
+                total = add_outer(total, load(at), p + 4 * i, 4 * PAGE_TOKENS)
+                at += size * dv
+            store_block(rows, total, acc + 4 * c, stride)
+            c += 16 * vectors
+        while c < dv:
+            last = load_block(rows, 1, acc + 4 * c, stride)
+            at = v + size * (first * dv + c)
+            for i in range(first, end):
+                last = add_outer(last, load_last(at, dv - c), p + 4 * i, 4 * PAGE_TOKENS)
+                at += size * dv
+            store_block(rows, last, acc + 4 * c, stride)
+            c += 16
+
+    return block
