@@ -342,3 +342,27 @@ def attention(
     dv = v.shape[1] // n_kv_heads
     return paged_attention(q, pages, [(len(q), first, table)], n_heads=n_heads,
                            n_kv_heads=n_kv_heads, dv=dv, **options)  # fmt: skip
+
+
+def top_k_experts(
+    logits: Floats,
+    k: int,
+    *,
+    gating: str,
+    norm: bool,
+    scale: float = 1.0,
+    bias: Floats | None = None,
+    norm_min: float = 2.0**-14,
+) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Choose k experts for every row of logits [T, E]; see `reference.top_k_experts`."""
+    rows = _rows("logits", logits)
+    n_experts = rows.shape[1]
+    if not 1 <= k <= n_experts <= 4096:
+        raise ValueError(f"need 1 <= k <= experts <= 4096, got k {k}, {n_experts} experts")
+    bias = None if bias is None else _vector("bias", bias, n_experts)
+    ids = np.full((len(rows), k), -1, np.int32)
+    weights = np.full((len(rows), k), np.nan, np.float32)
+    launch(abi.TOP_K_EXPERTS, _run(len(rows)), params={"gating": gating, "norm": norm},
+           logits=_data(rows), ldl=rows.strides[0], bias=_data(bias), n_experts=n_experts, k=k,
+           ids=_data(ids), weights=_data(weights), scale=scale, norm_min=norm_min)  # fmt: skip
+    return ids, weights

@@ -105,9 +105,15 @@ def as_f32(typing_context, x):
 
 
 @inline
+def fill_part(x, n, other):
+    """Return x with the lanes of `other` in all but the first `n` lanes."""
+    return where_lt(lanes(), splat_i32(n), x, other)
+
+
+@inline
 def keep_part(x, n):
     """Return x with zeros in all but the first `n` lanes."""
-    return where_lt(lanes(), splat_i32(n), x, splat_f32(ZERO))
+    return fill_part(x, n, splat_f32(ZERO))
 
 
 def _shuffle(indices):
