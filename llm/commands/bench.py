@@ -18,9 +18,10 @@ from jitllm.llm.commands._options import (
 )
 
 if TYPE_CHECKING:
-    from jitllm.llm.api import Model
+    from jitllm.llm.model import Model
 
 _COLUMNS = ("model", "size", "params", "backend", "threads", "test", "t/s")
+_LEFT = ("model", "backend")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure tokens per second of prompts (pp) and of generation (tg)."""
-    cases = [Case(p, 0, d) for d in n_depth for p in n_prompt if p]
-    cases += [Case(0, n, d) for d in n_depth for n in n_gen if n]
+    tests = [(n, 0) for n in n_prompt if n] + [(0, n) for n in n_gen if n]
+    cases = [Case(*test, depth) for depth in n_depth for test in tests]
     if not cases:
         raise click.UsageError("give a --n-prompt or a --n-gen above 0")
     facts = ModelFacts.of_ref(options.ref, progress=not options.quiet)
@@ -184,8 +185,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _table(rows: list[dict[str, Any]]) -> str:
     table = [list(_COLUMNS), *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
-    lines = [" | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in table]
-    lines.insert(
-        1, " | ".join("-" * (w - 1) + ("-" if i < 3 else ":") for i, w in enumerate(widths))
-    )
-    return "\n".join(f"| {line} |" for line in lines)
+    lines = [
+        " | ".join(_aligned(*cell) for cell in zip(line, widths, _COLUMNS, strict=True))
+        for line in table
+    ]
+    rules = ["-" * w if c in _LEFT else "-" * (w - 1) + ":"
+             for w, c in zip(widths, _COLUMNS, strict=True)]  # fmt: skip
+    return "\n".join(f"| {line} |" for line in [lines[0], " | ".join(rules), *lines[1:]])
+
+
+def _aligned(text: str, width: int, column: str) -> str:
+    return text.ljust(width) if column in _LEFT else text.rjust(width)

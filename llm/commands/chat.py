@@ -12,10 +12,10 @@ from jitllm.llm.commands._options import (
     sampling_options,
 )
 from jitllm.llm.commands._output import write_chunk
-from jitllm.llm.errors import ContextLengthExceeded
+from jitllm.llm.errors import ChatTemplateError, ContextLengthExceeded
 
 if TYPE_CHECKING:
-    from jitllm.llm.api import Model
+    from jitllm.llm.model import Model
 
 _HELP = "/reset starts over, /exit or Ctrl-D ends, Ctrl-C stops an answer"
 
@@ -43,6 +43,7 @@ class Conversation:
         """Forget all messages but the system prompt."""
         self.messages = [{"role": "system", "content": self.system}] if self.system else []
         self.sequence.truncate(0)
+        self._read = ""  # what the sequence holds, as text
 
     def ask(self, text: str) -> None:
         """Send a message and write the answer to stdout.
@@ -60,21 +61,39 @@ class Conversation:
         try:
             self._read_new_tokens()
             for chunk in self.sequence.generate(stream=True, **self.sampling):
-                write_chunk(chunk.text)
                 written.append(chunk.text)
+                write_chunk(chunk.text)
         except KeyboardInterrupt:
             pass
         except ContextLengthExceeded:
             del self.messages[kept:]
             raise
-        self.messages.append({"role": "assistant", "content": "".join(written)})
+        answer = "".join(written)
+        self._read += answer
+        self.messages.append({"role": "assistant", "content": answer})
 
     def _read_new_tokens(self) -> None:
-        """Bring the sequence to the whole conversation; what it has read already stays."""
+        """Bring the sequence to the whole conversation; what it has read or written stays."""
+        text = self.model.apply_chat_template(self.messages)
         tokens = self.model.apply_chat_template(self.messages, tokenize=True)
-        same = _common_prefix(self.sequence.token_ids, tokens)
-        self.sequence.truncate(min(same, len(tokens) - 1))
-        self.sequence.append(tokens[len(self.sequence) :])
+        new = self._continuation(text, tokens)
+        if new is None:  # the template changed earlier turns: keep what both begin with
+            same = _common_prefix(self.sequence.token_ids, tokens)
+            self.sequence.truncate(min(same, len(tokens) - 1))
+            new = tokens[len(self.sequence) :]
+        self.sequence.append(new)
+        self._read = text
+
+    def _continuation(self, text: str, tokens: list[int]) -> list[int] | None:
+        """Tokens that bring the sequence to `text`; None if it does not begin like it.
+
+        An answer was not always generated in the tokens that its text would be cut into.
+        """
+        if not len(self.sequence) or not text.startswith(self._read):
+            return None
+        new = self.model.tokenize(text[len(self._read) :], add_special=False)
+        joined = self.model.detokenize([*self.sequence.token_ids, *new])
+        return new if joined == self.model.detokenize(tokens) else None
 
 
 def _common_prefix(a: Any, b: Any) -> int:
@@ -93,6 +112,10 @@ def _common_prefix(a: Any, b: Any) -> int:
 def command(options: ModelOptions, system: str | None, sampling: dict[str, Any]) -> None:
     """Talk to a model. /reset starts over, /exit or Ctrl-D ends, Ctrl-C stops an answer."""
     with options.load() as model:
+        if not model.has_chat_template:
+            raise ChatTemplateError(
+                f"expected a chat template in {options.ref}, got none; `jitllm run` needs none"
+            )
         conversation = Conversation(model, system, sampling)
         interactive = sys.stdin.isatty()
         if interactive:

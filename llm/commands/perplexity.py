@@ -1,6 +1,7 @@
 """`jitllm perplexity`: how well a model predicts a text."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -44,7 +45,7 @@ def command(
         result = model.perplexity(
             text, n_ctx=options.n_ctx or 512, n_chunks=chunks, progress=not options.quiet
         )
-    click.echo(json.dumps(result.as_dict()) if as_json else str(result))
+    click.echo(json.dumps(asdict(result)) if as_json else str(result))
 
 
 # fmt: skip

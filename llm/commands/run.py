@@ -17,7 +17,7 @@ from jitllm.llm.commands._options import (
 from jitllm.llm.commands._output import timings_text, write_chunk
 
 if TYPE_CHECKING:
-    from jitllm.llm.api import Model
+    from jitllm.llm.model import Model
     from jitllm.llm.results import Generation
 
 
@@ -51,8 +51,8 @@ def command(
 
 def _show(model: "Model", text: str, sampling: dict[str, Any], quiet: bool) -> None:
     """Write the text while it is generated; an interrupt ends it with what there is."""
-    if not quiet:  # what is generated reads on from the prompt
-        click.echo(text, err=True, nl=False)
+    if not quiet:  # on a terminal the text reads on from the prompt
+        click.echo(text, err=True, nl=not sys.stdout.isatty())
     with model.stream(text, **sampling) as stream:
         for chunk in stream:
             write_chunk(chunk.text)
@@ -67,6 +67,8 @@ def _prompt(given: list[str | None], file: Path | None) -> str:
         raise click.UsageError("give one prompt: PROMPT, --prompt or --file")
     if file is not None:
         return file.read_text("utf-8")
+    if not texts and sys.stdin.isatty():
+        raise click.UsageError("give a PROMPT, or one on stdin")
     return texts[0] if texts and texts[0] != "-" else sys.stdin.read()
 
 
