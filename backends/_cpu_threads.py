@@ -74,6 +74,7 @@ class ThreadPool:
         self.n_threads = n
         self._sync = aligned(8 * (abi.SYNC_PARKED + 8 * n)).view(np.int64)
         self._sync[abi.SYNC_YIELD] = _yield_address()
+        self._sync[abi.SYNC_CURRENT] = -1
         self._address = self._sync.ctypes.data
         self._begin = jit.function("executor", "begin")
         self._run = jit.function("executor", "run_ops")
@@ -101,7 +102,7 @@ class ThreadPool:
             raise RuntimeError("threads do not survive a fork: load the model in the child process")
         with self._busy:
             try:
-                self._begin(self._address, ops, first, stop, self.n_threads)
+                self._begin(self._address, ops, stop, self.n_threads)
                 self._finish(ops, first, stop)
             except BaseException:
                 # Ctrl-C came between two calls: the workers wait for this thread's part
@@ -146,7 +147,7 @@ def _stop(
     workers: list[threading.Thread],
 ) -> None:
     if workers:
-        begin(sync.ctypes.data, 0, 0, 0, len(locks))
+        begin(sync.ctypes.data, 0, 0, len(locks))
         _wake(locks, int(sync[abi.SYNC_MASK]))
     for worker in workers:
         worker.join()

@@ -37,10 +37,11 @@ SEGMENT_WORDS = 4
 OP_KERNEL, OP_ARGS, OP_BARRIER, OP_COUNTER = 0, 1, 2, 8
 OP_WORDS = 16
 OP_BYTES = 8 * OP_WORDS
-SYNC_JOB = 0
-SYNC_ARRIVALS = 8
-SYNC_OPS, SYNC_FIRST, SYNC_STOP, SYNC_THREADS, SYNC_BASE = 16, 17, 18, 19, 20
-SYNC_YIELD, SYNC_MASK, SYNC_DONE = 24, 25, 26
+SYNC_JOB = 0  # number of the job; negative: workers end
+SYNC_CURRENT = 8  # job << 32 | first op of the group being run; -1 between jobs
+SYNC_ACTIVE = 16  # workers inside a group
+SYNC_OPS, SYNC_STOP, SYNC_THREADS = 24, 25, 26
+SYNC_YIELD, SYNC_MASK, SYNC_DONE = 27, 28, 29
 SYNC_PARKED = 32  # one line for each thread
 
 PAGE_TOKENS = 64  # cells of one cache page; attention walks the cache in steps of one page

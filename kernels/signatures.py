@@ -1,7 +1,7 @@
 """Signatures of compiled functions that are not ops; ops all share `jit.DEFAULT_SIGNATURE`."""
 
 SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "executor.begin": ("intp", ("intp",) * 5),
+    "executor.begin": ("intp", ("intp",) * 4),
     "executor.run_ops": ("intp", ("intp",) * 5),
     "executor.worker_loop": ("intp", ("intp",) * 3),
 }

@@ -467,27 +467,27 @@ def atomic_add(typing_context, address, value):
     """Add to the int64 at `address`; returns what it was."""
 
     def codegen(context, builder, sig, args):
-        return builder.atomic_rmw("add", pointer(builder, args[0], I64), args[1], "acq_rel")
+        return builder.atomic_rmw("add", pointer(builder, args[0], I64), args[1], "seq_cst")
 
     return types.int64(types.intp, types.int64), codegen
 
 
 @intrinsic
 def atomic_load(typing_context, address):
-    """Load the int64 at `address`; later reads see what was written before its store."""
+    """Load the int64 at `address`; atomics on all addresses have one order, which all threads see."""
 
     def codegen(context, builder, sig, args):
-        return builder.load_atomic(pointer(builder, args[0], I64), "acquire", 8)
+        return builder.load_atomic(pointer(builder, args[0], I64), "seq_cst", 8)
 
     return types.int64(types.intp), codegen
 
 
 @intrinsic
 def atomic_store(typing_context, address, value):
-    """Store the int64 at `address` after all earlier writes."""
+    """Store the int64 at `address` after all earlier reads and writes, before all later ones."""
 
     def codegen(context, builder, sig, args):
-        builder.store_atomic(args[1], pointer(builder, args[0], I64), "release", 8)
+        builder.store_atomic(args[1], pointer(builder, args[0], I64), "seq_cst", 8)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.int64), codegen
@@ -499,7 +499,7 @@ def compare_swap(typing_context, address, expected, value):
 
     def codegen(context, builder, sig, args):
         at = pointer(builder, args[0], I64)
-        pair = builder.cmpxchg(at, args[1], args[2], "acq_rel", "acquire")
+        pair = builder.cmpxchg(at, args[1], args[2], "seq_cst", "seq_cst")
         return builder.extract_value(pair, 1)
 
     return types.boolean(types.intp, types.int64, types.int64), codegen

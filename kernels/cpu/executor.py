@@ -1,26 +1,29 @@
 """Run a list of ops on a pool of threads, without the interpreter.
 
-An op is OP_WORDS words: kernel, argument block, whether all threads must meet after it, and (on a
-cache line of its own) the counter that hands out its work. Threads meet by counting arrivals; who
-waits spins, then yields. `threads` in `backends/_cpu_threads.py` has the words of the sync block.
+An op is OP_WORDS words: kernel, argument block, whether the next op must wait for it, and (on a
+cache line of its own) the counter that hands out its work. Thread 0 walks the list group by group,
+a group being ops that need not wait for one another; workers join the current group and take what
+work they find. Thread 0 goes on when the group's work is all taken and no worker is inside.
+
+So nobody waits for a thread that the system has put aside, unless it holds a piece of work: on a
+busy machine two threads are about as fast as one instead of a hundred times slower, as they are
+when all must meet after each op. A worker that comes late finds the counters used up and leaves;
+kernels therefore do nothing before they take work.
 """
 
-import platform
-
 from llvmlite import ir
-from numba import njit
 from numba.extending import intrinsic
 
+from jitllm.kernels import level as levels
 from jitllm.kernels.abi import (
     OP_ARGS,
     OP_BARRIER,
     OP_BYTES,
     OP_COUNTER,
     OP_KERNEL,
-    SYNC_ARRIVALS,
-    SYNC_BASE,
+    SYNC_ACTIVE,
+    SYNC_CURRENT,
     SYNC_DONE,
-    SYNC_FIRST,
     SYNC_JOB,
     SYNC_MASK,
     SYNC_OPS,
@@ -29,6 +32,7 @@ from jitllm.kernels.abi import (
     SYNC_THREADS,
     SYNC_YIELD,
 )
+from jitllm.kernels.cpu.inline import helper
 from jitllm.kernels.simd import (
     I32,
     atomic_add,
@@ -50,24 +54,36 @@ YIELDS = 4000  # yields before parking: some milliseconds
 @intrinsic
 def pause(typing_context):
     """Tell the core that this is a waiting loop."""
-    arm = platform.machine() in ("aarch64", "arm64")
+    kind = levels.processor(levels.current())
 
     def codegen(context, builder, sig, args):
-        if arm:
+        if kind == "arm":
             hint = declare(builder, "llvm.aarch64.hint", ir.VoidType(), [I32])
             builder.call(hint, [ir.Constant(I32, 1)])
-        else:
+        elif kind == "x86":
             builder.call(declare(builder, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
         return context.get_dummy_value()
 
     return types.void(), codegen
 
 
-@njit(error_model="numpy")
-def _meet(sync, target):
-    atomic_add(sync + 8 * SYNC_ARRIVALS, 1)
+@helper
+def _group(ops, i, stop, thread, n_threads):
+    """Take part in the ops from `i` to the end of its group; returns where the next one starts."""
+    while i < stop:
+        op = ops + i * OP_BYTES
+        kernel, args = load_i64(op + 8 * OP_KERNEL), load_i64(op + 8 * OP_ARGS)
+        call_kernel(kernel, args, thread, n_threads, op + 8 * OP_COUNTER)
+        i += 1
+        if load_i64(op + 8 * OP_BARRIER) != 0:
+            return i
+    return stop
+
+
+@helper
+def _wait_for_workers(sync):
     spins = 0
-    while atomic_load(sync + 8 * SYNC_ARRIVALS) < target:
+    while atomic_load(sync + 8 * SYNC_ACTIVE) > 0:
         spins += 1
         if spins < SPINS:
             pause()
@@ -75,26 +91,16 @@ def _meet(sync, target):
             call_word(load_i64(sync + 8 * SYNC_YIELD), 0)
 
 
-@njit(error_model="numpy")
-def _run(ops, first, stop, thread, n_threads, sync, base):
-    for i in range(first, stop):
-        op = ops + i * OP_BYTES
-        kernel, args = load_i64(op + 8 * OP_KERNEL), load_i64(op + 8 * OP_ARGS)
-        call_kernel(kernel, args, thread, n_threads, op + 8 * OP_COUNTER)
-        if n_threads > 1 and (load_i64(op + 8 * OP_BARRIER) != 0 or i == stop - 1):
-            base += n_threads
-            _meet(sync, base)
-    return 0
+def begin(sync, ops, stop, n_threads):
+    """Publish a job; leaves a bit mask of the parked threads, to be woken, in SYNC_MASK.
 
-
-def begin(sync, ops, first, stop, n_threads):
-    """Publish a job; leaves a bit mask of the parked threads, to be woken, in SYNC_MASK."""
+    Without ops it is the end: workers leave.
+    """
     store_i64(sync + 8 * SYNC_OPS, ops)
-    store_i64(sync + 8 * SYNC_FIRST, first)
     store_i64(sync + 8 * SYNC_STOP, stop)
     store_i64(sync + 8 * SYNC_THREADS, n_threads)
-    store_i64(sync + 8 * SYNC_BASE, atomic_load(sync + 8 * SYNC_ARRIVALS))
-    atomic_add(sync + 8 * SYNC_JOB, 1)
+    job = atomic_load(sync + 8 * SYNC_JOB)
+    atomic_store(sync + 8 * SYNC_JOB, job + 1 if ops != 0 else -1)
     mask = 0
     for thread in range(1, n_threads):
         if _unpark(sync, thread):
@@ -103,42 +109,54 @@ def begin(sync, ops, first, stop, n_threads):
     return mask
 
 
-@njit(error_model="numpy")
+@helper
 def _unpark(sync, thread):
     """Take the thread's parked mark; whoever takes it first wins."""
     return compare_swap(sync + 8 * (SYNC_PARKED + 8 * thread), 1, 0)
 
 
 def run_ops(sync, ops, first, stop, n_threads):
-    """Do thread 0's part of the job that `begin` published; returns when all threads are done."""
-    _run(ops, first, stop, 0, n_threads, sync, load_i64(sync + 8 * SYNC_BASE))
-    store_i64(sync + 8 * SYNC_DONE, load_i64(sync + 8 * SYNC_JOB))
+    """Run the job that `begin` published; returns when all of it is done."""
+    job = atomic_load(sync + 8 * SYNC_JOB)
+    i = first
+    while i < stop:
+        if n_threads > 1:
+            atomic_store(sync + 8 * SYNC_CURRENT, (job << 32) | i)
+        i = _group(ops, i, stop, 0, n_threads)
+        _wait_for_workers(sync)
+    atomic_store(sync + 8 * SYNC_CURRENT, -1)
+    _wait_for_workers(sync)
+    store_i64(sync + 8 * SYNC_DONE, job)
     return 0
 
 
 def worker_loop(sync, thread, seen):
-    """Take part in jobs after number `seen`, until there is none for a while.
+    """Take part in jobs until there is none for a while.
 
     Returns the number of the last job seen; the caller then sleeps until it is woken, as it is
-    marked parked. A job without ops means stop: -1 is returned.
+    marked parked. Returns -1 at the end.
     """
-    idle = 0
+    idle, last = 0, -1
     while True:
         job = atomic_load(sync + 8 * SYNC_JOB)
-        if job != seen:
-            seen, idle = job, 0
-            ops, n_threads = load_i64(sync + 8 * SYNC_OPS), load_i64(sync + 8 * SYNC_THREADS)
-            if ops == 0:
-                return -1
-            first, stop = load_i64(sync + 8 * SYNC_FIRST), load_i64(sync + 8 * SYNC_STOP)
-            _run(ops, first, stop, thread, n_threads, sync, load_i64(sync + 8 * SYNC_BASE))
+        if job < 0:
+            return -1
+        current = atomic_load(sync + 8 * SYNC_CURRENT)
+        if current >= 0 and current != last:
+            idle, last = 0, current
+            atomic_add(sync + 8 * SYNC_ACTIVE, 1)
+            if atomic_load(sync + 8 * SYNC_CURRENT) == current:
+                ops, stop = load_i64(sync + 8 * SYNC_OPS), load_i64(sync + 8 * SYNC_STOP)
+                n_threads = load_i64(sync + 8 * SYNC_THREADS)
+                _group(ops, current & 0xFFFFFFFF, stop, thread, n_threads)
+            atomic_add(sync + 8 * SYNC_ACTIVE, -1)
         idle += 1
         if idle < SPINS:
             pause()
-        elif idle < SPINS + YIELDS:
+        elif idle < SPINS + YIELDS or current >= 0:
             call_word(load_i64(sync + 8 * SYNC_YIELD), 0)
         else:
             atomic_store(sync + 8 * (SYNC_PARKED + 8 * thread), 1)
-            if atomic_load(sync + 8 * SYNC_JOB) == seen or not _unpark(sync, thread):
-                return seen
+            if atomic_load(sync + 8 * SYNC_JOB) == job or not _unpark(sync, thread):
+                return job
             idle = 0
