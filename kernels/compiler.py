@@ -8,12 +8,17 @@ from llvmlite import ir
 from jitllm.kernels import level as levels
 
 
-def _configure() -> None:
-    """Aim Numba's code generator at the current level; it reads these once, on first use."""
+def configure() -> None:
+    """Aim Numba's code generator at the current level; it reads these once, on first use.
+
+    The first `njit` of an imported kernel is a first use: call this before importing kernels.
+    """
     from numba.core import config
 
     level = levels.current()
-    if level.cpu:
+    if levels.is_foreign(level):
+        config.CPU_NAME, config.CPU_FEATURES = "generic", ""  # `jit.compile_object` retargets
+    elif level.cpu:
         config.CPU_NAME = level.cpu
         config.CPU_FEATURES = level.features
 
@@ -27,7 +32,7 @@ def compile_ir(
     numpy, no bounds checks), so the status that Numba functions return is dropped and the code
     refers to no symbol of the interpreter.
     """
-    _configure()
+    configure()
     from numba.core.compiler_lock import global_compiler_lock
 
     with global_compiler_lock:

@@ -9,20 +9,28 @@ where `args` points to int64 words (see `abi.Op`) and `counter` to an int64 that
 every run of the op and hands out work. Functions with another signature say so in their module's
 `SIGNATURES`. Only kernels that are asked for are compiled. The object files live in a folder named
 by a hash of everything that decides their content, so a warm start never imports Numba: that
-import alone costs more than loading all kernels of a model.
+import alone costs more than loading all kernels of a model (0.1 ms each, in one engine).
+
+Code of a level that this machine lacks can be compiled ahead, but not loaded: set `JITLLM_SIMD` and
+call `compile_object`.
 """
 
+import contextlib
 import ctypes
+import ctypes.util
 import hashlib
 import importlib
 import logging
 import os
+import secrets
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -31,11 +39,13 @@ from jitllm.kernels import level as levels
 
 log = logging.getLogger("jitllm.kernels")
 
-SYMBOL = "jitllm_kernel"
 DEFAULT_SIGNATURE = ("void", ("intp", "intp", "intp", "intp"))
+KEPT_VERSIONS = 4  # folders of object files kept for each level, this version's included
+# What compiled code may call: all else would end the process when it is loaded.
+RUNTIME_SYMBOLS = ("fmaf", "memcpy", "memmove", "memset")
 _C_TYPES = {"void": None, "intp": ctypes.c_ssize_t, "float32": ctypes.c_float}
+_DIGEST_BYTES = 32
 
-_engines: list[Any] = []  # own the loaded code; the process keeps it
 _lock = threading.RLock()
 _on_compile: list[Callable[[str], None]] = []
 
@@ -44,6 +54,9 @@ def on_compile(callback: Callable[[str], None]) -> Callable[[], None]:
     """Call `callback(kernel name)` before each compilation; returns a function that stops it."""
     _on_compile.append(callback)
     return lambda: _on_compile.remove(callback)
+
+
+# --- names and files -------------------------------------------------------------------------
 
 
 @cache
@@ -61,7 +74,9 @@ def cache_dir() -> Path:
 def _source_hash() -> str:
     folder = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in [*folder.glob("*.py"), *folder.glob("cpu/*.py"), *folder.glob("formats/*.py")]:
+    for path in sorted(
+        path for part in (".", "cpu", "formats") for path in folder.glob(f"{part}/*.py")
+    ):
         digest.update(path.name.encode() + path.read_bytes())
     digest.update(f"{llvmlite.__version__} {llvm.get_host_cpu_name()}".encode())
     return digest.hexdigest()[:16]
@@ -73,29 +88,54 @@ def kernel_name(module: str, function: str, **params: Any) -> str:
     return f"{module}.{function}{tail}"
 
 
-@cache
-def _signature(module: str, function: str) -> tuple[str, tuple[str, ...]]:
-    from jitllm.kernels import signatures
-
-    return signatures.SIGNATURES.get(f"{module}.{function}", DEFAULT_SIGNATURE)
-
-
 def is_cached(module: str, function: str, **params: Any) -> bool:
     """Return whether the kernel's object file exists, so that using it compiles nothing."""
-    return (cache_dir() / f"{kernel_name(module, function, **params)}.o").exists()
+    return _read(_path(kernel_name(module, function, **params))) is not None
 
 
-@cache
-def _address(module: str, function: str, items: tuple[tuple[str, Any], ...]) -> int:
-    with _lock:
-        params = dict(items)
-        path = cache_dir() / f"{kernel_name(module, function, **params)}.o"
-        try:
-            code = path.read_bytes()
-        except OSError:
-            code = compile_object(module, function, **params)
-            _store(path, code)
-        return _load(code)
+def _path(name: str) -> Path:
+    return cache_dir() / f"{name}.o"
+
+
+def _read(path: Path) -> bytes | None:
+    """Return an object file without its checksum, or None if it is missing or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    code, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    if hashlib.sha256(code).digest() == digest:
+        return code
+    log.warning("kernel file %s is damaged and will be made again", path)
+    return None
+
+
+def _store(path: Path, code: bytes) -> None:
+    """Write atomically: another process may be compiling the same kernel."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _prune(path.parent)
+        partial.write_bytes(code + hashlib.sha256(code).digest())
+        partial.replace(path)
+    except OSError as error:
+        log.warning("kernel %s is not kept: %s", path.name, error)
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _prune(current: Path) -> None:
+    """Delete the folders of this level's old source versions, all but the newest few."""
+    level = current.name.rpartition("-")[0]
+    others = [path for path in current.parent.glob(f"{level}-*") if path != current]
+    others = [path for path in others if len(path.name) == len(current.name)]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[KEPT_VERSIONS - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# --- loading ---------------------------------------------------------------------------------
 
 
 def address(module: str, function: str, **params: Any) -> int:
@@ -107,31 +147,82 @@ def address(module: str, function: str, **params: Any) -> int:
         File in `kernels/cpu` and the function (or factory, when `params` are given) in it.
     **params
         Static parameters passed to the factory; str, int or bool.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kernel, or this machine cannot run the level that was asked for.
     """
-    return _address(module, function, tuple(sorted(params.items())))
+    with _lock:
+        return _address(module, function, tuple(sorted(params.items())))
 
 
 @cache
-def _callable(module: str, function: str, items: tuple[tuple[str, Any], ...]) -> Any:
-    result, arguments = _signature(module, function)
-    prototype = ctypes.CFUNCTYPE(_C_TYPES[result], *(_C_TYPES[a] for a in arguments))
-    return prototype(_address(module, function, items))
+def _address(module: str, function: str, items: tuple[tuple[str, Any], ...]) -> int:
+    levels.require()
+    params = dict(items)
+    name = kernel_name(module, function, **params)
+    code = _read(_path(name))
+    if code is None:
+        code = compile_object(module, function, **params)
+        _store(_path(name), code)
+    return _load(name, code)
 
 
 def function(module: str, name: str, **params: Any) -> Any:
     """Return the kernel as a ctypes function; calling it releases the interpreter lock."""
-    return _callable(module, name, tuple(sorted(params.items())))
+    result, arguments = _signature(module, name)
+    prototype = ctypes.CFUNCTYPE(_C_TYPES[result], *(_C_TYPES[a] for a in arguments))
+    return prototype(address(module, name, **params))
 
 
-def _store(path: Path, code: bytes) -> None:
-    """Write atomically: another process may be compiling the same kernel."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(code)
-        partial.replace(path)
-    except OSError as error:
-        log.warning("kernel %s is not kept: %s", path.name, error)
+@cache
+def _signature(module: str, function: str) -> tuple[str, tuple[str, ...]]:
+    from jitllm.kernels import signatures
+
+    return signatures.SIGNATURES.get(f"{module}.{function}", DEFAULT_SIGNATURE)
+
+
+def _symbol(name: str) -> str:
+    return f"jitllm:{name}"
+
+
+def _load(name: str, code: bytes) -> int:
+    engine = _engine()
+    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    found = int(engine.get_function_address(_symbol(name)))
+    if not found:
+        raise RuntimeError(
+            f"the object file of kernel {name} lacks its entry: delete {_path(name)}"
+        )
+    return found
+
+
+@cache
+def _engine() -> Any:
+    """Return the engine that owns all loaded code, as long as the process lives."""
+    _prepare_llvm()
+    _define_symbols()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _define_symbols() -> None:
+    """Tell the loader where RUNTIME_SYMBOLS are, as not every system's linker finds them."""
+    if sys.platform == "win32":
+        runtime: Any = ctypes.CDLL("ucrtbase")
+        stack_check = ctypes.WinDLL("ntdll").__getattr__("__chkstk")  # frames above one page
+        llvm.add_symbol("__chkstk", ctypes.cast(stack_check, ctypes.c_void_p).value)
+    else:
+        runtime = ctypes.CDLL(ctypes.util.find_library("m") or None)
+    places = {"fmaf": runtime.fmaf, "memset": ctypes.memset}
+    places |= dict.fromkeys(("memcpy", "memmove"), ctypes.memmove)
+    for name in RUNTIME_SYMBOLS:
+        llvm.add_symbol(name, ctypes.cast(places[name], ctypes.c_void_p).value)
+
+
+# --- compiling -------------------------------------------------------------------------------
 
 
 @cache
@@ -140,28 +231,20 @@ def _prepare_llvm() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def _machine(level: levels.Level) -> Any:
+def machine() -> Any:
+    """Return LLVM's target machine of the current level, which need not be one that runs here."""
     _prepare_llvm()
-    if level.triple and level.name != levels.current().name:
+    level = levels.current()
+    if levels.is_foreign(level):
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
         target = llvm.Target.from_triple(level.triple)
-    else:
-        target = llvm.Target.from_default_triple()
+        return target.create_target_machine(cpu=level.cpu, features=level.features, opt=3)
     cpu = level.cpu or llvm.get_host_cpu_name()
     features = level.features or ("" if level.cpu else llvm.get_host_cpu_features().flatten())
-    return target.create_target_machine(cpu=cpu, features=features, opt=3, jit=not level.triple)
-
-
-def _load(code: bytes) -> int:
-    _prepare_llvm()
-    engine = llvm.create_mcjit_compiler(
-        llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine(jit=True)
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=features, opt=3, jit=True
     )
-    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _engines.append(engine)
-    return int(engine.get_function_address(SYMBOL))
 
 
 def compile_object(module: str, function: str, **params: Any) -> bytes:
@@ -170,17 +253,40 @@ def compile_object(module: str, function: str, **params: Any) -> bytes:
     for callback in list(_on_compile):
         callback(name)
     start = time.perf_counter()
-    code = bytes(_machine(levels.current()).emit_object(llvm.parse_assembly(
-        compile_ir(module, function, **params))))  # fmt: skip
+    unit, target = llvm.parse_assembly(compile_ir(module, function, **params)), machine()
+    if levels.is_foreign(levels.current()):  # Numba generates for this machine
+        unit.triple, unit.data_layout = target.triple, str(target.target_data)
+    code = bytes(target.emit_object(unit))
     log.info("compiled %s in %.2f s (%d bytes)", name, time.perf_counter() - start, len(code))
     return code
 
 
 def compile_ir(module: str, function: str, **params: Any) -> str:
-    """Compile a kernel to optimised LLVM IR for the current level."""
+    """Compile a kernel to optimised LLVM IR for the current level.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kernel.
+    """
     from jitllm.kernels import compiler
 
-    source = getattr(importlib.import_module(f"jitllm.kernels.cpu.{module}"), function)
+    source = _source(module, function)
     if params:
         source = source(**params)
-    return compiler.compile_ir(source, _signature(module, function), SYMBOL)
+    name = kernel_name(module, function, **params)
+    return compiler.compile_ir(source, _signature(module, function), _symbol(name))
+
+
+def _source(module: str, function: str) -> Callable[..., Any]:
+    path = f"jitllm.kernels.cpu.{module}"
+    try:
+        found = getattr(importlib.import_module(path), function, None)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+        names = sorted(file.stem for file in (Path(__file__).parent / "cpu").glob("[!_]*.py"))
+        raise ValueError(f"kernels/cpu has no file {module}.py; it has {names}") from None
+    if not callable(found):
+        raise ValueError(f"kernels/cpu/{module}.py has no kernel {function!r}")
+    return cast(Callable[..., Any], found)

@@ -1,11 +1,12 @@
 """The machine level: which instructions kernels may use.
 
-A process uses one level. `JITLLM_SIMD` overrides the choice; a level that this machine cannot
-run is refused, except for compiling ahead (`jit.compile_object` with a foreign level).
+A process uses one level. `JITLLM_SIMD` overrides the choice. A level that this machine cannot run
+serves for compiling ahead only (`jit.compile_object`): loading a kernel is refused (`require`).
 """
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -59,14 +60,34 @@ LEVELS = (
 )  # fmt: skip
 
 
+@cache
+def _host_features() -> Mapping[str, bool]:
+    try:
+        return dict(llvm.get_host_cpu_features())
+    except RuntimeError:
+        return {}  # LLVM cannot ask this processor: it gets the plain level
+
+
 def _runs_here(level: Level) -> bool:
     if level.name == "plain":
         return True
-    machines = _ARM if level.name == "neon" else _X86
-    if platform.machine() not in machines:
+    if is_foreign(level):
         return False
-    features = llvm.get_host_cpu_features()
-    return all(features.get(name, False) for name in level.requires)
+    return all(_host_features().get(name, False) for name in level.requires)
+
+
+def processor(level: Level) -> str:
+    """Return the kind of processor of a level: "x86", "arm", or "" for any other."""
+    if level.name == "plain":
+        return {**dict.fromkeys(_X86, "x86"), **dict.fromkeys(_ARM, "arm")}.get(
+            platform.machine(), ""
+        )
+    return "arm" if level.name == "neon" else "x86"
+
+
+def is_foreign(level: Level) -> bool:
+    """Return whether `level` belongs to another kind of processor than this machine's."""
+    return processor(level) != processor(by_name("plain"))
 
 
 def by_name(name: str) -> Level:
@@ -86,12 +107,14 @@ def available() -> list[Level]:
 def current() -> Level:
     """Return this process's level: `JITLLM_SIMD` if set, else the fastest that runs here."""
     wanted = os.environ.get("JITLLM_SIMD", "")
-    if not wanted:
-        return available()[0]
-    level = by_name(wanted)
+    return by_name(wanted) if wanted else available()[0]
+
+
+def require() -> None:
+    """Raise `ValueError` if this machine cannot run the current level."""
+    level = current()
     if not _runs_here(level):
         raise ValueError(
-            f"JITLLM_SIMD={wanted!r} needs {level.requires}, which this machine has not; "
+            f"JITLLM_SIMD={level.name!r} needs {level.requires}, which this machine has not; "
             f"it can run {[x.name for x in available()]}"
         )
-    return level

@@ -4,9 +4,8 @@ Packed rows stand 16 by 16; SPAN columns of the 16 are unpacked and one lane is 
 times what is needed, which for the few rows of a prompt costs less than one matrix product.
 """
 
-from numba import njit
-
 from jitllm.kernels import abi, formats, packed
+from jitllm.kernels.cpu.inline import helper
 from jitllm.kernels.cpu.weights import value_writer
 from jitllm.kernels.simd import atomic_add, load_f32, load_i32, load_i64, stack_bytes, store_f32
 
@@ -20,7 +19,7 @@ def embed(*, fmt: str):
     write = value_writer(fmt)
     unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
 
-    @njit(error_model="numpy")
+    @helper
     def embed_row(weights, lane, k, y, values):
         for start in range(0, k, SPAN):
             columns = min(SPAN, k - start)

@@ -5,12 +5,16 @@ tile is unused), so that expert products are the dense ones of `matmul` and `mat
 ranges, with the same bits. A run of one token makes tiles of one row.
 """
 
-from numba import njit
-
 from jitllm.kernels import abi, formats, packed
 from jitllm.kernels import level as levels
-from jitllm.kernels.cpu.matmul import block_span, tile_product, unpacker, vector_product
-from jitllm.kernels.cpu.matmul import byte_block_bytes
+from jitllm.kernels.cpu.inline import helper, inline
+from jitllm.kernels.cpu.matmul import (
+    block_span,
+    byte_block_bytes,
+    tile_product,
+    unpacker,
+    vector_product,
+)
 from jitllm.kernels.cpu.matmul_float import SPAN, span_adder
 from jitllm.kernels.cpu.tile import take
 from jitllm.kernels.cpu.weights import value_writer
@@ -34,7 +38,7 @@ ROWS, RECORD = packed.ROWS, packed.RECORD_BYTES_PER_ROW
 def route(*, tile_rows: int):
     """Return the kernel of `abi.ROUTE` for tiles of `tile_rows` rows; one thread does it."""
 
-    @njit(error_model="numpy")
+    @helper
     def place(args, expert, slot, n, k, rows):
         """Give slots to the pairs of one expert; returns the next free slot."""
         ids, index, tile_experts, slot_of = (
@@ -100,7 +104,7 @@ def combine(args, thread, n_threads, counter):
         row = atomic_add(counter, 1)
 
 
-@njit(error_model="numpy")
+@helper
 def _group_end(tile_experts, tile, tiles):
     """Return the first tile after `tile` that belongs to another expert."""
     expert = load_i32(tile_experts + 4 * tile)
@@ -109,12 +113,12 @@ def _group_end(tile_experts, tile, tiles):
     return tile
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def _finish(total, y, row, scale):
     store_f32x16(y + 4 * row, total * splat_f32(scale))
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def _scale_of(scales, expert):
     if scales != 0:
         return load_f32(scales + 4 * expert)
@@ -128,7 +132,7 @@ def matmul(*, fmt: str):
     unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
     size, tile_bytes = byte_block_bytes(formats.get(fmt)), 64 * m * n
 
-    @njit(error_model="numpy")
+    @helper
     def one_token(args, slots, n_threads, counter):
         weights, width, k, x = (
             load_i64(args + 8), load_i64(args + 16), load_i64(args + 24), load_i64(args + 32),
@@ -145,7 +149,7 @@ def matmul(*, fmt: str):
             _finish(take(acc, 0), y + slot * ldy, block * ROWS, _scale_of(scales, expert))
             item = atomic_add(counter, 1)
 
-    @njit(error_model="numpy")
+    @helper
     def group(args, expert, first, stop, start, end, scratch, tile):
         """Multiply row blocks start..end of one expert by its tiles first..stop."""
         weights, k, x = load_i64(args + 8), load_i64(args + 24), load_i64(args + 32)
@@ -166,7 +170,7 @@ def matmul(*, fmt: str):
                         value = load_f32x16(tile + 64 * (i * n + j))
                         _finish(value, y + (t * n + j) * ldy, (block + i) * ROWS, scale)
 
-    @njit(error_model="numpy")
+    @helper
     def many_tokens(args, slots, scratch, n_threads, counter):
         width, k, experts = load_i64(args + 16), load_i64(args + 24), load_i64(args + 56)
         tile, blocks = stack_bytes(tile_bytes), (width + ROWS - 1) // ROWS
@@ -198,7 +202,7 @@ def matmul_float(*, fmt: str, tile_rows: int):
     write, add_span = value_writer(fmt), span_adder()
     unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
 
-    @njit(error_model="numpy")
+    @helper
     def group(args, expert, first, stop, block, scratch):
         """Multiply one row block of one expert by slots first..stop."""
         k, x, ldx = load_i64(args + 24), load_i64(args + 32), load_i64(args + 40)
@@ -226,7 +230,9 @@ def matmul_float(*, fmt: str, tile_rows: int):
             first = 0
             while first < tiles:
                 stop = _group_end(experts, first, tiles)
-                group(args, load_i32(experts + 4 * first), first * rows, stop * rows, block, scratch)
+                group(
+                    args, load_i32(experts + 4 * first), first * rows, stop * rows, block, scratch
+                )
                 first = stop
             block = atomic_add(counter, 1)
 

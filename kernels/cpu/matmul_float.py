@@ -5,10 +5,9 @@ its bits do not depend on what else is computed. With one row of x the weights o
 are read straight; otherwise row blocks become float32 in a scratch, SPAN columns at a time.
 """
 
-from numba import njit
-
 from jitllm.kernels import formats, packed
 from jitllm.kernels import level as levels
+from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.cpu.tile import add_outer, load_tile, one, store_tile
 from jitllm.kernels.cpu.weights import float_reader, value_writer
 from jitllm.kernels.simd import (
@@ -28,7 +27,7 @@ CHAIN_BYTES = 256
 CHAINS = 4  # row blocks at once with one row of x: a lone fma chain waits for each result
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def _finish(total, y, row, bias, residual):
     if bias != 0:
         total = total + load_f32x16(bias + 4 * row)
@@ -41,7 +40,7 @@ def _vector_products(fmt: str):
     """Return f(weights, stride, x, k, target): CHAINS row blocks times one row of x."""
     read, size = float_reader(fmt), packed.unit_bytes(fmt)
 
-    @njit(error_model="numpy")
+    @helper
     def multiply(weights, stride, x, k, target):
         a = b = c = d = splat_f32(0.0)
         for i in range(k):
@@ -62,7 +61,7 @@ def _one_row(fmt: str):
     """Return f(args, n_threads, counter): all of W times one row of x, read as it is packed."""
     products, size = _vector_products(fmt), packed.unit_bytes(fmt)
 
-    @njit(error_model="numpy")
+    @helper
     def one_row(args, n_threads, counter):
         weights, width, k = load_i64(args + 16), load_i64(args + 24), load_i64(args + 32)
         x, y = load_i64(args + 40), load_i64(args + 56)
@@ -88,7 +87,7 @@ def _tile_product(n: int):
     The n sums at `target` are continued, so that columns may come in several spans.
     """
 
-    @njit(error_model="numpy")
+    @helper
     def multiply(block, x, ldx, k, target):
         acc = load_tile(n, target, 64)
         for i in range(k):
@@ -103,7 +102,7 @@ def span_adder():
     n = 12 if levels.current().name == "avx512vnni" else 4
     tiles, single = _tile_product(n), _tile_product(1)
 
-    @njit(error_model="numpy")
+    @helper
     def add_span(values, sums, x, ldx, columns, rows):
         row = 0
         while row + n <= rows:
@@ -124,7 +123,7 @@ def _many_rows(fmt: str):
     write, add_span = value_writer(fmt), span_adder()
     unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
 
-    @njit(error_model="numpy")
+    @helper
     def many_rows(args, rows, scratch, counter):
         weights, width, k = load_i64(args + 16), load_i64(args + 24), load_i64(args + 32)
         x, ldx, y, ldy = (

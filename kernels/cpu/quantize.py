@@ -5,9 +5,9 @@ three reductions: 512 rows of 1536 columns take about 0.4 ms on one core.
 """
 
 import numpy as np
-from numba import njit
 
 from jitllm.kernels import abi, packed
+from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.simd import (
     atomic_add,
     bits_i32,
@@ -39,12 +39,12 @@ N_LO, N_HI, S_LO, S_HI = (
 CODES = packed.FIELD_CODES
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def _codes(x, inverse):
     return bits_i32(x * splat_f32(inverse) + splat_f32(MAGIC)) - splat_i32(MAGIC_BITS)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def quantize_group(low, high, record, row, rows, scratch):
     """Quantize 32 columns of one row into its places in a record of `rows` rows."""
     # As integers, so that a NaN is the maximum and makes the scale, and the product, NaN too.
@@ -70,7 +70,7 @@ def quantize_group(low, high, record, row, rows, scratch):
         store_i32(field + CODES * step + chunk * step, load_i32(scratch + 4 * chunk))
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def quantize_row(x, tile, row, rows, width, scratch):
     """Quantize a row of `width` floats at `x` into row `row` of a tile of `rows` rows."""
     record, size = tile, packed.RECORD_BYTES_PER_ROW * rows
@@ -80,7 +80,7 @@ def quantize_row(x, tile, row, rows, width, scratch):
         record += size
 
 
-@njit(error_model="numpy")
+@helper
 def clear_row(tile, row, rows, width):
     """Make row `row` of a tile all zero: the tile has more rows than there are activations."""
     record, step = tile, 4 * rows
@@ -93,7 +93,7 @@ def clear_row(tile, row, rows, width):
 def quantize(*, tile_rows: int):
     """Return the kernel of `abi.QUANTIZE` for tiles of `tile_rows` rows."""
 
-    @njit(error_model="numpy")
+    @helper
     def quantize_tile(args, tile, n, rows, scratch):
         x, ldx = load_i64(args + 16), load_i64(args + 24)
         out, width = load_i64(args + 32), load_i64(args + 40)

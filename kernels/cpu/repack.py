@@ -1,11 +1,12 @@
 """Re-lay a tensor from the file's blocks to the packed layout (see `kernels.packed`)."""
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cpu.codes import storer
+from jitllm.kernels.cpu.inline import helper
 from jitllm.kernels.simd import (
     atomic_add,
     load_i32,
@@ -73,7 +74,7 @@ def _repack_float(fmt):
 
 def _repack_codes(fmt):
     layout = formats.get(fmt)
-    unpack = njit(formats.unpack_block(fmt), error_model="numpy")
+    unpack = helper(formats.unpack_block(fmt))
     store_codes = storer(layout.planes)
     weights, unit, header = (
         packed.unit_weights(layout), packed.unit_bytes(fmt), packed.header_bytes(layout),
@@ -83,7 +84,7 @@ def _repack_codes(fmt):
     blocks_per_unit = weights // size
     has_offset, has_sub_scales = layout.scales in ("dm", "k_dm"), weights == 256
 
-    @njit(error_model="numpy")
+    @helper
     def write_row(source, out, row, codes_at, valid):
         """Unpack one row's block: its codes to the scratch at codes_at, its scales to the header."""
         scratch = codes_at + ROWS * 256
@@ -109,7 +110,7 @@ def _repack_codes(fmt):
                 if has_offset:
                     store_u8(at + (groups + g) * ROWS + row, mn[g])
 
-    @njit(error_model="numpy")
+    @helper
     def write_codes(out, codes_at):
         """Interleave the codes of 16 rows 4 by 4 and pack them."""
         chunks = codes_at + ROWS * 256 + 64

@@ -3,11 +3,10 @@
 Each factory returns Numba functions for one format; `packed` has the layout.
 """
 
-from numba import njit
-
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cpu.codes import loader, store_chunks
 from jitllm.kernels.cpu.half import load_half, load_words
+from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.simd import (
     bits_f32,
     load_f32x16,
@@ -33,11 +32,11 @@ def scale_reader(fmt: str):
     subs_at = {"k_d": 2, "k_dm": 4}.get(kind, 0) * ROWS
     widen = widen_i8 if kind == "k_d" else widen_u8
 
-    @njit(error_model="numpy", forceinline=True)
+    @inline
     def whole(header, group):
         return load_half(header)
 
-    @njit(error_model="numpy", forceinline=True)
+    @inline
     def product(header, group):
         return load_half(header) * to_f32(widen(load_i8x16(header + subs_at + group * ROWS)))
 
@@ -49,11 +48,11 @@ def offset_reader(fmt: str):
     layout = formats.get(fmt)
     subs_at = (4 + 256 // layout.group) * ROWS
 
-    @njit(error_model="numpy", forceinline=True)
+    @inline
     def whole(header, group):
         return load_half(header + 2 * ROWS)
 
-    @njit(error_model="numpy", forceinline=True)
+    @inline
     def product(header, group):
         mn = to_f32(widen_u8(load_i8x16(header + subs_at + group * ROWS)))
         return splat_f32(0.0) - load_half(header + 2 * ROWS) * mn
@@ -61,7 +60,7 @@ def offset_reader(fmt: str):
     return product if layout.scales == "k_dm" else whole
 
 
-@njit(error_model="numpy", forceinline=True)
+@inline
 def _load_bfloat(address):
     return bits_f32(shift_left(load_words(address), 16))
 
@@ -83,7 +82,7 @@ def value_writer(fmt: str):
 def _float_writer(fmt):
     read, size = float_reader(fmt), packed.unit_bytes(fmt)
 
-    @njit(error_model="numpy")
+    @helper
     def write(weights, target, k0, n):
         for i in range(n):
             store_f32x16(target + 64 * i, read(weights + (k0 + i) * size))
@@ -100,7 +99,7 @@ def _code_writer(fmt):
     header, step = packed.header_bytes(layout), 64 * layout.bits
     chunks_per_group = layout.group // 4
 
-    @njit(error_model="numpy")
+    @helper
     def write(weights, target, k0, n):
         scratch = stack_bytes(512)
         for k in range(k0, k0 + n, 32):
