@@ -40,6 +40,8 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# these scripts import their neighbours in bench/
+bench: export PYTHONSAFEPATH :=
 bench: $(VENV)/installed-test
 	$(BIN)/python bench/compare.py $(BENCH)
 	$(BIN)/python bench/plot.py
