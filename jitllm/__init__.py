@@ -1,6 +1,7 @@
 """jitllm: run GGUF language models with kernels compiled by Numba."""
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -63,6 +64,9 @@ _MODULES = {
     "load": "llm.api",
     "load_tokenizer": "llm.api",
 }
+
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet unless the user asks
 
 
 def __getattr__(name: str) -> Any:

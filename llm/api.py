@@ -1,5 +1,6 @@
 """`load`: a reference to a model on a device."""
 
+import logging
 import os
 from typing import Literal
 
@@ -9,6 +10,8 @@ from jitllm.llm.model import Model
 from jitllm.llm.models.loading import open_model
 from jitllm.llm.progress import CompileProgress, ProgressBar
 from jitllm.llm.tokenizer.tokenizer import Tokenizer
+
+_log = logging.getLogger("jitllm.api")
 
 __all__ = ["Model", "load", "load_tokenizer"]
 
@@ -47,7 +50,9 @@ def load(
     ------
     ModelNotFoundError, ModelFormatError
         If there is no such file, or it is damaged.
-    UnsupportedArchitecture, UnsupportedFormat, UnsupportedTokenizer
+    UnsupportedArchitecture, UnsupportedFormat
+        If there is no code for what the file holds. A tokenizer of an unknown kind is told when a
+        text is used.
     BackendError
         If the device is not there or cannot hold the model.
     """
@@ -57,7 +62,7 @@ def load(
         raise ValueError(f"expected n_ctx of at least 0, got {n_ctx}")
     path = resolve(ref, progress=progress)
     with GGUFFile(path) as file, CompileProgress(progress):
-        tokenizer = Tokenizer.from_metadata(file.metadata)
+        tokenizer, tokenizer_error = _tokenizer(file)
         with ProgressBar(progress, "loading weights", scale=True) as bar:
             opened = open_model(
                 file,
@@ -68,7 +73,16 @@ def load(
                 precision=precision,
             )
         settings = {"device": device, "precision": precision, "kv_dtype": kv_dtype}
-        return Model(opened, tokenizer, file, settings)
+        return Model(opened, tokenizer, file, settings, tokenizer_error)
+
+
+def _tokenizer(file: GGUFFile) -> tuple[Tokenizer | None, str]:
+    """Return the tokenizer, or why there is none; the reason is told when a text is used."""
+    try:
+        return Tokenizer.from_metadata(file.metadata), ""
+    except UnsupportedTokenizer as error:
+        _log.warning("%s: token ids only: %s", file.paths[0], error)
+        return None, str(error)
 
 
 def load_tokenizer(ref: str | os.PathLike[str]) -> Tokenizer:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jitllm.llm.state.sequence import Sequence as TokenSequence
 
 _REFRESH_S = 0.05
-_LEAST_LOGPROB = -6.0  # this improbable and worse is coloured fully
+_IMPROBABLE = 6.0  # tokens of logprob -6 and less are coloured fully
 _TEXT_STYLE = "white-space:pre-wrap;font-family:inherit"
 _MAX_SHOWN = 20_000  # characters of a sequence
 
@@ -60,7 +60,7 @@ def generation_html(result: "Generation") -> str:
 
 def _token_html(entry: "TokenLogprob") -> str:
     logprob = entry.logprob or 0.0
-    strength = 0.6 * min(1.0, logprob / _LEAST_LOGPROB)
+    strength = 0.6 * min(1.0, abs(logprob) / _IMPROBABLE)
     top = [f"{text!r} {value:.3f}" for _, text, value in entry.top[:5]]
     title = escape("\n".join([f"{entry.token!r} {logprob:.3f}", *top]), quote=True)
     style = f"background:rgba(220,50,30,{strength:.3f})"

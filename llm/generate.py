@@ -1,19 +1,18 @@
-"""The loop from logits to text: one step per token, as a stream, at once, or asynchronously."""
+"""The loop from logits to text: one step per token, as a stream or at once."""
 
-import asyncio
 import dataclasses
-import os
-import platform
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.llm.identity import versions
 from jitllm.llm.progress import ProgressBar
+from jitllm.llm.request import Request
 from jitllm.llm.results import (
     Chunk,
     FinishReason,
@@ -23,7 +22,7 @@ from jitllm.llm.results import (
     Usage,
     split_reasoning,
 )
-from jitllm.llm.sampling import SamplerChain, SamplingParams, chain, top_logprobs
+from jitllm.llm.sampling import top_logprobs
 from jitllm.llm.state.engine import Cancel, Cancelled
 from jitllm.llm.state.sequence import Sequence as TokenSequence
 from jitllm.llm.stops import StopStrings
@@ -32,82 +31,6 @@ if TYPE_CHECKING:
     from jitllm.llm.model import Model
 
 Floats = npt.NDArray[np.float32]
-LogitsFunction = Callable[[Any, Any], Any]
-
-
-@dataclass(frozen=True)
-class Request:
-    """How to generate: parameters, and what no parameter can say.
-
-    Attributes
-    ----------
-    params : SamplingParams
-    sampler : SamplerChain or None
-        In place of the one that `params` describe.
-    logits_processors : sequence of callables
-        `f(ids, logits)`, before the samplers.
-    is_chat : bool
-    think_opened : bool
-        The prompt ends inside the model's reasoning.
-    """
-
-    params: SamplingParams
-    sampler: SamplerChain | None = None
-    logits_processors: Sequence[LogitsFunction] = ()
-    is_chat: bool = False
-    think_opened: bool = False
-
-    @classmethod
-    def build(
-        cls,
-        model: "Model",
-        params: SamplingParams | None = None,
-        *,
-        sampler: SamplerChain | None = None,
-        logits_processors: Sequence[LogitsFunction] = (),
-        **sampling: Any,
-    ) -> "Request":
-        """Merge parameters: keywords go before `params`, these before the file's defaults."""
-        if params is None:
-            merged = SamplingParams.from_metadata(model.metadata, **sampling)
-        elif isinstance(params, SamplingParams):
-            given = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
-            merged = SamplingParams.create(**{**given, **sampling})
-        else:
-            raise TypeError(f"expected SamplingParams, got {type(params).__name__}")
-        if sampler is not None and merged.n != 1:
-            raise ValueError(
-                f"expected n=1 with a sampler of your own, got n={merged.n}: "
-                "all results would be the same; give its parameters instead"
-            )
-        if merged.stop:
-            model.need_tokenizer("stop strings")
-        return cls(merged, sampler, tuple(logits_processors))
-
-    def seed_for(self, index: int) -> int:
-        """Return the seed of the result with this index: each has its own."""
-        if self.params.seed is None:
-            return int.from_bytes(os.urandom(4), "little")
-        return (self.params.seed + index) % 2**32
-
-    def chain(self, model: "Model", seed: int) -> SamplerChain:
-        """Return a fresh chain of samplers."""
-        if self.sampler is not None:
-            own = self.sampler.clone()
-            own.logits_processors += tuple(self.logits_processors)
-            return own
-        params, tokenizer = self.params, model.tokenizer
-        if tokenizer is not None and tokenizer.suppress_ids:
-            bias = dict.fromkeys(tokenizer.suppress_ids, float("-inf"))
-            params = dataclasses.replace(params, logit_bias={**bias, **(params.logit_bias or {})})
-        return chain(
-            params,
-            n_vocab=model.n_vocab,
-            eog_ids=model.eog_ids,
-            token_ids_for_text=model.token_ids_for_text,
-            logits_processors=self.logits_processors,
-            seed=seed,
-        )
 
 
 @dataclass
@@ -260,8 +183,12 @@ class GenerationStream(Iterator[Chunk]):
 
     def finish(self) -> Generation:
         """Generate to the end and return the result."""
-        for _ in self:
-            pass
+        try:
+            for _ in self:
+                pass
+        except BaseException:
+            self.close()
+            raise
         return self.result
 
     def cancel(self) -> None:
@@ -363,7 +290,7 @@ class GenerationStream(Iterator[Chunk]):
         output, request, prompt = self._output, self.request, self._prompt
         text, ids = "".join(output.text), output.ids
         reasoning, content = None, None
-        if request.is_chat:
+        if request.has_reasoning:
             reasoning, content = split_reasoning(text, opened=request.think_opened)
         n_decoded = max(0, len(ids) - (reason != "stop" or self._stops.found is not None))
         seconds = max(0.0, self._seconds - self._prompt_s)
@@ -379,37 +306,20 @@ class GenerationStream(Iterator[Chunk]):
             [self.model.token_text(token) for token in ids],
             reasoning,
             content,
-            _provenance(self),
+            self._provenance(),
         )
 
-
-def _provenance(stream: GenerationStream) -> Callable[[], dict[str, Any]]:
-    """Return a function for `Generation.provenance`, which must not keep the model alive."""
-    model, request, identity = stream.model, stream.request, stream.model.identity
-    params = {f.name: getattr(request.params, f.name) for f in dataclasses.fields(request.params)}
-    settings = {
-        "seed": stream.seed,
-        "sampler": repr(stream.chain),
-        "params": {**params, "seed": stream.seed},
-        "logits_processors": len(stream.chain.logits_processors),
-        **model.settings,
-    }
-    return lambda: {"model": identity.describe(), **settings, "versions": versions()}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides the bits of a result."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    import jitllm
-
-    found = {"jitllm": jitllm.__version__, "python": platform.python_version()}
-    for name in ("numpy", "numba", "llvmlite"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    def _provenance(self) -> Callable[[], dict[str, Any]]:
+        """Return a function for `Generation.provenance`, which must not keep the model alive."""
+        identity = self.model.identity
+        settings = {
+            "seed": self.seed,
+            "sampler": repr(self.chain),
+            "params": {**dataclasses.asdict(self.request.params), "seed": self.seed},
+            "logits_processors": len(self.chain.logits_processors),
+            **self.model.settings,
+        }
+        return lambda: {"model": identity.describe(), **settings, "versions": versions()}
 
 
 def generate_all(
@@ -425,37 +335,3 @@ def generate_all(
                     results.append(GenerationStream(model, prompt, request, index).finish())
                     bar.update(len(results), len(prompts) * request.params.n)
     return results
-
-
-class AsyncGeneration:
-    """A generation for use in an event loop: `await` it for the result, or iterate over its chunks.
-
-    The steps run in a thread; between them the loop is free. A cancelled task ends the generation.
-
-    Parameters
-    ----------
-    stream : GenerationStream
-    """
-
-    def __init__(self, stream: GenerationStream) -> None:
-        self.stream = stream
-
-    def __await__(self) -> Generator[Any, None, Generation]:
-        return self._finish().__await__()
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        try:
-            while (chunk := await asyncio.to_thread(next, self.stream, None)) is not None:
-                yield chunk
-        finally:
-            self.stream.cancel()
-
-    async def _finish(self) -> Generation:
-        async for _ in self:
-            pass
-        return self.stream.result
-
-    @property
-    def result(self) -> Generation:
-        """As `GenerationStream.result`."""
-        return self.stream.result

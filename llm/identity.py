@@ -1,6 +1,7 @@
 """Which file a model came from, and what is in it."""
 
 import hashlib
+import platform
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,3 +67,18 @@ class Identity:
             "types": dict(self.types),
             "sha256": self.digest(),
         }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides the bits of a result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import jitllm
+
+    found = {"jitllm": jitllm.__version__, "python": platform.python_version()}
+    for name in ("numpy", "numba", "llvmlite"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

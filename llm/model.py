@@ -1,36 +1,33 @@
 """`Model`: all that a loaded model can be asked for."""
 
+import dataclasses
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Sequence_
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-import numpy.typing as npt
-
 from jitllm.llm.identity import Identity
+from jitllm.llm.inspection import Inspection
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
-from jitllm.llm.state.engine import Engine, Hooks
+from jitllm.llm.state.engine import Engine
 from jitllm.llm.state.sequence import Sequence
-from jitllm.llm.texts import Prompts, Text, Texts, is_many
+from jitllm.llm.texts import Prompts, Text, is_many
 from jitllm.llm.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from jitllm.llm.asynchronous import AsyncGeneration
     from jitllm.llm.evaluate import Perplexity
-    from jitllm.llm.generate import AsyncGeneration, GenerationStream, Request
-    from jitllm.llm.hooks import ActivationCache, HookFunction, HookPoints, NameFilter
+    from jitllm.llm.generate import GenerationStream
+    from jitllm.llm.request import Request
     from jitllm.llm.results import Generation
     from jitllm.llm.sampling import SamplingParams
 
-Floats = npt.NDArray[np.float32]
 Messages = Sequence_[Mapping[str, Any]]
 Tools = Sequence_[Mapping[str, Any]]
-RowsWanted = slice | int | Sequence_[int] | npt.NDArray[np.integer[Any]] | None
 
 
-class Model(Texts):
+class Model(Inspection):
     """A model on a device. `jitllm.load` makes one.
 
     Weights never change; everything that does is in sequences. Close it, or use it as a context
@@ -40,7 +37,7 @@ class Model(Texts):
     ----------
     config : ModelConfig
     tokenizer : Tokenizer or None
-        None for a file without one: give token ids then.
+        None for a file without one, or with one of an unknown kind: give token ids then.
     metadata : mapping
         Of the GGUF file.
     n_ctx : int
@@ -61,6 +58,7 @@ class Model(Texts):
         tokenizer: Tokenizer | None,
         file: GGUFFile,
         settings: Mapping[str, str],
+        tokenizer_error: str = "",
     ) -> None:
         try:
             self.engine = Engine(opened, settings["kv_dtype"])
@@ -68,7 +66,7 @@ class Model(Texts):
             opened.backend.close()
             raise
         weakref.finalize(self, self.engine.close)
-        super().__init__(tokenizer, file.metadata, opened.graph.vocab_size)
+        super().__init__(tokenizer, file.metadata, opened.graph.vocab_size, tokenizer_error)
         self.config, self.n_ctx = opened.config, opened.n_ctx
         self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
         self.identity = Identity.of(file, opened.config.architecture)
@@ -109,98 +107,6 @@ class Model(Texts):
         """Return a new sequence, with these tokens or this text already computed."""
         sequence = Sequence(self)
         return sequence if tokens is None else sequence.append(tokens)
-
-    def forward(self, tokens: Text, rows: RowsWanted = None) -> Floats:
-        """Return the logits behind each token.
-
-        Parameters
-        ----------
-        tokens : str or ids
-        rows : slice, int or ints, optional
-            Which tokens' logits to return: `slice(-1, None)` for the last only.
-
-        Returns
-        -------
-        float32 [n_tokens, n_vocab], or a row for each of `rows`
-        """
-        return self._forward(self.to_ids(tokens), rows, ())
-
-    def run_with_hooks(
-        self,
-        tokens: Text,
-        fwd_hooks: "Iterable[tuple[NameFilter, HookFunction]]" = (),
-        rows: RowsWanted = None,
-    ) -> Floats:
-        """Return the logits behind each token, with functions called at hook points on the way.
-
-        Parameters
-        ----------
-        tokens : str or ids
-        fwd_hooks : iterable of (name, function)
-            The name may be a pattern with * or ?, or a predicate on names. The function gets
-            `(activation, hook)` and returns None or an array; see `jitllm.llm.hooks`.
-        rows
-            As for `forward`.
-
-        Raises
-        ------
-        HookError
-            If a name fits no hook point, or a function returned an array of another shape.
-        """
-        from jitllm.llm.hooks import FunctionHooks
-
-        hooks = FunctionHooks(self.engine.graph, fwd_hooks)
-        return self._forward(self.to_ids(tokens), rows, (hooks,))
-
-    def run_with_cache(
-        self, tokens: Text, names_filter: "NameFilter | None" = None
-    ) -> "tuple[Floats, ActivationCache]":
-        """Return the logits behind each token, and activations by name.
-
-        Parameters
-        ----------
-        tokens : str or ids
-        names_filter : str, iterable of str, or callable, optional
-            Names, patterns with * or ?, or a predicate; without one, all of TransformerLens's
-            names but the attention patterns.
-
-        Returns
-        -------
-        logits : float32 [n_tokens, n_vocab]
-        cache : mapping of str to float32 array
-            [n_tokens, width], [n_tokens, heads, head_dim], or [heads, queries, keys] for patterns.
-        """
-        from jitllm.llm.hooks import ActivationRecorder
-
-        recorder = ActivationRecorder(self.engine.graph, names_filter)
-        logits = self._forward(self.to_ids(tokens), None, (recorder,))
-        return logits, recorder.cache()
-
-    @contextmanager
-    def hooks(self, hooks: "Mapping[str, HookFunction]") -> "Iterator[Model]":
-        """Call functions at hook points in everything the model runs inside the `with` block.
-
-        Sequences keep in their caches what was computed under hooks.
-
-        Parameters
-        ----------
-        hooks : mapping of name to function
-            As for `run_with_hooks`.
-        """
-        from jitllm.llm.hooks import FunctionHooks
-
-        added = FunctionHooks(self.engine.graph, hooks.items())
-        self.engine.hooks.append(added)
-        try:
-            yield self
-        finally:
-            self.engine.hooks.remove(added)
-
-    def hook_points(self) -> "HookPoints":
-        """Return the table of all hook points: name, shape, dtype, extra cost."""
-        from jitllm.llm.hooks import describe
-
-        return describe(self.engine.graph)
 
     @overload
     def generate(
@@ -272,13 +178,14 @@ class Model(Texts):
         GenerationStream
             With `stream=True`.
         """
-        from jitllm.llm import generate
+        from jitllm.llm.generate import generate_all
+        from jitllm.llm.request import Request
 
-        request = generate.Request.build(self, params, **sampling)
+        request = Request.build(self, params, **sampling)
         prompts = self.to_prompts(prompt)
         if stream:
             return self._start_stream(prompts, request)
-        results = generate.generate_all(self, prompts, request, progress=progress)
+        results = generate_all(self, prompts, request, progress=progress)
         return results if is_many(prompt) or request.params.n > 1 else results[0]
 
     def stream(
@@ -303,7 +210,7 @@ class Model(Texts):
             `await` it for the `Generation`, or read its chunks with `async for`; `stream` changes
             nothing and is there so that both forms are called alike.
         """
-        from jitllm.llm.generate import AsyncGeneration
+        from jitllm.llm.asynchronous import AsyncGeneration
 
         return AsyncGeneration(self.stream(prompt, params, **sampling))
 
@@ -360,22 +267,19 @@ class Model(Texts):
         ChatTemplateError
             If the file has no template, or the template refuses the messages.
         """
-        from jitllm.llm import generate
+        from jitllm.llm.generate import generate_all
+        from jitllm.llm.request import Request
 
         template = self.need_tokenizer("a chat").chat_template()
         text = template.render(messages, tools=tools, **(template_kwargs or {}))
         thinks = "</think>" in template.source or self.has_token("</think>")
-        request = generate.Request.build(
-            self,
-            params,
-            is_chat=thinks,
-            think_opened=thinks and text.rstrip().endswith("<think>"),
-            **sampling,
-        )
+        opened = thinks and text.rstrip().endswith("<think>")
+        request = Request.build(self, params, **sampling)
+        request = dataclasses.replace(request, has_reasoning=thinks, think_opened=opened)
         prompts = [self.chat_ids(text)]
         if stream:
             return self._start_stream(prompts, request)
-        results = generate.generate_all(self, prompts, request)
+        results = generate_all(self, prompts, request)
         return results if request.params.n > 1 else results[0]
 
     @overload
@@ -489,11 +393,3 @@ class Model(Texts):
                 f"n={request.params.n}; start a stream for each"
             )
         return GenerationStream(self, Prompt(self.sequence(), prompts[0]), request)
-
-    def _forward(self, ids: list[int], rows: RowsWanted, hooks: "tuple[Hooks, ...]") -> Floats:
-        wanted = np.atleast_1d(np.arange(len(ids))[slice(None) if rows is None else rows])
-        ascending, back = np.unique(wanted, return_inverse=True)
-        with self.sequence() as sequence:
-            pieces = list(sequence.extend(ids, ascending, hooks))
-        logits = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return logits if np.array_equal(ascending, wanted) else logits[back]

@@ -31,6 +31,8 @@ class Texts:
         Of the GGUF file.
     n_vocab : int
         Columns of the logits.
+    tokenizer_error : str
+        Why there is no tokenizer.
 
     Attributes
     ----------
@@ -39,9 +41,14 @@ class Texts:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer | None, metadata: Mapping[str, Any], n_vocab: int
+        self,
+        tokenizer: Tokenizer | None,
+        metadata: Mapping[str, Any],
+        n_vocab: int,
+        tokenizer_error: str = "",
     ) -> None:
         self.tokenizer, self.metadata, self.n_vocab = tokenizer, metadata, n_vocab
+        self._tokenizer_error = tokenizer_error
         self.eog_ids = frozenset[int]() if tokenizer is None else tokenizer.eog_ids
         self._breakers: Callable[[str], Iterable[Sequence[int]]] | None = None
 
@@ -157,10 +164,9 @@ class Texts:
         Raises
         ------
         UnsupportedTokenizer
-            If the file has none: `what` cannot be used then.
+            If there is none: `what` cannot be used then.
         """
         if self.tokenizer is None:
-            raise UnsupportedTokenizer(
-                f"got {what}, but the model's file has no tokenizer; give token ids"
-            )
+            why = self._tokenizer_error or "the model's file has no tokenizer"
+            raise UnsupportedTokenizer(f"expected token ids, got {what}: {why}")
         return self.tokenizer

@@ -155,13 +155,14 @@ class Sequence:
         The token that ends the generation is not appended. The arguments are those of
         `Model.generate`; `n` must be 1.
         """
-        from jitllm.llm import generate
+        from jitllm.llm.generate import GenerationStream, Prompt
+        from jitllm.llm.request import Request
 
         self._check_open()
-        request = generate.Request.build(self.model, params, **sampling)
+        request = Request.build(self.model, params, **sampling)
         if request.params.n != 1:
             raise ValueError(f"expected n=1, got n={request.params.n}; fork the sequence instead")
-        started = generate.GenerationStream(self.model, generate.Prompt.of(self), request)
+        started = GenerationStream(self.model, Prompt.of(self), request)
         return started if stream else started.finish()
 
     def close(self) -> None:

@@ -1,0 +1,132 @@
+"""Logits of given tokens, and values inside a run by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.llm.state.engine import Engine, Hooks
+from jitllm.llm.texts import Text, Texts
+
+if TYPE_CHECKING:
+    from jitllm.llm.hooks import ActivationCache, HookFunction, HookPoints, NameFilter
+    from jitllm.llm.state import sequence
+
+Floats = npt.NDArray[np.float32]
+RowsWanted = slice | int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
+
+
+class Inspection(Texts, ABC):
+    """What a model can show of its inside; `Model` is one."""
+
+    engine: Engine
+
+    @abstractmethod
+    def sequence(self, tokens: Text | None = None) -> "sequence.Sequence":
+        """Return a new sequence, with these tokens or this text already computed."""
+
+    def forward(self, tokens: Text, rows: RowsWanted = None) -> Floats:
+        """Return the logits behind each token.
+
+        Parameters
+        ----------
+        tokens : str or ids
+        rows : slice, int or ints, optional
+            Which tokens' logits to return: `slice(-1, None)` for the last only.
+
+        Returns
+        -------
+        float32 [n_tokens, n_vocab], or a row for each of `rows`
+        """
+        return self._forward(self.to_ids(tokens), rows, ())
+
+    def run_with_hooks(
+        self,
+        tokens: Text,
+        fwd_hooks: "Iterable[tuple[NameFilter, HookFunction]]" = (),
+        rows: RowsWanted = None,
+    ) -> Floats:
+        """Return the logits behind each token, with functions called at hook points on the way.
+
+        Parameters
+        ----------
+        tokens : str or ids
+        fwd_hooks : iterable of (name, function)
+            The name may be a pattern with * or ?, or a predicate on names. The function gets
+            `(activation, hook)` and returns None or an array; see `jitllm.llm.hooks`.
+        rows
+            As for `forward`.
+
+        Raises
+        ------
+        HookError
+            If a name fits no hook point, or a function returned an array of another shape.
+        """
+        from jitllm.llm.hooks import FunctionHooks
+
+        hooks = FunctionHooks(self.engine.graph, fwd_hooks)
+        return self._forward(self.to_ids(tokens), rows, (hooks,))
+
+    def run_with_cache(
+        self, tokens: Text, names_filter: "NameFilter | None" = None
+    ) -> "tuple[Floats, ActivationCache]":
+        """Return the logits behind each token, and activations by name.
+
+        Parameters
+        ----------
+        tokens : str or ids
+        names_filter : str, iterable of str, or callable, optional
+            Names, patterns with * or ?, or a predicate; without one, all of TransformerLens's
+            names but the attention patterns.
+
+        Returns
+        -------
+        logits : float32 [n_tokens, n_vocab]
+        cache : mapping of str to float32 array
+            [n_tokens, width], [n_tokens, heads, head_dim], or [heads, queries, keys] for patterns.
+        """
+        from jitllm.llm.hooks import ActivationRecorder
+
+        recorder = ActivationRecorder(self.engine.graph, names_filter)
+        logits = self._forward(self.to_ids(tokens), None, (recorder,))
+        return logits, recorder.cache()
+
+    @contextmanager
+    def hooks(self, hooks: "Mapping[str, HookFunction]") -> Iterator[Self]:
+        """Call functions at hook points in everything the model runs inside the `with` block.
+
+        Sequences keep in their caches what was computed under hooks.
+
+        Parameters
+        ----------
+        hooks : mapping of name to function
+            As for `run_with_hooks`.
+        """
+        from jitllm.llm.hooks import FunctionHooks
+
+        added = FunctionHooks(self.engine.graph, hooks.items())
+        self.engine.hooks.append(added)
+        try:
+            yield self
+        finally:
+            self.engine.hooks.remove(added)
+
+    def hook_points(self) -> "HookPoints":
+        """Return the table of all hook points: name, shape, dtype, extra cost."""
+        from jitllm.llm.hooks import describe
+
+        return describe(self.engine.graph)
+
+    def _forward(self, ids: list[int], rows: RowsWanted, hooks: "tuple[Hooks, ...]") -> Floats:
+        if not ids:
+            raise ValueError("expected tokens, got none")
+        wanted = np.atleast_1d(np.arange(len(ids))[slice(None) if rows is None else rows])
+        ascending, back = np.unique(wanted, return_inverse=True)
+        with self.sequence() as sequence:
+            pieces = list(sequence.extend(ids, ascending, hooks))
+        logits = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        in_order = np.array_equal(ascending, wanted)
+        return np.ascontiguousarray(logits if in_order else logits[back])
