@@ -151,45 +151,52 @@ def _pack_queries(args, segment, group, g, first, n_rows, packed):
         packed += 4 * padded(dk)
 
 
-def _block(kv, rows):
-    """Make the step of `rows` rows over one page.
+@inline
+def _bounds(args, segment, group, row, at):
+    """Return the first and the end cell that a row sees of the page at position `at`."""
+    position = position_of(segment, group, row)
+    return max(0, first_key(args, position) - at), min(PAGE, end_key(args, segment, position) - at)
+
+
+def _block(kv):
+    """Make the step of up to BLOCK_ROWS rows over one page.
 
     The positions that all rows see are summed for all at once, those before and after row by row:
     every row's sum ascends over exactly its own positions.
     """
-    many_scores, many_weigh, one_weigh = scores(kv, rows), weigh(kv, rows), weigh(kv, 1)
+    one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
+    one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
 
     @inline
     def block(args, segment, group, row, n_rows, at, keys, values, ahead, q, p, lane_sums, states):
         dk, dv = load_i64(args + DK), load_i64(args + DV)
         n, stride, cap = padded(dv), 4 * state_floats(dv), load_f32(args + SOFT_CAP)
-        many_scores(q, 4 * padded(dk), keys, dk, p, values)
+        if n_rows == 1:
+            one_scores(q, 4 * padded(dk), keys, dk, p, values)
+        else:
+            many_scores(q, 4 * padded(dk), keys, dk, p, values)
         common, common_end = 0, PAGE
         for r in range(n_rows):
-            position = position_of(segment, group, row + r)
-            first = max(0, first_key(args, position) - at)
-            end = min(PAGE, end_key(args, segment, position) - at)
+            first, end = _bounds(args, segment, group, row + r, at)
             common, common_end = max(common, first), min(common_end, end)
             if first < end:
                 step(p + 4 * PAGE * r, first, end, cap, states + stride * r, lane_sums + 64 * r, n)
+        if n_rows == 1:
+            common = common_end
         common_end = max(common, common_end)
-        for part in range(3):
-            if part == 1:
-                if common < common_end:
-                    many_weigh(p, values, dv, common, common_end, states, stride, ahead)
-            else:
-                for r in range(n_rows):
-                    position = position_of(segment, group, row + r)
-                    first = max(0, first_key(args, position) - at)
-                    end = min(PAGE, end_key(args, segment, position) - at)
-                    if part == 0:
-                        end = min(end, common)
-                    else:
-                        first = max(first, common_end)
-                    if first < end:
-                        one_weigh(
-                            p + 4 * PAGE * r, values, dv, first, end, states + stride * r, 0, ahead
-                        )
+        # Rows on their own before the common positions (turn 0) and after them (turn 1).
+        for turn in range(2):
+            for r in range(n_rows):
+                first, end = _bounds(args, segment, group, row + r, at)
+                if turn == 0:
+                    end = min(end, common)
+                else:
+                    first = max(first, common_end)
+                if first < end:
+                    one_weigh(p + 4 * PAGE * r, values, dv, first, end, states + stride * r, 0,
+                              ahead)  # fmt: skip
+            if turn == 0 and common < common_end:
+                many_weigh(p, values, dv, common, common_end, states, stride, ahead)
 
     return block
 
@@ -197,7 +204,7 @@ def _block(kv, rows):
 def _tile_span(kv):
     """Make the function that walks one span's pages for one tile, from fresh states."""
     size = cell_bytes(kv)
-    many, one = _block(kv, BLOCK_ROWS), _block(kv, 1)
+    block = _block(kv)
 
     @inline
     def walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states):
@@ -219,14 +226,10 @@ def _tile_span(kv):
             values = keys + dk * PAGE * size
             following = min(page + 1, end - 1)
             ahead = _page(pages, page_bytes, tables, cache, table_pages, following) + head
-            if n_rows == 1:
-                one(args, segment, group, row, 1, PAGE * page, keys, values, ahead, q, p,
-                    lane_sums, states)  # fmt: skip
-            else:
-                for r in range(0, n_rows, BLOCK_ROWS):
-                    many(args, segment, group, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
-                         keys, values, ahead, q + 4 * padded(dk) * r, p, lane_sums + 64 * r,
-                         states + stride * r)  # fmt: skip
+            for r in range(0, n_rows, BLOCK_ROWS):
+                block(args, segment, group, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
+                      keys, values, ahead, q + 4 * padded(dk) * r, p, lane_sums + 64 * r,
+                      states + stride * r)  # fmt: skip
         for r in range(n_rows):
             store_f32(states + stride * r + 4 * n + 4, reduce_add(load_f32x16(lane_sums + 64 * r)))
 
@@ -244,34 +247,29 @@ def _tiles(segment, group):
 
 
 @inline
-def _shares_spans(args, n_threads):
-    """Return whether spans of one row may run on several threads: few tiles, enough memory."""
+def _plan(args, n_threads):
+    """Return the units of work, and whether each is one span of a tile instead of a whole tile.
+
+    Threads share the spans of one row where tiles are few and memory for the partial states is
+    enough.
+    """
     run = load_i64(args)
     segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
     dk, dv, n_heads = load_i64(args + DK), load_i64(args + DV), load_i64(args + N_HEADS)
-    tiles, longest, floats = 0, 0, 0
+    all_tiles, all_spans, floats = 0, 0, 0
     for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
         first, end = spans_of(args, segment)
-        tiles += n_kv * _tiles(segment, n_heads // n_kv)
-        longest = max(longest, end - first)
+        tiles = n_kv * _tiles(segment, n_heads // n_kv)
+        all_tiles += tiles
+        all_spans += tiles * (end - first)
         rows = load_i64(segment + 8 * abi.SEGMENT_ROWS)
         floats += rows * n_heads * (end - first) * state_floats(dv)
         segment += 8 * abi.SEGMENT_WORDS
-    shared = n_threads * (load_i64(args + SCRATCH_BYTES) - 4 * private_floats(dk, dv))
-    return n_threads > 1 and longest > 1 and tiles < 4 * n_threads and 4 * floats <= shared
-
-
-@inline
-def _count_units(args, shares):
-    run = load_i64(args)
-    segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
-    group = load_i64(args + N_HEADS) // n_kv
-    units = 0
-    for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
-        first, end = spans_of(args, segment)
-        units += n_kv * _tiles(segment, group) * (end - first if shares else 1)
-        segment += 8 * abi.SEGMENT_WORDS
-    return units
+    memory = n_threads * (load_i64(args + SCRATCH_BYTES) - 4 * private_floats(dk, dv))
+    few = n_threads > 1 and all_tiles < 4 * n_threads
+    if few and all_spans > all_tiles and 4 * floats <= memory:
+        return all_spans, True
+    return all_tiles, False
 
 
 @inline
@@ -368,8 +366,7 @@ def attention(*, kv):
     run_unit = _unit(kv)
 
     def kernel(args, thread, n_threads, counter):
-        shares = _shares_spans(args, n_threads)
-        units = _count_units(args, shares)
+        units, shares = _plan(args, n_threads)
         bytes_each = 4 * private_floats(load_i64(args + DK), load_i64(args + DV))
         own = load_i64(args + SCRATCH) + thread * bytes_each
         partial = load_i64(args + SCRATCH) + n_threads * bytes_each
