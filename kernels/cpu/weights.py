@@ -55,7 +55,7 @@ def offset_reader(fmt: str):
     @inline
     def product(header, group):
         mn = to_f32(widen_u8(load_i8x16(header + subs_at + group * ROWS)))
-        return splat_f32(0.0) - load_half(header + 2 * ROWS) * mn
+        return splat_f32(-1.0) * (load_half(header + 2 * ROWS) * mn)  # exact, zeros too
 
     return product if layout.scales == "k_dm" else whole
 
