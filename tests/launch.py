@@ -134,7 +134,7 @@ def matmul(
     residual: Floats | None = None,
     n_threads: int = 1,
 ) -> Floats:
-    """Return x W^T (+ bias + residual) by `abi.MATMUL`, or MATMUL_FLOAT if `exact` or w is float."""
+    """Return x W^T (+ bias + residual) by MATMUL, or MATMUL_FLOAT if `exact` or w is float."""
     as_float = exact or not formats.get(w.name).planes
     scratch, size = _scratch(w.k, len(x), n_threads)
     y = host.empty_rows(len(x), w.n)
