@@ -38,7 +38,11 @@ class Player:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
-        hello = self._answer()
+        try:
+            hello = self._answer()
+        except BaseException:
+            self.close()
+            raise
         self.n_vocab, self.bos = int(hello["n_vocab"]), hello["bos"]
         self.version = str(hello["version"])
 
@@ -59,9 +63,8 @@ class Player:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        with self._process, self._errors:  # leaving closes the pipes and waits
+            pass
 
 
 @dataclass
