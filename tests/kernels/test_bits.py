@@ -6,15 +6,17 @@ the new one is what the slow test checks, by running the kernels' tests at each 
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from jitllm.kernels import host
+from jitllm.kernels import host, jit
 from jitllm.kernels import level as levels
 
 FILES = ["norm", "activation", "elementwise", "rope", "attention", "moe", "vmath", "bits"]
@@ -85,6 +87,23 @@ def test_outputs_have_the_recorded_bits(outputs: Callable[[], list[np.ndarray]])
         assert not np.isnan(array).any()
         digest.update(np.ascontiguousarray(array).tobytes())
     assert digest.hexdigest()[:16] == RECORDED[outputs]
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "params"),
+    [
+        ("norm", "rms_norm", {}),
+        ("activation", "glu", {"act": "gelu_erf"}),
+        ("rope", "rope", {"kind": "norm"}),
+        ("attention", "kv_write", {"kv": "f16"}),
+        ("moe", "top_k_experts", {"gating": "softmax", "norm": True}),
+    ],
+)
+def test_kernels_call_only_instructions(module: str, function: str, params: Any) -> None:
+    """No library: another machine's would round its own way."""
+    code = jit.compile_ir(module, function, **params)
+    outside = re.findall(r"^declare .*@([\w.$]+)\(", code, re.MULTILINE)
+    assert outside and all(name.startswith("llvm.") for name in outside)
 
 
 @pytest.mark.slow
