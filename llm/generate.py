@@ -46,6 +46,10 @@ class Prompt:
         How many generations start here; all but the last take a fork.
     owned : bool
         The generation closes the sequence.
+    logprobs : list of TokenLogprob or None
+        Of the prompt, if the first generation asked for them.
+    n_computed : int
+        Tokens computed for the next generation.
     """
 
     sequence: TokenSequence
@@ -54,7 +58,6 @@ class Prompt:
     owned: bool = True
     logprobs: list[TokenLogprob] | None = None
     n_computed: int = 0
-    seconds: float = 0.0
 
     @classmethod
     def of(cls, sequence: TokenSequence) -> "Prompt":
@@ -69,7 +72,6 @@ class Prompt:
         return self.sequence if self.uses < 1 else self.sequence.fork()
 
     def _compute(self, n_top: int | None, cancelled: Cancel) -> None:
-        started = time.perf_counter()
         ids, model = self.ids, self.sequence.model
         rows = None if n_top is None else np.arange(len(ids))
         entries = [TokenLogprob(ids[0], model.token_text(ids[0]), None)]
@@ -80,7 +82,6 @@ class Prompt:
             entries += score(model, logits[: len(following)], following, n_top)
         self.logprobs = None if n_top is None else entries
         self.n_computed, self.ids = len(ids), []
-        self.seconds += time.perf_counter() - started
 
 
 def score(model: "Model", logits: Floats, ids: Sequence[int], n_top: int) -> list[TokenLogprob]:
@@ -114,7 +115,6 @@ class _Output:
     text: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
 
 
 class GenerationStream(Iterator[Chunk]):
@@ -140,7 +140,7 @@ class GenerationStream(Iterator[Chunk]):
         self.chain = request.chain(model, self.seed)
         self._output = _Output()
         self._sequence: TokenSequence | None = None
-        self._prompt_s = self._seconds = 0.0
+        self._n_computed, self._prompt_s, self._seconds = 0, 0.0, 0.0
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._result: Generation | None = None
@@ -255,6 +255,7 @@ class GenerationStream(Iterator[Chunk]):
         if not self._is_full(sequence):
             sequence.compute_logits(is_set)
         self.chain.accept_many(self._prompt_ids)
+        self._n_computed, self._prompt.n_computed = self._prompt.n_computed, 0
         self._prompt_s = time.perf_counter() - started
         return sequence
 
@@ -300,7 +301,7 @@ class GenerationStream(Iterator[Chunk]):
             reason,
             self._prompt_ids,
             Usage(len(self._prompt_ids), len(ids)),
-            Timings(prompt.n_computed, self._prompt_s, len(ids), seconds, n_decoded),
+            Timings(self._n_computed, self._prompt_s, len(ids), seconds, n_decoded),
             output.logprobs if request.params.logprobs is not None else None,
             prompt.logprobs,
             [self.model.token_text(token) for token in ids],

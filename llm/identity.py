@@ -73,10 +73,8 @@ def versions() -> dict[str, str]:
     """Return the versions of what decides the bits of a result."""
     from importlib.metadata import PackageNotFoundError, version
 
-    import jitllm
-
-    found = {"jitllm": jitllm.__version__, "python": platform.python_version()}
-    for name in ("numpy", "numba", "llvmlite"):
+    found = {"python": platform.python_version()}
+    for name in ("jitllm", "numpy", "numba", "llvmlite"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -68,7 +68,7 @@ class PagePool:
         self.window = pool.spec.window
         self._references = [0] * pool.n_pages
         self._free = list(range(pool.n_pages - 1, -1, -1))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collected sequence may drop pages inside `take`
 
     @property
     def used_pages(self) -> int:
