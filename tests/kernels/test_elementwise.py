@@ -1,5 +1,8 @@
 """Elementwise kernels against their twins."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -47,3 +50,8 @@ def test_shapes_and_types_are_checked() -> None:
 
 def test_no_rows() -> None:
     assert host.add(_normal(1, 0, 5), _normal(1, 0, 5)).shape == (0, 5)
+
+
+def test_importing_the_host_functions_imports_no_compiler() -> None:
+    code = "import sys, jitllm.kernels.host; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0
