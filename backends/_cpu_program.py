@@ -56,7 +56,7 @@ class CpuProgram(Program):
         for cut in self._lowering.cuts:
             done = self._run_to(done, cut.stop, n_tokens)
             if tap:
-                self._show(cut, batch, tap)
+                self._show(cut, batch, tap, logits)
         self._run_to(done, len(self._plan.ops), n_tokens)
         del alive
         return logits[:, : self.graph.vocab_size]
@@ -111,9 +111,12 @@ class CpuProgram(Program):
             done = last
         return done
 
-    def _show(self, cut: Cut, batch: Batch, tap: Tap) -> None:
+    def _show(self, cut: Cut, batch: Batch, tap: Tap, logits: Floats) -> None:
         """Give a tapped value to the tap, in place."""
         value = cut.node.outputs[0]
+        if value.id == self.graph.output.id:  # written to the caller's rows
+            tap(value.name, logits[:, : value.width])
+            return
         n_rows = int(self._run[ROW_WORDS[value.rows]])
         rows = self._plan.rows(cut.buffer, n_rows, value.width)
         if cut.queries is None:

@@ -1,0 +1,48 @@
+"""Copies of test models with their matrices in a quantized format."""
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from blocks import quantize, random_blocks
+from tiny import write_gguf
+
+from jitllm.kernels import formats
+from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+
+_READ_ONLY = {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}  # the gguf package cannot make these
+
+
+def quantized_copy(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], type_name: str
+) -> Path:
+    """Write a copy of a model whose matrices have format `type_name` where their width allows.
+
+    Formats that the gguf package does not write get random blocks.
+    """
+    block = formats.get(type_name).block_size
+    with GGUFFile(source) as file:
+        metadata = {key: _plain(value) for key, value in file.metadata.items()}
+        tensors: dict[str, Any] = {}
+        for name, info in file.tensors.items():
+            kind = gguf.GGMLQuantizationType[info.type_name]
+            values = gguf.quants.dequantize(file.data(name), kind).reshape(info.shape)
+            fits = len(info.shape) > 1 and info.shape[-1] % block == 0
+            tensors[name] = _blocks(name, values, type_name) if fits else values
+    return write_gguf(target, metadata, tensors)
+
+
+def _blocks(name: str, values: Any, type_name: str) -> tuple[str, Any, tuple[int, ...]]:
+    if type_name in _READ_ONLY:
+        n = values.size // formats.get(type_name).block_size
+        data = random_blocks(type_name, n, np.random.default_rng(zlib.crc32(name.encode())))
+    else:
+        data = quantize(type_name, values)
+    return type_name, data, values.shape
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, StringArray) else value
