@@ -52,20 +52,19 @@ def test_samplers_are_applied_to_forward(reference: jitllm.Model) -> None:
 
 
 def test_seeds(reference: jitllm.Model) -> None:
-    def texts(prompts: Any, **kwargs: Any) -> list[list[int]]:
-        return [r.token_ids for r in reference.generate(prompts, max_tokens=10, **kwargs)]
+    wild: dict[str, Any] = {"temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
-    first, second = texts([PROMPT, "The dog"], seed=3, temperature=2.0, top_k=0)
-    assert (
-        first
-        == reference.generate(PROMPT, max_tokens=10, seed=3, temperature=2.0, top_k=0).token_ids
-    )
+    def ids(prompts: Any, **kwargs: Any) -> list[list[int]]:
+        return [r.token_ids for r in reference.generate(prompts, max_tokens=10, **wild, **kwargs)]
+
+    first, second = ids([PROMPT, "The dog"], seed=3)
+    assert first == reference.generate(PROMPT, max_tokens=10, seed=3, **wild).token_ids
     assert second != first
-    both = texts([PROMPT, "The dog"], seed=3, temperature=2.0, top_k=0, n=2)
+    both = ids([PROMPT, "The dog"], seed=3, n=2)
     assert [both[0], both[2]] == [first, second]
-    assert both[1] == texts([PROMPT], seed=4, temperature=2.0, top_k=0)[0]
-    drawn = texts(PROMPT, temperature=2.0, top_k=0, n=3)
-    assert len({tuple(ids) for ids in drawn}) == 3
+    assert both[1] == ids([PROMPT], seed=4)[0] != first
+    drawn = ids(PROMPT, n=3)
+    assert len({tuple(each) for each in drawn}) == 3
     assert reference.memory()["caches_used"] == 0
 
 

@@ -102,7 +102,11 @@ def test_window_bounds_the_pages() -> None:
         assert text.seen() == text.expected()
         assert pool.used_pages <= pages_of(100) + SLACK_PAGES + 2
     assert text.cells.truncate(len(text.values) - 64)
-    assert not text.cells.truncate(1000)
+    first = (_N_CTX - 100) // PAGE_TOKENS - SLACK_PAGES
+    twin = text.cells.fork()
+    assert twin.truncate(first * PAGE_TOKENS + 100)
+    twin.release()
+    assert not text.cells.truncate(first * PAGE_TOKENS + 99)
     assert pool.used_pages == 0
 
 

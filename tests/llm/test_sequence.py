@@ -162,7 +162,7 @@ def test_sliding_windows(windowed: Path, device: str) -> None:
             for start in range(0, 500, 100):
                 sequence.append(ids[start : start + 100])
                 assert_same(model, sequence.logits, expected[start + 99])
-            for n_tokens in (490, 400, 100):
+            for n_tokens in (490, 400, 210, 100):
                 sequence.truncate(n_tokens)
                 assert_same(model, sequence.logits, expected[n_tokens - 1])
             sequence.append(ids[100:200])
