@@ -143,6 +143,7 @@ class GenerationStream(Iterator[Chunk]):
         self._n_computed, self._prompt_s, self._seconds = 0, 0.0, 0.0
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
+        self._runner: int | None = None  # the thread inside a step
         self._result: Generation | None = None
         self._decoder = model.text_stream()
         self._stops = StopStrings(request.params.stop)
@@ -156,11 +157,14 @@ class GenerationStream(Iterator[Chunk]):
             if self._result is not None:
                 raise StopIteration
             started = time.perf_counter()
+            self._runner = threading.get_ident()
             try:
                 chunk = next(self._steps)
             except BaseException:
                 self._end("cancelled")
                 raise
+            finally:
+                self._runner = None
             self._seconds += time.perf_counter() - started
             if chunk.finish_reason is not None:
                 self._end(chunk.finish_reason)
@@ -201,8 +205,13 @@ class GenerationStream(Iterator[Chunk]):
                 self._lock.release()
 
     def close(self) -> None:
-        """End now; the result then is what was generated so far. Closing twice is allowed."""
+        """End now; the result then is what was generated so far. Closing twice is allowed.
+
+        Called from inside a step, as by a signal handler, it ends behind that step.
+        """
         self._cancelled.set()
+        if self._runner == threading.get_ident():
+            return
         with self._lock:
             self._end_if_open()
 

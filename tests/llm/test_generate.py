@@ -250,6 +250,16 @@ def test_interrupted_show_returns_what_there_is(
     assert stories.memory()["caches_used"] == 0
 
 
+def test_closed_from_inside_a_step(reference: jitllm.Model) -> None:
+    def close(ids: Any, logits: Any) -> None:
+        if len(ids) == 8:
+            stream.close()
+
+    stream = reference.stream(PROMPT, ignore_eos=True, logits_processors=[close])
+    assert len(list(stream)) == len(stream.result.token_ids) == 4
+    assert stream.result.finish_reason == "cancelled"
+
+
 def test_cancel_and_close(reference: jitllm.Model) -> None:
     stream = reference.stream(PROMPT, ignore_eos=True)
     next(stream)
