@@ -22,7 +22,7 @@ MAX_TOKENS = 512
 """Most rows of one run."""
 
 _ITEM_SIZES = {"f16": 2, "f32": 4}
-_TAPPED_PROGRAMS = 4
+_TAPPED_PROGRAMS = 2  # each has buffers of its own
 _OUTPUT_FLOATS = 1 << 25  # logits of one run, 128 MiB
 
 
