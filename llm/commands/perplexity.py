@@ -40,7 +40,7 @@ def command(
     path = file or file_option
     if path is None:
         raise click.UsageError("give the FILE with the text")
-    text = path.read_text("utf-8")
+    text = path.read_bytes().decode("utf-8")  # as it is: no translation of line ends
     with options.load() as model:
         result = model.perplexity(
             text, n_ctx=options.n_ctx or 512, n_chunks=chunks, progress=not options.quiet
