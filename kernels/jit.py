@@ -40,6 +40,7 @@ from jitllm.kernels import level as levels
 log = logging.getLogger("jitllm.kernels")
 
 DEFAULT_SIGNATURE = ("void", ("intp", "intp", "intp", "intp"))
+SYMBOL_PREFIX = "jitllm:"  # of a kernel's entry in its object file, before its name
 KEPT_VERSIONS = 4  # folders of object files kept for each level, this version's included
 # What compiled code may call: all else would end the process when it is loaded.
 RUNTIME_SYMBOLS = ("fmaf", "memcpy", "memmove", "memset")
@@ -184,7 +185,7 @@ def _signature(module: str, function: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _symbol(name: str) -> str:
-    return f"jitllm:{name}"
+    return f"{SYMBOL_PREFIX}{name}"
 
 
 def _load(name: str, code: bytes) -> int:
