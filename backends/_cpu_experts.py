@@ -23,9 +23,7 @@ class ExpertOps:
         self.lowering, self.node, self.attrs = lowering, node, node.attrs
         self.n_experts, self.k = node.inputs[1].width, node.attrs["k"]
         self.tile_rows = levels.current().tile[1]
-        self.slots = abi.expert_slots(
-            lowering.max_tokens, self.k, self.n_experts, self.tile_rows
-        )
+        self.slots = abi.expert_slots(lowering.max_tokens, self.k, self.n_experts, self.tile_rows)
         self.taken: list[Buffer] = []
 
     def emit(self, y: Buffer) -> None:
@@ -89,7 +87,8 @@ class ExpertOps:
     def _product(self, x: Buffer, name: str, experts: Buffer, scales: Floats | None) -> Buffer:
         w = self.lowering.weights[name]
         as_float = self.lowering.exact or formats.get(w.type_name).scales == "float"
-        y, params = self._rows(w.n), {"fmt": w.type_name}
+        y = self._rows(w.n)
+        params: dict[str, Any] = {"fmt": w.type_name}
         source = x if as_float else self._quantize(x, w)
         values: dict[str, Any] = {
             "w": w.address, "n": w.n, "k": w.k, "x": source, "y": y, "ldy": y.stride,

@@ -144,7 +144,8 @@ class Lowering:
     def _new(self, value: Value) -> Buffer:
         """Return memory for a value's rows; rows are whole cache lines."""
         stride = -(-value.width * 4 // LINE) * LINE
-        size = stride * self.max_tokens
+        # every run has fresh memory for the logits, which then belongs to the caller
+        size = 0 if value.id == self.graph.output.id else stride * self.max_tokens
         buffer = Buffer(self.planner.arena.take(size), stride, size)
         self._buffers[value.id] = buffer
         return buffer
@@ -303,7 +304,8 @@ class Lowering:
         if start % 16:
             raise BackendUnavailable(f"{node.name}: columns must start at a multiple of 16")
         source, out = self._buffers[x.id], node.outputs[0]
-        self._buffers[out.id] = Buffer(source.start + 4 * start, source.stride, source.size - 4 * start)
+        size = source.size - 4 * start
+        self._buffers[out.id] = Buffer(source.start + 4 * start, source.stride, size)
         self._shares[out.id] = x.id
         self._readers[x.id] += 1  # until the view's last reader is done
 

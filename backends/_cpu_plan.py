@@ -37,6 +37,10 @@ class PlannedOp:
     barrier: bool = True
 
 
+def _whole_lines(size: int) -> int:
+    return max(1, -(-size // LINE)) * LINE
+
+
 @dataclass
 class Arena:
     """Places for buffers, first fit; sizes only, so a plan can be made before memory is."""
@@ -46,7 +50,7 @@ class Arena:
 
     def take(self, size: int) -> int:
         """Return the start of `size` free bytes."""
-        size = -(-size // LINE) * LINE
+        size = _whole_lines(size)
         for i, (start, room) in enumerate(self._free):
             if room >= size:
                 self._free[i : i + 1] = [(start + size, room - size)] if room > size else []
@@ -56,7 +60,7 @@ class Arena:
 
     def give(self, start: int, size: int) -> None:
         """Take bytes back."""
-        spans = sorted([*self._free, (start, -(-size // LINE) * LINE)])
+        spans = sorted([*self._free, (start, _whole_lines(size))])
         merged: list[tuple[int, int]] = []
         for begin, room in spans:
             if merged and sum(merged[-1]) == begin:

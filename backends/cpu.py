@@ -117,8 +117,10 @@ class CpuBackend(Backend):
 
     def close(self) -> None:
         """Free programs, caches and weights, and stop the threads."""
-        for owned in (*self._programs, *self._pools):
-            owned.close()
+        for program in self._programs:
+            program.close()
+        for pool in self._pools:
+            pool.close()
         self._programs.clear()
         self._pools.clear()
         self.weights.clear()

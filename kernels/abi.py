@@ -92,7 +92,7 @@ def _op(module: str, function: str, fields: str) -> Op:
 
 # Values are float32 [rows, width] arrays. `ld*` is the distance between rows in bytes; every row
 # starts on a 64-byte boundary and is padded to 16 floats, the padding being writable and
-# unspecified. `rows` words name the run block word (N_TOKENS or N_OUTPUTS) that holds the row count.
+# unspecified. `rows` words name the run block word (N_TOKENS, N_OUTPUTS) that holds the row count.
 
 # Re-lay n rows of k weights from file blocks at source to the packed layout. Factory parameter fmt.
 REPACK = _op("repack", "repack", "source target n k")
@@ -142,7 +142,7 @@ ROPE = _op("rope", "rope", "x ldx y ldy n_heads head_dim n_rot table magnitude:f
 KV_WRITE = _op(
     "attention", "kv_write", "k ldk v ldv n_kv_heads dk dv pages page_bytes cache table_pages"
 )
-# out [T, H*dv] = softmax(soft_cap(q k^T * scale) + mask + alibi) v, causal; window W > 0 lets a
+# out [T, H*dv] = softmax(soft_cap(q k^T * scale) + mask) v, causal; window W > 0 lets a
 # query at p see keys p-W+1..p; soft_cap 0 = none; sinks: float32 [H] address or 0 (one more logit
 # per head in the denominator only). `scratch` has scratch_bytes per thread. Pages are walked in
 # ascending order, one online-softmax step a page, so bits depend on positions alone.
@@ -153,12 +153,12 @@ ATTENTION = _op(
     "scale:f32 soft_cap:f32 sinks scratch scratch_bytes",
 )
 # experts [T, E] logits -> ids int32 [T, k], weights float32 [T, k]; `bias` float32 [E] or 0 is
-# added for the choice only. Factory parameters: gating (softmax, sigmoid, softmax_topk), norm (bool).
+# added for the choice only. Factory parameters gating (softmax, sigmoid, softmax_topk), norm.
 TOP_K_EXPERTS = _op(
     "moe", "top_k_experts", "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32"
 )
 # Sort pairs (t, j) of ids int32 [T, k] by expert into slots: index int32 [slots] (row t of each
-# slot, -1 where unused), tile_experts int32 [slots / tile_rows], slot_of int32 [T, k]; sets N_SLOTS.
+# slot, -1 where unused), tile_experts int32 [tiles], slot_of int32 [T, k]; sets N_SLOTS.
 # Slots are at most expert_slots(T, k, n_experts, tile_rows). Factory parameter tile_rows.
 ROUTE = _op("experts", "route", "ids n_experts k index tile_experts slot_of")
 # y[slot] = x[index[slot]], zeros for -1.

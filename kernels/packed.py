@@ -57,7 +57,7 @@ def matrix_bytes(name: str, n: int, k: int) -> int:
 
 
 # Activations for quantized weights: tiles of `tile_rows` rows; in a tile, per 32 columns, one
-# record of int32 and float32 fields [tile_rows] each, then the codes, int8 [8 chunks][tile_rows][4]:
+# record of int32 and float32 fields [tile_rows] each, then codes, int8 [8 chunks][tile_rows][4]:
 #   n32    -128 * sum of the codes             n_lo, n_hi  the same of each half
 #   dx     scale                               sx          dx * sum of the codes
 #                                              s_lo, s_hi  the same of each half

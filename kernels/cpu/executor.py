@@ -12,6 +12,7 @@ kernels therefore do nothing before they take work.
 """
 
 from llvmlite import ir
+from numba.core import types
 from numba.extending import intrinsic
 
 from jitllm.kernels import level as levels
@@ -44,7 +45,6 @@ from jitllm.kernels.simd import (
     declare,
     load_i64,
     store_i64,
-    types,
 )
 
 SPINS = 2000  # pauses before yielding: about 20 us

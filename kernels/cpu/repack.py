@@ -86,7 +86,7 @@ def _repack_codes(fmt):
 
     @helper
     def write_row(source, out, row, codes_at, valid):
-        """Unpack one row's block: its codes to the scratch at codes_at, its scales to the header."""
+        """Unpack one row's block: codes to the scratch at codes_at, scales to the header."""
         scratch = codes_at + ROWS * 256
         codes = _bytes_at(codes_at + row * 256, 256)
         half = _words_at(scratch, 2)

@@ -69,7 +69,9 @@ def starts(typing_context, m, n, address, shift):
             words.append(splat_ir(builder, word, i32x16))
         return _pack(builder, kind, words * rows)
 
-    return kind(*[types.literal(x) for x in (rows, columns)], types.intp, types.literal(bits)), codegen
+    return kind(
+        *[types.literal(x) for x in (rows, columns)], types.intp, types.literal(bits)
+    ), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -114,7 +116,7 @@ def dot_registers(typing_context, sums, codes, address, first, count, bits):
 
 @intrinsic(prefer_literal=True)
 def dot_memory(typing_context, sums, m, weights, stride, address, first, count, bits):
-    """Add `count` chunks of `m` row blocks, bytes at weights + i * stride, times those at address."""
+    """Add `count` chunks of `m` row blocks, bytes at weights + i * stride, times `address`."""
     blocks = m.literal_value
     span = (first.literal_value, count.literal_value, bits.literal_value)
 
