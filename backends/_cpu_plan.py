@@ -37,10 +37,6 @@ class PlannedOp:
     barrier: bool = True
 
 
-def _whole_lines(size: int) -> int:
-    return max(1, -(-size // LINE)) * LINE
-
-
 @dataclass
 class Arena:
     """Places for buffers, first fit; sizes only, so a plan can be made before memory is."""
@@ -49,8 +45,10 @@ class Arena:
     _free: list[tuple[int, int]] = field(default_factory=list)  # (start, size), sorted
 
     def take(self, size: int) -> int:
-        """Return the start of `size` free bytes."""
-        size = _whole_lines(size)
+        """Return the start of `size` free bytes; no bytes are anywhere."""
+        size = -(-size // LINE) * LINE
+        if not size:
+            return 0
         for i, (start, room) in enumerate(self._free):
             if room >= size:
                 self._free[i : i + 1] = [(start + size, room - size)] if room > size else []
@@ -60,7 +58,9 @@ class Arena:
 
     def give(self, start: int, size: int) -> None:
         """Take bytes back."""
-        spans = sorted([*self._free, (start, _whole_lines(size))])
+        if not size:
+            return
+        spans = sorted([*self._free, (start, -(-size // LINE) * LINE)])
         merged: list[tuple[int, int]] = []
         for begin, room in spans:
             if merged and sum(merged[-1]) == begin:
@@ -153,5 +153,6 @@ class Plan:
 
     def rows(self, buffer: Buffer, n_rows: int, width: int) -> npt.NDArray[np.float32]:
         """Return a float32 view [n_rows, width] of a buffer."""
-        flat = self.memory[buffer.start : buffer.start + n_rows * buffer.stride]
-        return flat.reshape(n_rows, buffer.stride).view(np.float32)[:, :width]
+        return np.ndarray(
+            (n_rows, width), np.float32, self.memory.data, buffer.start, (buffer.stride, 4)
+        )
