@@ -28,7 +28,8 @@ class Level:
     requires : tuple of str
         LLVM feature names the machine must have.
     exact_u8_dot : bool
-        Whether the int8 dot product takes all 8 bits of the unsigned operand without saturation.
+        Whether the int8 dot product takes all 8 bits of the unsigned operand in one step; if not,
+        unpacked codes keep the few bits of their format.
     half : bool
         Whether float16 conversion is an instruction.
     tile : (int, int)
@@ -51,9 +52,9 @@ LEVELS = (
     Level("avx512vnni", "", "", "", ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
           True, True, (2, 6)),
     Level("avxvnni", "", "x86-64-v3", _AVX2 + ",+avxvnni", ("avx2", "fma", "f16c", "avxvnni"),
-          True, True, (1, 3)),
+          True, True, (1, 4)),
     Level("avx2", "", "x86-64-v3", _AVX2, ("avx2", "fma", "f16c"), False, True,
-          (1, 3)),
+          (1, 4)),
     Level("neon", "aarch64-unknown-linux-gnu", "generic", "+neon,+dotprod", ("neon", "dotprod"),
           True, True, (1, 4)),
     Level("plain", "", "generic", "", (), True, False, (1, 2)),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from blocks import random_blocks
+from blocks import edge_blocks, random_blocks
 from driver import Runner
 from launch import embed, matmul, pack
 from models import model_path
@@ -33,6 +33,16 @@ def _products(name: str, modes: tuple[bool, ...]) -> Arrays:
     for exact in modes:
         yield from (matmul(matrix, x[:rows], exact=exact) for rows in (1, 13))
     yield embed(matrix, np.arange(n))
+    if formats.get(name).planes:
+        yield _largest_sums(name)
+
+
+def _largest_sums(name: str) -> np.ndarray:
+    """All codes at their limits, times activations at theirs: where narrow sums would overflow."""
+    blocks, k = edge_blocks(name), formats.get(name).block_size
+    x = np.ones((3, k), np.float32)
+    x[1] = -1
+    return matmul(pack(name, blocks, len(blocks), k), x)
 
 
 def _model(path: Path, precision: str) -> Arrays:

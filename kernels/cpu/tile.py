@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from jitllm.kernels.cpu.dot import dot4_ir
+from jitllm.kernels.cpu.dot import Sums16, dot4_ir, sums16
 from jitllm.kernels.simd import (
     F32,
     I32,
@@ -89,13 +89,38 @@ def _dot_chunks(builder: Any, sums: list[Any], chunk_of: Any, m: int, x: Any, sp
     """Add chunks first..first+count-1; `chunk_of(i, c)` is chunk c of row block i."""
     first, count, bits = span
     n = len(sums) // m
+    narrow = sums16(builder, bits)
+    if narrow:
+        return _dot_chunks16(builder, sums, chunk_of, m, x, span, narrow)
     for chunk in range(first, first + count):
         weights = [chunk_of(i, chunk) for i in range(m)]
         for j in range(n):
-            word = _load(builder, x, I32, 4 * (chunk * n + j), 4)
-            codes = builder.bitcast(splat_ir(builder, word, i32x16), i8x64.ir)
+            codes = _activations(builder, x, chunk * n + j)
             for i in range(m):
-                sums[i * n + j] = dot4_ir(builder, sums[i * n + j], weights[i], codes, bits)
+                sums[i * n + j] = dot4_ir(builder, sums[i * n + j], weights[i], codes)
+    return sums
+
+
+def _activations(builder: Any, x: Any, index: int) -> Any:
+    """Return 4 codes of one row of x, for each of 16 rows of weights."""
+    word = _load(builder, x, I32, 4 * index, 4)
+    return builder.bitcast(splat_ir(builder, word, i32x16), i8x64.ir)
+
+
+def _dot_chunks16(
+    builder: Any, sums: list[Any], chunk_of: Any, m: int, x: Any, span: Any, narrow: Sums16
+) -> list[Any]:
+    """Do the same with sums of 16 bits, widened as often as they need."""
+    (first, count, _), n = span, len(sums) // m
+    for start in range(first, first + count, narrow.room):
+        parts: list[Any] = [None] * len(sums)
+        for chunk in range(start, min(start + narrow.room, first + count)):
+            weights = [narrow.split(chunk_of(i, chunk)) for i in range(m)]
+            for j in range(n):
+                codes = _activations(builder, x, chunk * n + j)
+                for i in range(m):
+                    parts[i * n + j] = narrow.add(parts[i * n + j], weights[i], codes)
+        sums = [narrow.widen(a, b) for a, b in zip(sums, parts, strict=True)]
     return sums
 
 
