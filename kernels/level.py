@@ -27,9 +27,8 @@ class Level:
         LLVM processor name and feature string; empty `cpu` means this machine's own.
     requires : tuple of str
         LLVM feature names the machine must have.
-    exact_u8_dot : bool
-        Whether the int8 dot product takes all 8 bits of the unsigned operand in one step; if not,
-        unpacked codes keep the few bits of their format.
+    signed_dot : bool
+        Whether the int8 dot product wants signed codes; else they are unsigned.
     half : bool
         Whether float16 conversion is an instruction.
     tile : (int, int)
@@ -41,7 +40,7 @@ class Level:
     cpu: str
     features: str
     requires: tuple[str, ...]
-    exact_u8_dot: bool
+    signed_dot: bool
     half: bool
     tile: tuple[int, int]
 
@@ -50,14 +49,14 @@ _AVX2 = "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe,+popcnt"
 _X86, _ARM = ("x86_64", "AMD64"), ("aarch64", "arm64")
 LEVELS = (
     Level("avx512vnni", "", "", "", ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
-          True, True, (2, 6)),
+          False, True, (2, 6)),
     Level("avxvnni", "", "x86-64-v3", _AVX2 + ",+avxvnni", ("avx2", "fma", "f16c", "avxvnni"),
-          True, True, (1, 4)),
-    Level("avx2", "", "x86-64-v3", _AVX2, ("avx2", "fma", "f16c"), False, True,
+          False, True, (1, 4)),
+    Level("avx2", "", "x86-64-v3", _AVX2, ("avx2", "fma", "f16c"), True, True,
           (1, 4)),
     Level("neon", "aarch64-unknown-linux-gnu", "generic", "+neon,+dotprod", ("neon", "dotprod"),
           True, True, (1, 4)),
-    Level("plain", "", "generic", "", (), True, False, (1, 2)),
+    Level("plain", "", "generic", "", (), False, False, (1, 2)),
 )  # fmt: skip
 
 

@@ -3,6 +3,9 @@
 `acc[i] += sum over j of u[4 i + j] * s[4 i + j]` for 16 rows i, with u unsigned and s signed 8-bit
 codes, exact in int32. Apart from float16 conversion it is the only place where levels differ.
 
+Levels with `signed_dot` want both operands signed: codes of less than 8 bits are that anyway, and
+those of 8 bits are taken minus 128 (`prepared`).
+
 AVX2 has no such instruction: it multiplies to 16 bits, adding pairs. There products of several
 chunks are added in 16 bits as long as they fit (`Sums16`), which halves the work.
 """
@@ -12,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from jitllm.kernels import level as levels
-from jitllm.kernels.simd import I32, const, declare, i8x64, i16x32, i32x16
+from jitllm.kernels.simd import I32, const, declare, i8x64, i32x16
 
 _A8, _B16 = ir.VectorType(I32, 8), ir.VectorType(ir.IntType(16), 16)
 _B32 = ir.VectorType(ir.IntType(8), 32)
@@ -52,66 +55,49 @@ def _avxvnni(builder: Any, acc: Any, u: Any, s: Any) -> Any:
 
 
 class Sums16:
-    """Sums of a chunk's products in 16 bits, for AVX2: codes in fields of at most 6 bits.
+    """Sums of products in 16 bits, for AVX2, of which two are added by the multiplication itself.
 
-    A pair of products of a field below 2^b is at most 2 * 127 * (2^b - 1), so `room` chunks fit.
-    Codes of 7 and 8 bits are cut into two fields of 4.
+    Two products of codes below 2^b are at most 2 * 127 * (2^b - 1), so `room` chunks fit. Codes of
+    8 bits are signed: their size is multiplied, and the activation gets their sign.
     """
 
     def __init__(self, builder: Any, bits: int) -> None:
-        self.builder = builder
-        self.fields = ((0, 4), (4, 4)) if bits > 6 else ((0, bits),)
-        self.room = 32767 // (2 * 127 * ((1 << self.fields[0][1]) - 1))
+        self.builder, self.signed = builder, bits == 8
+        self.room = 1 if self.signed else 32767 // (2 * 127 * ((1 << bits) - 1))
 
-    def split(self, u: Any) -> list[Any]:
-        """Return each field of the codes, in halves of 32 bytes."""
-        if len(self.fields) == 1:
-            return [_part(self.builder, u, 32 * i, 32) for i in range(2)]
-        wide = self.builder.bitcast(u, i16x32.ir)
-        high = self.builder.bitcast(self.builder.lshr(wide, const(i16x32, 4)), i8x64.ir)
-        return [
-            _part(self.builder, self.builder.and_(x, const(i8x64, 15)), 32 * i, 32)
-            for x in (u, high)
-            for i in range(2)
-        ]
+    def split(self, codes: Any) -> list[tuple[Any, Any]]:
+        """Return (size, signed code) of each half of 32 codes."""
+        halves = [_part(self.builder, codes, 32 * i, 32) for i in range(2)]
+        fn = declare(self.builder, "llvm.abs.v32i8", _B32, [_B32, ir.IntType(1)])
+        wraps = ir.Constant(ir.IntType(1), 0)  # -128 becomes 128, unsigned
+        return [(self.builder.call(fn, [x, wraps]) if self.signed else x, x) for x in halves]
 
-    def add(self, sums: list[Any] | None, fields: list[Any], s: Any) -> list[Any]:
+    def add(self, sums: list[Any] | None, weights: list[tuple[Any, Any]], s: Any) -> list[Any]:
         """Return `sums` plus the products of `split` codes with activations."""
-        fn = declare(self.builder, "llvm.x86.avx2.pmadd.ub.sw", _B16, [_B32, _B32])
-        halves = [_part(self.builder, s, 32 * i, 32) for i in range(2)]
-        new = [self.builder.call(fn, [u, halves[i % 2]]) for i, u in enumerate(fields)]
+        multiply = declare(self.builder, "llvm.x86.avx2.pmadd.ub.sw", _B16, [_B32, _B32])
+        sign = declare(self.builder, "llvm.x86.avx2.psign.b", _B32, [_B32, _B32])
+        new = []
+        for i, (size, code) in enumerate(weights):
+            x = _part(self.builder, s, 32 * i, 32)
+            x = self.builder.call(sign, [x, code]) if self.signed else x
+            new.append(self.builder.call(multiply, [size, x]))
         return [self.builder.add(a, b) for a, b in zip(sums, new, strict=True)] if sums else new
 
     def widen(self, acc: Any, sums: list[Any]) -> Any:
         """Return acc plus the sums in 32 bits."""
         fn = declare(self.builder, "llvm.x86.avx2.pmadd.wd", _A8, [_B16, _B16])
-        for i, (start, _) in enumerate(self.fields):
-            weight = ir.Constant(_B16, [1 << start] * 16)
-            quads = [self.builder.call(fn, [x, weight]) for x in sums[2 * i : 2 * i + 2]]
-            acc = self.builder.add(acc, _join(self.builder, quads))
-        return acc
-
-
-def _avx2(builder: Any, acc: Any, u: Any, s: Any) -> Any:
-    sums = Sums16(builder, 8)
-    return sums.widen(acc, sums.add(None, sums.split(u), s))
+        quads = [self.builder.call(fn, [x, ir.Constant(_B16, [1] * 16)]) for x in sums]
+        return self.builder.add(acc, _join(self.builder, quads))
 
 
 def _neon(builder: Any, acc: Any, u: Any, s: Any) -> Any:
-    """Signed by signed, 16 bytes at a time: u - 128 is taken, and 128 * s added back."""
     a4, b16 = ir.VectorType(I32, 4), ir.VectorType(ir.IntType(8), 16)
     fn = declare(builder, "llvm.aarch64.neon.sdot.v4i32.v16i8", a4, [a4, b16, b16])
-    flip = ir.Constant(b16, [-128] * 16)
-    quarters = []
-    for i in range(4):
-        a, x, y = (
-            _part(builder, acc, 4 * i, 4),
-            _part(builder, u, 16 * i, 16),
-            _part(builder, s, 16 * i, 16),
-        )
-        a = builder.call(fn, [a, builder.xor(x, flip), y])
-        low = builder.call(fn, [ir.Constant(a4, [0] * 4), ir.Constant(b16, [1] * 16), y])
-        quarters.append(builder.add(a, builder.shl(low, ir.Constant(a4, [7] * 4))))
+    quarters = [
+        builder.call(fn, [_part(builder, acc, 4 * i, 4), _part(builder, u, 16 * i, 16),
+                          _part(builder, s, 16 * i, 16)])
+        for i in range(4)
+    ]  # fmt: skip
     return _join(builder, quarters)
 
 
@@ -127,14 +113,20 @@ def _plain(builder: Any, acc: Any, u: Any, s: Any) -> Any:
 _DOT4 = {
     "avx512vnni": _avx512vnni,
     "avxvnni": _avxvnni,
-    "avx2": _avx2,
     "neon": _neon,
     "plain": _plain,
 }
 
 
+def prepared(builder: Any, codes: Any, bits: int) -> Any:
+    """Return codes of `bits` bits as the current level's dot product takes them."""
+    if bits == 8 and levels.current().signed_dot:
+        return builder.xor(codes, const(i8x64, -128))
+    return codes
+
+
 def dot4_ir(builder: Any, acc: Any, u: Any, s: Any) -> Any:
-    """Emit the current level's dot product of IR values."""
+    """Emit the current level's dot product of IR values, u being `prepared`."""
     return _DOT4[levels.current().name](builder, acc, u, s)
 
 

@@ -62,6 +62,7 @@ def _halves(fmt: formats.Format):
 def _begin(fmt: formats.Format, m: int, n: int, field: int, bias: int):
     """Return f(x) -> integer sums before the first product: -center * sum of x's codes."""
     shift = 7 - ((fmt.center + bias).bit_length() - 1)  # centers are powers of two
+    is_signed = fmt.center == 128 and levels.current().signed_dot  # then the product has it
 
     @inline
     def centered(x):
@@ -71,7 +72,7 @@ def _begin(fmt: formats.Format, m: int, n: int, field: int, bias: int):
     def zero(x):
         return zero_starts(m, n)
 
-    return centered if fmt.center else zero
+    return centered if fmt.center and not is_signed else zero
 
 
 def _packed_group(fmt: str, half: int):
@@ -119,7 +120,7 @@ def _byte_group(fmt: str, m: int, n: int, half: int):
 
 def _bias(fmt: formats.Format) -> int:
     """Return what unpacked codes get added: to 128, where -128 * sum needs no shift."""
-    return 128 - fmt.center if fmt.center and levels.current().exact_u8_dot else 0
+    return 128 - fmt.center if fmt.center and not levels.current().signed_dot else 0
 
 
 def byte_block_bytes(fmt: formats.Format) -> int:

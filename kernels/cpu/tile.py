@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from jitllm.kernels.cpu.dot import Sums16, dot4_ir, sums16
+from jitllm.kernels.cpu.dot import Sums16, dot4_ir, prepared, sums16
 from jitllm.kernels.simd import (
     F32,
     I32,
@@ -93,7 +93,7 @@ def _dot_chunks(builder: Any, sums: list[Any], chunk_of: Any, m: int, x: Any, sp
     if narrow:
         return _dot_chunks16(builder, sums, chunk_of, m, x, span, narrow)
     for chunk in range(first, first + count):
-        weights = [chunk_of(i, chunk) for i in range(m)]
+        weights = [prepared(builder, chunk_of(i, chunk), bits) for i in range(m)]
         for j in range(n):
             codes = _activations(builder, x, chunk * n + j)
             for i in range(m):
@@ -111,15 +111,16 @@ def _dot_chunks16(
     builder: Any, sums: list[Any], chunk_of: Any, m: int, x: Any, span: Any, narrow: Sums16
 ) -> list[Any]:
     """Do the same with sums of 16 bits, widened as often as they need."""
-    (first, count, _), n = span, len(sums) // m
+    (first, count, bits), n = span, len(sums) // m
     for start in range(first, first + count, narrow.room):
         parts: list[Any] = [None] * len(sums)
         for chunk in range(start, min(start + narrow.room, first + count)):
-            weights = [narrow.split(chunk_of(i, chunk)) for i in range(m)]
+            codes = [prepared(builder, chunk_of(i, chunk), bits) for i in range(m)]
+            weights = [narrow.split(x) for x in codes]
             for j in range(n):
-                codes = _activations(builder, x, chunk * n + j)
+                word = _activations(builder, x, chunk * n + j)
                 for i in range(m):
-                    parts[i * n + j] = narrow.add(parts[i * n + j], weights[i], codes)
+                    parts[i * n + j] = narrow.add(parts[i * n + j], weights[i], word)
         sums = [narrow.widen(a, b) for a, b in zip(sums, parts, strict=True)]
     return sums
 

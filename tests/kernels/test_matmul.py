@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from blocks import random_blocks
+from blocks import edge_blocks, random_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from launch import TILE_ROWS, Matrix, bits, matmul, pack
@@ -133,3 +133,16 @@ def test_products_of_integers_are_exact(name: str) -> None:
     fast, exact = matmul(matrix, x), matmul(matrix, x, exact=True)
     size = np.abs(x) @ np.abs(formats.dequantize(name, data, (40, k))).T
     assert np.all(np.abs(fast - exact) <= 2e-6 * size)
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_largest_sums(name: str) -> None:
+    """All codes at their limits, times activations at theirs: no narrow sum overflows."""
+    blocks, k = edge_blocks(name), formats.get(name).block_size
+    x = np.ones((3, k), np.float32)
+    x[1] = -1
+    n = len(blocks)
+    for rows in (x, x[:1], x[1:2]):
+        expected = reference.matmul(rows, name, blocks.reshape(-1), (n, k))
+        got = matmul(pack(name, blocks, n, k), rows)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
