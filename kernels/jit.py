@@ -173,7 +173,8 @@ def _address(module: str, function: str, items: tuple[tuple[str, Any], ...]) -> 
 def function(module: str, name: str, **params: Any) -> Any:
     """Return the kernel as a ctypes function; calling it releases the interpreter lock."""
     result, arguments = _signature(module, name)
-    prototype = ctypes.CFUNCTYPE(_C_TYPES[result], *(_C_TYPES[a] for a in arguments))
+    kinds: list[Any] = [_C_TYPES[kind] for kind in (result, *arguments)]
+    prototype = ctypes.CFUNCTYPE(*kinds)
     return prototype(address(module, name, **params))
 
 

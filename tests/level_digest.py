@@ -48,7 +48,7 @@ def _largest_sums(name: str) -> np.ndarray:
 def _model(path: Path, precision: str) -> Arrays:
     """Logits of a prompt in pieces and of single tokens after it."""
     with Runner(path, "cpu", precision, "f16", 2, max_tokens=32) as runner:
-        tokens = np.random.default_rng(4).integers(0, 128, 70)
+        tokens = np.random.default_rng(4).integers(0, 128, 70).astype(np.int32)
         yield runner.forward(tokens)
         yield runner.forward(tokens[:3], 70)
 

@@ -99,7 +99,7 @@ def test_sequences_in_one_batch_have_the_bits_of_each_alone(
         alone, segments, rows, start = [], [], [], 0
         for length, past, table in zip(lengths, pasts, tables, strict=True):
             part = tokens[start : start + length]
-            runner.tables = table  # type: ignore[assignment]
+            runner.tables = table
             if past:
                 runner.forward(tokens[::-1][:past])
             alone.append(runner.forward(part, past))
@@ -248,7 +248,7 @@ def test_pool_keeps_pages(kv_dtype: str, size: int) -> None:
         np.testing.assert_array_equal(got[0], keys)
         np.testing.assert_array_equal(got[1], values)
     assert not pool.read(0, 0)[0].any() and not pool.read(1, 2)[0].any()
-    assert backend.memory()["caches"] == 3 * pool.page_bytes
+    assert 0 <= backend.memory()["caches"] - 3 * pool.page_bytes < 4096  # rounded up
     backend.close()
     assert backend.memory() == {"weights": 0, "caches": 0, "buffers": 0}
 
@@ -258,7 +258,8 @@ def test_memory_counts_what_is_held(files: Callable[[str], Path]) -> None:
         memory = runner.backend.memory()
         file_bytes = files("stories260K").stat().st_size
         assert 0.8 * file_bytes < memory["weights"] < 1.2 * file_bytes
-        assert memory["caches"] == 4 * sum(pool.page_bytes for pool in runner.pools)
+        pages = 4 * sum(pool.page_bytes for pool in runner.pools)
+        assert 0 <= memory["caches"] - pages < 4096  # rounded up
         assert memory["buffers"] >= 4 * 64 * runner.graph.vocab_size / 8
         runner.program.close()
         assert runner.backend.memory()["buffers"] == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jitllm import backends
 from jitllm.backends._cpu_plan import LINE, Arena, Buffer, Planner
-from jitllm.backends.base import Batch, Weight
+from jitllm.backends.base import Backend, Batch, Weight
 from jitllm.backends.ir import Graph, Node, Value
 from jitllm.kernels import abi
 
@@ -133,7 +133,7 @@ def _weights() -> dict[str, np.ndarray]:
     }
 
 
-def _open(device: str, **options: Any) -> backends.Backend:
+def _open(device: str, **options: Any) -> Backend:
     backend = backends.open_backend(device, **options)
     for name, values in _weights().items():
         values = np.ascontiguousarray(values, np.float32)
