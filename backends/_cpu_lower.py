@@ -4,15 +4,16 @@ Fusion: a matmul whose only reader is an addition adds the other operand itself,
 is tapped. The bits are those of the separate operations.
 """
 
+import importlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from jitllm.backends._cpu_experts import ExpertOps
-from jitllm.backends._cpu_memory import CpuPool, PackedWeight
+from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight
 from jitllm.backends._cpu_plan import LINE, Buffer, Plan, Planner
 from jitllm.backends._cpu_threads import aligned
 from jitllm.backends.base import BackendUnavailable, Floats
@@ -50,6 +51,7 @@ class Lowering:
     vectors : mapping
         float32 vectors by tensor name.
     pools : sequence of CpuPool
+    states : CpuStates
     exact : bool
         Keep activations in float32.
     max_tokens, n_threads : int
@@ -64,6 +66,7 @@ class Lowering:
         weights: Mapping[str, PackedWeight],
         vectors: Mapping[str, Floats],
         pools: Sequence[CpuPool],
+        states: CpuStates,
         *,
         exact: bool,
         max_tokens: int,
@@ -73,7 +76,7 @@ class Lowering:
     ) -> None:
         self.graph, self.weights, self.vectors, self.pools = graph, weights, vectors, pools
         self.exact, self.max_tokens, self.n_threads, self.taps = exact, max_tokens, n_threads, taps
-        self.planner = Planner(run)
+        self.states, self.planner = states, Planner(run)
         self.constants: list[Any] = []  # arrays that ops point to
         self.row_factors: list[tuple[float, int, Floats]] = []
         self.cuts: list[Cut] = []
@@ -99,10 +102,20 @@ class Lowering:
 
     def _lower(self, node: Node) -> None:
         method = getattr(self, f"_op_{node.op}", None)
-        if method is None:
-            raise BackendUnavailable(f"the cpu backend has no operation {node.op!r}")
-        method(node)
+        if method:
+            method(node)
+        else:
+            self._operation(node.op)(self, node)
         self._finish(node)
+
+    @staticmethod
+    def _operation(op: str) -> Callable[["Lowering", Node], None]:
+        """Return `lower` of the operation's own file."""
+        try:
+            module = importlib.import_module(f"jitllm.backends.cpu_ops.{op}")
+        except ModuleNotFoundError:
+            raise BackendUnavailable(f"the cpu backend has no operation {op!r}") from None
+        return cast("Callable[[Lowering, Node], None]", module.lower)
 
     def _finish(self, node: Node) -> None:
         """Note taps, and give memory back that nobody reads any more."""
@@ -141,7 +154,7 @@ class Lowering:
         """Let later ops use this memory; barriers keep earlier ops right."""
         self.planner.arena.give(buffer.start, buffer.size)
 
-    def _new(self, value: Value) -> Buffer:
+    def new(self, value: Value) -> Buffer:
         """Return memory for a value's rows; rows are whole cache lines."""
         stride = -(-value.width * 4 // LINE) * LINE
         # every run has fresh memory for the logits, which then belongs to the caller
@@ -167,7 +180,7 @@ class Lowering:
         """Return the words of a matrix product for the threads' work memory."""
         return {"scratch": self._scratch, "scratch_bytes": self._scratch_bytes()}
 
-    def _quantize(self, value: Value) -> Buffer:
+    def quantize(self, value: Value) -> Buffer:
         """Return the quantized rows of a value, made once for all its readers."""
         if value.id not in self._quantized:
             x, tile_rows = self._buffers[value.id], levels.current().tile[1]
@@ -186,7 +199,7 @@ class Lowering:
     # --- operations ---
 
     def _op_embed(self, node: Node) -> None:
-        w, y = self.weights[node.weights[0]], self._new(node.outputs[0])
+        w, y = self.weights[node.weights[0]], self.new(node.outputs[0])
         self.planner.emit(
             abi.EMBED, [], [y], cost=32 * w.k, params={"fmt": w.type_name},
             w=w.address, k=w.k, y=y, ldy=y.stride,
@@ -197,7 +210,7 @@ class Lowering:
         addition = self._addition_after(node)
         out = addition.outputs[0] if addition else node.outputs[0]
         other = self._other(addition, node.outputs[0]) if addition else None
-        self._product(x, w, out, self.vector(node.weights[1]), other)
+        self.product(x, w, out, self.vector(node.weights[1]), other)
         if addition and other:
             self._release(other.id)
             self._done.add(addition.name)
@@ -205,12 +218,13 @@ class Lowering:
                 stop = len(self.planner.ops)
                 self.cuts.append(Cut(stop, addition, self._buffers[out.id]))
 
-    def _product(
+    def product(
         self, x: Value, w: PackedWeight, out: Value, bias: int, other: Value | None
     ) -> None:
+        """Emit out = x w^T + bias + other; makes the memory of `out`."""
         as_float = self.exact or formats.get(w.type_name).scales == "float"
-        source = self._buffers[x.id] if as_float else self._quantize(x)
-        y = self._new(out)
+        source = self._buffers[x.id] if as_float else self.quantize(x)
+        y = self.new(out)
         residual = self._buffers[other.id] if other else None
         values: dict[str, Any] = {
             "rows": ROW_WORDS[x.rows], "w": w.address, "n": w.n, "k": w.k, "x": source, "y": y,
@@ -265,7 +279,7 @@ class Lowering:
     ) -> None:  # fmt: skip
         """Emit an op that makes each row of y from the same row of x."""
         (x,), x_at = node.inputs, self._buffers[node.inputs[0].id]
-        y = self._new(node.outputs[0])
+        y = self.new(node.outputs[0])
         self.planner.emit(
             op, [x_at], [y], cost=cost * x.width, params=params, rows=ROW_WORDS[x.rows],
             x=x_at, ldx=x_at.stride, y=y, ldy=y.stride, width=x.width, **values,
@@ -273,7 +287,7 @@ class Lowering:
 
     def _op_glu(self, node: Node) -> None:
         gate, up = (self._buffers[value.id] for value in node.inputs)
-        y, width = self._new(node.outputs[0]), node.outputs[0].width
+        y, width = self.new(node.outputs[0]), node.outputs[0].width
         self.planner.emit(
             abi.GLU, [gate, up], [y], cost=20 * width, params={"act": node.attrs["act"]},
             rows=ROW_WORDS[node.outputs[0].rows], gate=gate, ldg=gate.stride, up=up,
@@ -292,7 +306,7 @@ class Lowering:
 
     def _two_operands(self, op: abi.Op, node: Node, a: Buffer, b: Buffer | int) -> None:
         out = node.outputs[0]
-        y = self._new(out)
+        y = self.new(out)
         reads: list[Any] = [x for x in (a, b) if isinstance(x, Buffer)]
         self.planner.emit(
             op, reads, [y], cost=2 * out.width, rows=ROW_WORDS[out.rows], a=a, lda=a.stride, b=b,
@@ -310,14 +324,14 @@ class Lowering:
         self._readers[x.id] += 1  # until the view's last reader is done
 
     def _op_select_outputs(self, node: Node) -> None:
-        x, y = self._buffers[node.inputs[0].id], self._new(node.outputs[0])
+        x, y = self._buffers[node.inputs[0].id], self.new(node.outputs[0])
         width = node.outputs[0].width
         self.planner.emit(
             abi.SELECT_ROWS, [x], [y], cost=width, x=x, ldx=x.stride, y=y, ldy=y.stride, width=width
         )
 
     def _op_rope(self, node: Node) -> None:
-        x, y, attrs = self._buffers[node.inputs[0].id], self._new(node.outputs[0]), node.attrs
+        x, y, attrs = self._buffers[node.inputs[0].id], self.new(node.outputs[0]), node.attrs
         table = self._rope_table(attrs["frequencies"])
         sizes = {name: attrs[name] for name in ("n_heads", "head_dim", "n_rot", "magnitude")}
         self.planner.emit(
@@ -337,7 +351,7 @@ class Lowering:
         """Multiply by a factor of each row, which `run` computes from the positions."""
         factors = aligned(64 * self.max_tokens).view(np.float32).reshape(self.max_tokens, 16)
         self.row_factors.append((node.attrs["slope"], node.attrs["length"], factors))
-        x, y = self._buffers[node.inputs[0].id], self._new(node.outputs[0])
+        x, y = self._buffers[node.inputs[0].id], self.new(node.outputs[0])
         width = node.outputs[0].width
         self.planner.emit(
             abi.SCALE_ROWS, [x], [y], cost=width, x=x, ldx=x.stride, factors=factors.ctypes.data,
@@ -363,7 +377,7 @@ class Lowering:
             dk, dv, n_heads=attrs["n_heads"], n_threads=self.n_threads,
             max_positions=pool.n_pages * abi.PAGE_TOKENS,
         )  # fmt: skip
-        scratch, out = self.take(size * self.n_threads), self._new(node.outputs[0])
+        scratch, out = self.take(size * self.n_threads), self.new(node.outputs[0])
         self.planner.emit(
             abi.ATTENTION, [q, pages], [out, scratch], cost=attrs["n_heads"] * (dk + dv) * 400,
             params=params, q=q, ldq=q.stride, out=out, ldo=out.stride, n_heads=attrs["n_heads"],
@@ -374,4 +388,13 @@ class Lowering:
         self.give(scratch)
 
     def _op_experts(self, node: Node) -> None:
-        ExpertOps(self, node).emit(self._new(node.outputs[0]))
+        ExpertOps(self, node).emit(self.new(node.outputs[0]))
+
+    def state_words(self, node: Node) -> dict[str, int]:
+        """Return the words by which a kernel finds the node's state of a slot.
+
+        State = states + slot * slot_bytes, slots being those of the segment.
+        """
+        index = node.attrs["state"]
+        address = self.states.address + self.states.offsets[index]
+        return {"states": address, "slot_bytes": self.states.stride}

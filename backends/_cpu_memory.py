@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends._cpu_threads import aligned
-from jitllm.backends.base import PAGE_TOKENS, Bytes, Floats, Pool, Weight
+from jitllm.backends.base import PAGE_TOKENS, Bytes, Floats, Pool, StatePool, Weight
 from jitllm.backends.ir import CacheSpec
 from jitllm.kernels import formats, packed
 
@@ -121,3 +121,38 @@ class CpuPool(Pool):
     def close(self) -> None:
         """Free the memory."""
         self._layers, self.n_pages = [], 0
+
+
+class CpuStates(StatePool):
+    """States in slots one after the other; state i of a slot is `offsets[i]` bytes into it.
+
+    Every state starts on a cache line.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], n_slots: int) -> None:
+        self.sizes, self.n_slots = sizes, n_slots
+        lines = [-(-4 * size // 64) * 64 for size in sizes]
+        self.offsets = tuple(sum(lines[:i]) for i in range(len(lines)))
+        self.stride = sum(lines)
+        self.memory = mapping(max(64, n_slots * self.stride))
+
+    @property
+    def address(self) -> int:
+        """Address of slot 0."""
+        return int(self.memory.ctypes.data)
+
+    def _view(self, slot: int, state: int) -> Floats:
+        start = slot * self.stride + self.offsets[state]
+        return self.memory[start : start + 4 * self.sizes[state]].view(np.float32)
+
+    def read(self, slot: int, state: int) -> Floats:
+        """Return a copy of a state."""
+        return self._view(slot, state).copy()
+
+    def write(self, slot: int, state: int, values: Floats) -> None:
+        """Overwrite a state."""
+        self._view(slot, state)[:] = values
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.memory = np.zeros(0, np.uint8)

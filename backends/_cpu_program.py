@@ -74,7 +74,10 @@ class CpuProgram(Program):
         for words, segment in zip(segments, batch.segments, strict=True):
             addresses = np.array([table.ctypes.data for table in segment.tables], np.int64)
             tables.append(addresses)
-            words[:] = segment.row, segment.rows, segment.position, addresses.ctypes.data
+            words[:] = (
+                segment.row, segment.rows, segment.position, addresses.ctypes.data,
+                segment.state_in, segment.state_out,
+            )  # fmt: skip
         run[abi.N_TOKENS], run[abi.N_OUTPUTS] = len(batch.tokens), len(batch.output_rows)
         arrays: list[npt.NDArray[np.generic]] = [
             np.ascontiguousarray(values, np.int32)

@@ -47,13 +47,17 @@ class Segment:
     """Consecutive rows of a batch that belong to one sequence.
 
     `tables[c]` is the page table of cache c: int32, cell p lies in page `table[p // 64]`.
-    Row i has position `position + i`; cells before `position` are already written.
+    Row i has position `position + i`; cells before `position` are already written. States of the
+    sequence before the first row are in slot `state_in` (-1: all zero), those behind the last row
+    go to slot `state_out`, another one: a run that is interrupted has changed nothing.
     """
 
     row: int
     rows: int
     position: int
     tables: Sequence[Ints]
+    state_in: int = -1
+    state_out: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,30 @@ class Pool(ABC):
         """Free the memory."""
 
 
+class StatePool(ABC):
+    """Memory of `Graph.states`: `n_slots` slots, each with all states of one sequence."""
+
+    sizes: tuple[int, ...]
+    n_slots: int
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot."""
+        return 4 * sum(self.sizes)
+
+    @abstractmethod
+    def read(self, slot: int, state: int) -> Floats:
+        """Return a copy of a state, float32 [size]."""
+
+    @abstractmethod
+    def write(self, slot: int, state: int, values: Floats) -> None:
+        """Overwrite a state with float32 [size]."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the memory."""
+
+
 class Program(ABC):
     """A compiled graph."""
 
@@ -126,6 +154,10 @@ class Backend(ABC):
     @abstractmethod
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
         """Allocate a cache; `kv_dtype` is "f16" or "f32"."""
+
+    @abstractmethod
+    def new_states(self, sizes: tuple[int, ...], n_slots: int) -> StatePool:
+        """Allocate the states of a graph; `compile` uses the pool made last."""
 
     @abstractmethod
     def compile(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jitllm.backends._cpu_lower import Lowering
-from jitllm.backends._cpu_memory import CpuPool, PackedWeight, vector
+from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight, vector
 from jitllm.backends._cpu_program import CpuProgram
 from jitllm.backends._cpu_threads import ThreadPool, aligned
 from jitllm.backends.base import (
@@ -15,6 +15,7 @@ from jitllm.backends.base import (
     Floats,
     Pool,
     Program,
+    StatePool,
     Weight,
     options_error,
 )
@@ -51,6 +52,7 @@ class CpuBackend(Backend):
         self.weights: dict[str, PackedWeight] = {}
         self.vectors: dict[str, Floats] = {}
         self._pools: list[CpuPool] = []
+        self._states = CpuStates((), 0)
         self._programs: list[CpuProgram] = []
 
     def add_weight(self, weight: Weight) -> None:
@@ -85,6 +87,11 @@ class CpuBackend(Backend):
         self._pools.append(CpuPool(spec, n_pages, kv_dtype))
         return self._pools[-1]
 
+    def new_states(self, sizes: tuple[int, ...], n_slots: int) -> StatePool:
+        """Reserve the states of a graph; memory is taken as slots are used."""
+        self._states = CpuStates(sizes, n_slots)
+        return self._states
+
     def compile(
         self, graph: Graph, pools: Sequence[Pool], *, max_tokens: int, taps: frozenset[str]
     ) -> Program:
@@ -98,9 +105,9 @@ class CpuBackend(Backend):
             raise ValueError(f"no such hook points in this graph: {sorted(unknown)}")
         run = aligned(8 * abi.RUN_WORDS).view(np.int64)
         lowering = Lowering(
-            graph, self.weights, self.vectors, cpu_pools, exact=self.precision == "exact",
-            max_tokens=max_tokens, n_threads=self.threads.n_threads, taps=taps,
-            run=run.ctypes.data,
+            graph, self.weights, self.vectors, cpu_pools, self._states,
+            exact=self.precision == "exact", max_tokens=max_tokens,
+            n_threads=self.threads.n_threads, taps=taps, run=run.ctypes.data,
         )  # fmt: skip
         program = CpuProgram(graph, lowering, run, self.threads, max_tokens)
         self._programs.append(program)
@@ -111,7 +118,8 @@ class CpuBackend(Backend):
         weights = sum(w.memory.nbytes for w in self.weights.values())
         return {
             "weights": weights + sum(v.nbytes for v in self.vectors.values()),
-            "caches": sum(pool.page_bytes * pool.n_pages for pool in self._pools),
+            "caches": sum(pool.page_bytes * pool.n_pages for pool in self._pools)
+            + self._states.memory.nbytes,
             "buffers": sum(program.n_bytes for program in self._programs),
         }
 
@@ -121,6 +129,7 @@ class CpuBackend(Backend):
             program.close()
         for pool in self._pools:
             pool.close()
+        self._states.close()
         self._programs.clear()
         self._pools.clear()
         self.weights.clear()

@@ -64,11 +64,16 @@ class CacheSpec:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes in execution order; the last node's output is the logits, an "O" value."""
+    """Nodes in execution order; the last node's output is the logits, an "O" value.
+
+    `states` are the float32 numbers of each recurrent or convolution state: what a layer keeps of
+    a sequence in memory of fixed size. A node with the attribute `state` has that one.
+    """
 
     nodes: tuple[Node, ...]
     caches: tuple[CacheSpec, ...]
     vocab_size: int
+    states: tuple[int, ...] = ()
 
     @property
     def output(self) -> Value:

@@ -5,8 +5,10 @@ backend's; the library behind NumPy's matrix product may sum in another order fo
 rows, so its last bits may depend on the batch.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from jitllm.backends.base import (
     Pool,
     Program,
     Segment,
+    StatePool,
     Tap,
     Weight,
     options_error,
@@ -81,6 +84,26 @@ class ReferencePool(Pool):
         self.layers, self.n_pages = [], 0
 
 
+class ReferenceStates(StatePool):
+    """States as arrays [n_slots, size]."""
+
+    def __init__(self, sizes: tuple[int, ...], n_slots: int) -> None:
+        self.sizes, self.n_slots = sizes, n_slots
+        self.arrays: list[Floats] = [np.zeros((n_slots, size), np.float32) for size in sizes]
+
+    def read(self, slot: int, state: int) -> Floats:
+        """Return a copy of a state."""
+        return np.array(self.arrays[state][slot], np.float32)
+
+    def write(self, slot: int, state: int, values: Floats) -> None:
+        """Overwrite a state."""
+        self.arrays[state][slot] = values
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.arrays = []
+
+
 class ReferenceBackend(Backend):
     """Weights as they stand in the file, dequantized at every use."""
 
@@ -92,6 +115,7 @@ class ReferenceBackend(Backend):
         self.precision = precision
         self.weights: dict[str, Weight] = {}
         self._pools: list[ReferencePool] = []
+        self.states = ReferenceStates((), 0)
 
     def add_weight(self, weight: Weight) -> None:
         """Copy a tensor; `BackendUnavailable` if its type has no format."""
@@ -108,13 +132,17 @@ class ReferenceBackend(Backend):
         self._pools.append(ReferencePool(spec, n_pages, kv_dtype))
         return self._pools[-1]
 
+    def new_states(self, sizes: tuple[int, ...], n_slots: int) -> StatePool:
+        """Allocate the states of a graph."""
+        self.states = ReferenceStates(sizes, n_slots)
+        return self.states
+
     def compile(
         self, graph: Graph, pools: Sequence[Pool], *, max_tokens: int, taps: frozenset[str]
     ) -> Program:
         """Check that every operation, weight, cache and tap of the graph is there."""
         for node in graph.nodes:
-            if node.op not in _OPS:
-                raise BackendUnavailable(f"the reference backend has no operation {node.op!r}")
+            _operation(node.op)
             missing = [name for name in node.weights if name and name not in self.weights]
             if missing:
                 raise ValueError(f"node {node.name!r}: weights {missing} were not added")
@@ -138,6 +166,7 @@ class ReferenceBackend(Backend):
         for pool in self._pools:
             pool.close()
         self._pools.clear()
+        self.states.close()
 
     def vector(self, name: str) -> Floats | None:
         """Return the float32 values of a weight, None for the name ""."""
@@ -168,7 +197,8 @@ class ReferenceProgram(Program):
         run = _Run(self, batch, tap)
         values: dict[int, Floats] = {}
         for node in self.graph.nodes:
-            out = _OPS[node.op](run, node, *(values[value.id] for value in node.inputs))
+            inputs = (values[value.id] for value in node.inputs)
+            out = _operation(node.op)(run, node, *inputs)
             values[node.outputs[0].id] = run.tapped(node.name, out)
         return values[self.graph.output.id]
 
@@ -202,6 +232,18 @@ class _Run:
         w, precision = self.backend.weights[name], self.backend.precision
         e, n, k = w.shape
         return kernels.expert_matmul(x, ids, w.type_name, w.data, (e, n, k), precision=precision)
+
+
+@cache
+def _operation(op: str) -> Callable[..., Floats]:
+    """Return the function of an operation: from the table below, or from its own file."""
+    if op in _OPS:
+        return _OPS[op]
+    try:
+        module = importlib.import_module(f"jitllm.backends.reference_ops.{op}")
+    except ModuleNotFoundError:
+        raise BackendUnavailable(f"the reference backend has no operation {op!r}") from None
+    return cast("Callable[..., Floats]", module.run)
 
 
 def _pair(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -30,7 +30,9 @@ SEGMENT_ROW = 0  # first row
 SEGMENT_ROWS = 1  # number of rows; row i of the segment has position SEGMENT_POSITION + i
 SEGMENT_POSITION = 2
 SEGMENT_TABLES = 3  # address of int64 [n_caches]: addresses of page tables (int32 page numbers)
-SEGMENT_WORDS = 4
+SEGMENT_STATE_IN = 4  # slot of the states before the first row, -1: all zero
+SEGMENT_STATE_OUT = 5  # slot that gets the states behind the last row
+SEGMENT_WORDS = 6
 
 # Words of an op in a plan, and of the block through which threads work together (see
 # `cpu/executor.py`). What threads write lies on cache lines of its own.

@@ -225,7 +225,7 @@ def _segments(
     for line, (n_rows, position, table) in zip(words, segments, strict=True):
         numbers = np.ascontiguousarray(table, np.int32)
         tables = np.array([numbers.ctypes.data], np.int64)
-        line[:] = row, n_rows, position, tables.ctypes.data
+        line[:4] = row, n_rows, position, tables.ctypes.data
         kept += [numbers, tables]
         row += n_rows
     return words, kept

@@ -22,7 +22,7 @@ def _shareable(module: Any) -> Any:
     return copy
 
 
-class RawLibrary(CPUCodeLibrary):  # type: ignore[misc]
+class RawLibrary(CPUCodeLibrary):
     """The code of one function as generated, and the libraries that it calls."""
 
     _shared_module: Any

@@ -474,7 +474,7 @@ def atomic_add(typing_context, address, value):
 
 @intrinsic
 def atomic_load(typing_context, address):
-    """Load the int64 at `address`; atomics on all addresses have one order, which all threads see."""
+    """Load the int64 at `address`; all threads see all atomics in one order."""
 
     def codegen(context, builder, sig, args):
         return builder.load_atomic(pointer(builder, args[0], I64), "seq_cst", 8)

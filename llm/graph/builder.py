@@ -107,6 +107,7 @@ class GraphBuilder:
     _names: set[str] = field(default_factory=set)
     _n_values: int = 0
     _caches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+    _states: list[int] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
         """Whether the file has a tensor of this name."""
@@ -118,13 +119,13 @@ class GraphBuilder:
 
     def values(self, name: str, shape: tuple[int, ...]) -> Floats:
         """Return the values of a small tensor, its shape checked."""
-        self._weight(name, shape)
+        self.weight(name, shape)
         return self.read(name)
 
     def embed(self, weight: str, *, width: int, name: str) -> Value:
         """Rows of an embedding table (V, n) for the tokens of the run: [T, n]."""
-        self._weight(weight, (-1, width))
-        return self._node("embed", name, (), "T", width, (weight,))
+        self.weight(weight, (-1, width))
+        return self.node("embed", name, (), "T", width, (weight,))
 
     def rms_norm(self, x: Value, weight: str, *, eps: float, name: str, group: int = 0) -> Value:
         """x / sqrt(mean(x^2) + eps) * w over each `group` columns (0: all): [rows, width].
@@ -135,61 +136,61 @@ class GraphBuilder:
         group = group or x.width
         _divides(name, "group", group, x.width)
         if weight:
-            self._weight(weight, (group,))
+            self.weight(weight, (group,))
         attrs = {"eps": eps, "group": group}
-        return self._node("rms_norm", name, (x,), x.rows, x.width, (weight,), attrs)
+        return self.node("rms_norm", name, (x,), x.rows, x.width, (weight,), attrs)
 
     def layer_norm(self, x: Value, weight: str, bias: str, *, eps: float, name: str) -> Value:
         """(x - mean) / sqrt(var + eps) * w + b: [rows, width]. Source: Ba et al., 2016."""
         for tensor in filter(None, (weight, bias)):
-            self._weight(tensor, (x.width,))
-        return self._node("layer_norm", name, (x,), x.rows, x.width, (weight, bias), {"eps": eps})
+            self.weight(tensor, (x.width,))
+        return self.node("layer_norm", name, (x,), x.rows, x.width, (weight, bias), {"eps": eps})
 
     def matmul(self, x: Value, weight: str, *, name: str, width: int = -1, bias: str = "") -> Value:
         """x w^T + b with w (N, K), K = x.width: [rows, N]. `width` is the N that w must have."""
-        n_out = self._weight(weight, (width, x.width))[0]
+        n_out = self.weight(weight, (width, x.width))[0]
         if bias:
-            self._weight(bias, (n_out,))
-        return self._node("matmul", name, (x,), x.rows, n_out, (weight, bias))
+            self.weight(bias, (n_out,))
+        return self.node("matmul", name, (x,), x.rows, n_out, (weight, bias))
 
     def add_bias(self, x: Value, bias: str, *, name: str) -> Value:
         """x + b: [rows, width]."""
-        self._weight(bias, (x.width,))
-        return self._node("add_bias", name, (x,), x.rows, x.width, (bias,))
+        self.weight(bias, (x.width,))
+        return self.node("add_bias", name, (x,), x.rows, x.width, (bias,))
 
     def add(self, a: Value, b: Value, *, name: str) -> Value:
         """a + b: [rows, width]."""
-        return self._node("add", name, _alike(name, a, b), a.rows, a.width)
+        return self.node("add", name, _alike(name, a, b), a.rows, a.width)
 
     def mul(self, a: Value, b: Value, *, name: str) -> Value:
         """a * b: [rows, width]."""
-        return self._node("mul", name, _alike(name, a, b), a.rows, a.width)
+        return self.node("mul", name, _alike(name, a, b), a.rows, a.width)
 
     def scale(self, x: Value, factor: float, *, name: str) -> Value:
         """x * factor: [rows, width]."""
-        return self._node("scale", name, (x,), x.rows, x.width, (), {"factor": float(factor)})
+        return self.node("scale", name, (x,), x.rows, x.width, (), {"factor": float(factor)})
 
     def soft_cap(self, x: Value, cap: float, *, name: str) -> Value:
         """cap * tanh(x / cap): [rows, width]."""
-        return self._node("soft_cap", name, (x,), x.rows, x.width, (), {"cap": float(cap)})
+        return self.node("soft_cap", name, (x,), x.rows, x.width, (), {"cap": float(cap)})
 
     def activation(self, x: Value, *, act: str, name: str) -> Value:
         """act(x): [rows, width]."""
         _one_of(name, "act", act, ACTIVATIONS)
-        return self._node("activation", name, (x,), x.rows, x.width, (), {"act": act})
+        return self.node("activation", name, (x,), x.rows, x.width, (), {"act": act})
 
     def glu(self, gate: Value, up: Value, *, act: str, name: str) -> Value:
         """act(gate) * up: [rows, width]. Source: Shazeer, "GLU Variants", 2020."""
         _one_of(name, "act", act, ACTIVATIONS)
         inputs = _alike(name, gate, up)
-        return self._node("glu", name, inputs, gate.rows, gate.width, (), {"act": act})
+        return self.node("glu", name, inputs, gate.rows, gate.width, (), {"act": act})
 
     def columns(self, x: Value, start: int, stop: int, *, name: str) -> Value:
         """x[:, start:stop]: [rows, stop - start]."""
         if not 0 <= start < stop <= x.width:
             raise ValueError(f"{name}: columns {start}:{stop} of a value of width {x.width}")
         attrs = {"start": start, "stop": stop}
-        return self._node("columns", name, (x,), x.rows, stop - start, (), attrs)
+        return self.node("columns", name, (x,), x.rows, stop - start, (), attrs)
 
     def rope(self, x: Value, rotation: Rotation, *, n_heads: int, name: str) -> Value:
         """Turn pairs of columns of each head by angles that grow with the position: [T, H*D].
@@ -208,7 +209,7 @@ class GraphBuilder:
             "frequencies": rotation.frequencies,
             "magnitude": rotation.magnitude,
         }
-        return self._node("rope", name, (x,), x.rows, x.width, (), attrs)
+        return self.node("rope", name, (x,), x.rows, x.width, (), attrs)
 
     def scale_by_position(self, x: Value, *, slope: float, length: int, name: str) -> Value:
         """x * (1 + slope * ln(floor(position / length) + 1)): [T, width].
@@ -216,7 +217,7 @@ class GraphBuilder:
         Source: the attention temperature of Llama 4 (meta-llama/llama-models, llama4/model.py).
         """
         attrs = {"slope": float(slope), "length": length}
-        return self._node("scale_by_position", name, (x,), x.rows, x.width, (), attrs)
+        return self.node("scale_by_position", name, (x,), x.rows, x.width, (), attrs)
 
     def attention(
         self,
@@ -246,7 +247,7 @@ class GraphBuilder:
                 f"{name}: q has {q.width} columns for {n_heads} heads, k {k.width} for {n_kv_heads}"
             )
         if sinks:
-            self._weight(sinks, (n_heads,))
+            self.weight(sinks, (n_heads,))
         layers = self._caches.setdefault(window, [])
         layers.append((n_kv_heads, head_dim, v_head_dim))
         attrs = {
@@ -261,13 +262,13 @@ class GraphBuilder:
             "soft_cap": float(soft_cap),
             "causal": causal,
         }
-        return self._node(
+        return self.node(
             "attention", name, (q, k, v), q.rows, n_heads * v_head_dim, (sinks,), attrs
         )
 
     def select_outputs(self, x: Value, *, name: str) -> Value:
         """The rows of x [T, width] whose logits are wanted: [O, width]."""
-        return self._node("select_outputs", name, (x,), "O", x.width)
+        return self.node("select_outputs", name, (x,), "O", x.width)
 
     def experts(
         self,
@@ -296,12 +297,12 @@ class GraphBuilder:
         n_experts = logits.width
         if not 1 <= k <= n_experts:
             raise ValueError(f"{name}: {k} of {n_experts} experts")
-        n_ff = self._weight(up, (n_experts, -1, x.width))[1]
+        n_ff = self.weight(up, (n_experts, -1, x.width))[1]
         if gate:
-            self._weight(gate, (n_experts, n_ff, x.width))
-        self._weight(down, (n_experts, x.width, n_ff))
+            self.weight(gate, (n_experts, n_ff, x.width))
+        self.weight(down, (n_experts, x.width, n_ff))
         if bias:
-            self._weight(bias, (n_experts,))
+            self.weight(bias, (n_experts,))
         attrs = {
             "k": k,
             "gating": gating,
@@ -312,16 +313,26 @@ class GraphBuilder:
             "scales": scales,
         }
         weights = (gate, up, down, bias)
-        return self._node("experts", name, (x, logits), x.rows, x.width, weights, attrs)
+        return self.node("experts", name, (x, logits), x.rows, x.width, weights, attrs)
 
     def build(self) -> Graph:
         """Return the graph; its last value must be the logits, with rows "O"."""
         if not self.nodes or self.nodes[-1].outputs[0].rows != "O":
             raise ValueError("a graph ends with the logits of the selected rows")
         caches = tuple(CacheSpec(w, tuple(layers)) for w, layers in self._caches.items())
-        return Graph(tuple(self.nodes), caches, self.nodes[-1].outputs[0].width)
+        width = self.nodes[-1].outputs[0].width
+        return Graph(tuple(self.nodes), caches, width, tuple(self._states))
 
-    def _weight(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def state(self, size: int) -> int:
+        """Return the number of a new state of `size` float32, for the attribute `state` of a node.
+
+        A node reads it as it was before the run's first row of a sequence, zeros at the start of
+        one, and leaves it as it is behind the last row.
+        """
+        self._states.append(size)
+        return len(self._states) - 1
+
+    def weight(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a tensor, compared with `shape` (-1: any size)."""
         if name not in self.tensors:
             raise GGUFError(
@@ -333,7 +344,7 @@ class GraphBuilder:
             raise GGUFError(f"tensor {name!r}: expected shape {_show(shape)}, got {_show(got)}")
         return got
 
-    def _node(
+    def node(
         self,
         op: str,
         name: str,
@@ -343,6 +354,11 @@ class GraphBuilder:
         weights: tuple[str, ...] = (),
         attrs: Mapping[str, Any] | None = None,
     ) -> Value:
+        """Add a node with one output [rows, width]; words outside this class are made of it.
+
+        Such a word is a function of a file in `llm/graph/words`; backends find the operation in
+        the file `<op>.py` of their folders.
+        """
         if name in self._names:
             raise ValueError(f"two nodes are named {name!r}")
         self._names.add(name)

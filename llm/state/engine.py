@@ -11,7 +11,8 @@ import numpy.typing as npt
 from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Tap
 from jitllm.llm.errors import BackendError, ClosedError, HookError
 from jitllm.llm.models.loading import OpenModel
-from jitllm.llm.state.pages import Cells, PagePool, pool_pages
+from jitllm.llm.state.pages import Cells, PagePool, memory_bytes, pool_pages
+from jitllm.llm.state.slots import N_SLOTS, SlotPool
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -70,6 +71,7 @@ class Engine:
         self.pools = [
             PagePool(self.backend.new_pool(spec, n_pages, kv_dtype)) for spec in self.graph.caches
         ]
+        self.slots = self._new_slots()
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread inside a run
         self._program = self._compile(frozenset())
@@ -78,7 +80,7 @@ class Engine:
     def new_cells(self) -> Cells:
         """Return the cells of a new sequence, without pages."""
         self.check_open()
-        return Cells(self.pools, self.n_ctx)
+        return Cells(self.pools, self.n_ctx, self.slots)
 
     def run(
         self,
@@ -123,6 +125,7 @@ class Engine:
         """Return bytes by purpose; "caches_used" is the part of "caches" that sequences hold."""
         self.check_open()
         used = sum(pool.used_pages * pool.pool.page_bytes for pool in self.pools)
+        used += self.slots.used_bytes if self.slots else 0
         return {**self.backend.memory(), "caches_used": used}
 
     def check_open(self) -> None:
@@ -143,7 +146,16 @@ class Engine:
             self._tapped.clear()
             for pool in self.pools:
                 pool.pool.close()
+            if self.slots:
+                self.slots.pool.close()
             self.backend.close()
+
+    def _new_slots(self) -> SlotPool | None:
+        sizes = self.graph.states
+        if not sizes:
+            return None
+        n_slots = max(8, min(N_SLOTS, memory_bytes() // 4 // (4 * sum(sizes))))
+        return SlotPool(self.backend.new_states(sizes, n_slots))
 
     def _piece_end(self, start: int, n_tokens: int, rows: npt.NDArray[np.intp]) -> int:
         stop = min(start + self.max_tokens, n_tokens)
@@ -164,9 +176,11 @@ class Engine:
                 taps = frozenset[str]().union(*(hook.taps for hook in hooks))
                 program = self._program_for(taps)
                 positions = np.arange(position, position + len(ids), dtype=np.int32)
-                segment = Segment(0, len(ids), position, cells.tables)
+                segment = Segment(0, len(ids), position, cells.tables, *cells.state_slots)
                 batch = Batch(ids, positions, rows.astype(np.int32), [segment])
-                return program.run(batch, _tap(hooks) if hooks else None)
+                logits = program.run(batch, _tap(hooks) if hooks else None)
+                cells.commit(position + len(ids))
+                return logits
             finally:
                 self._owner = None
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jitllm.backends.base import PAGE_TOKENS, Pool
 from jitllm.backends.ir import CacheSpec
 from jitllm.llm.errors import BackendError
+from jitllm.llm.state.slots import SlotPool, StateHistory
 
 Ints = npt.NDArray[np.int32]
 
@@ -43,11 +44,12 @@ def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, itemsiz
     """
     wanted = max(_SEQUENCES * pages_of(n_ctx), _LEAST_PAGES) + pages_of(max_tokens) + SLACK_PAGES
     numbers = sum(heads * (dk + dv) for spec in caches for heads, dk, dv in spec.layers)
-    fitting = _memory_bytes() // max(1, numbers * PAGE_TOKENS * itemsize)
+    fitting = memory_bytes() // max(1, numbers * PAGE_TOKENS * itemsize)
     return max(1, min(wanted, fitting))
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
+    """Return the machine's memory."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -171,17 +173,22 @@ class _Column:
 
 
 class Cells:
-    """The cells of one sequence in all caches of a model.
+    """What the caches and states of a model remember of one sequence.
 
     Parameters
     ----------
     pools : sequence of PagePool
     n_ctx : int
         Most cells.
+    slots : SlotPool, optional
+        Of the model's states, if it has any.
     """
 
-    def __init__(self, pools: Sequence[PagePool], n_ctx: int) -> None:
+    def __init__(
+        self, pools: Sequence[PagePool], n_ctx: int, slots: SlotPool | None = None
+    ) -> None:
         self._columns = [_Column(pool, pages_of(n_ctx)) for pool in pools]
+        self._states = StateHistory(slots) if slots else None
 
     @property
     def tables(self) -> list[Ints]:
@@ -191,7 +198,8 @@ class Cells:
     @property
     def nbytes(self) -> int:
         """Bytes of the pages held; a page that several sequences share counts in each."""
-        return sum(column.count() * column.pool.pool.page_bytes for column in self._columns)
+        pages = sum(column.count() * column.pool.pool.page_bytes for column in self._columns)
+        return pages + (self._states.nbytes if self._states else 0)
 
     def prepare(self, start: int, stop: int) -> None:
         """Make the cells start to stop - 1 writable: take pages, copy those that are shared.
@@ -203,33 +211,54 @@ class Cells:
         """
         for column in self._columns:
             column.prepare(start, stop)
+        if self._states:
+            self._states.prepare()
+
+    @property
+    def state_slots(self) -> tuple[int, int]:
+        """Slot of the states behind the last token (-1: none), and the one to write next."""
+        return self._states.slots if self._states else (-1, -1)
+
+    def commit(self, n_tokens: int) -> None:
+        """Note that a run has ended: the states written are those behind `n_tokens` tokens."""
+        if self._states:
+            self._states.commit(n_tokens)
 
     def forget(self, n_tokens: int) -> None:
         """Drop what fell out of the sliding windows of a sequence of `n_tokens`."""
         for column in self._columns:
             column.forget(n_tokens)
 
-    def truncate(self, n_tokens: int) -> bool:
-        """Drop the cells from `n_tokens` on.
+    def truncate(self, n_tokens: int) -> int:
+        """Drop the cells from `n_tokens` on, and more where something needed is not there any more.
 
         Returns
         -------
-        bool
-            False if a sliding window lost cells that the shorter sequence needs: then all cells
-            are dropped and must be computed again.
+        int
+            How many tokens are still remembered; the others must be computed again. Fewer than
+            `n_tokens` where a sliding window lost cells that the shorter sequence needs, or where
+            no states were kept of just this length.
         """
-        possible = all(column.can_cut(n_tokens) for column in self._columns)
+        if self._states:
+            n_tokens = self._states.nearest(n_tokens)
+        if not all(column.can_cut(n_tokens) for column in self._columns):
+            n_tokens = 0
         for column in self._columns:
-            column.cut(n_tokens if possible else 0)
-        return possible
+            column.cut(n_tokens)
+        if self._states:
+            self._states.cut(n_tokens)
+        return n_tokens
 
     def fork(self) -> "Cells":
         """Return cells that share all pages with these."""
         twin = Cells((), 0)
         twin._columns = [column.fork() for column in self._columns]
+        twin._states = self._states.fork() if self._states else None
         return twin
 
     def release(self) -> None:
         """Drop all pages."""
         for column in self._columns:
             column.cut(0)
+        if self._states:
+            self._states.release()

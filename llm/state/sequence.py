@@ -253,8 +253,7 @@ class Sequence:
     def _cut_cells(self, n_tokens: int) -> None:
         self._n_done = 0  # an interrupt here costs time, not correctness
         self._last = None
-        if self._cells.truncate(n_tokens):
-            self._n_done = n_tokens
+        self._n_done = self._cells.truncate(n_tokens)
 
     def _to_ids(self, tokens: Text) -> list[int]:
         return self.model.to_ids(tokens, add_special=not self._ids)

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 def logits_of(*probs: float) -> Floats:
     with np.errstate(divide="ignore"):
-        return np.log(np.array(probs)).astype(np.float32)
+        return np.asarray(np.log(np.array(probs)), np.float32)
 
 
 def after(text: str, logits: Floats, seed: int = 1, prompt: tuple[int, ...] = ()) -> Candidates:
@@ -176,7 +176,7 @@ def dry_penalties(prompt: tuple[int, ...], **params: Any) -> list[float]:
         sampler.accept(token)
     candidates = Candidates(np.zeros(8, dtype=np.float32))
     sampler.apply(candidates)
-    return (-candidates.logits + 0).tolist()
+    return [float(-logit) for logit in candidates.logits]
 
 
 def test_dry_penalizes_what_continues_a_repetition() -> None:
@@ -320,7 +320,7 @@ def test_logits_processors_see_the_history_and_never_the_callers_array() -> None
 
     built = chain(
         SamplingParams(temperature=0),
-        logits_processors=[forbid, lambda ids, logits: logits.astype(np.float64) * 2],
+        logits_processors=[forbid, lambda ids, logits: logits * np.float32(2)],
     )
     logits = np.array([3, 2, 1], dtype=np.float32)
     before = logits.copy()
@@ -451,7 +451,7 @@ def test_wrong_logits_array(logits: Any) -> None:
         (lambda: chain("top_k:1:2"), "at most 1 arguments"),
         (lambda: chain("greedy", "dist"), "only one sampler"),
         (lambda: chain(SamplingParams(), "top_k:1"), "one SamplingParams alone"),
-        (lambda: chain(3), "expected a sampler's name"),
+        (lambda: chain(cast(Any, 3)), "expected a sampler's name"),
         (lambda: chain("top_k:1", seed=-1), "seed"),
         (lambda: chain(SamplingParams(dry_multiplier=1)), "token_ids_for_text"),
         (lambda: from_letters("ez"), "unknown sampler letter 'z'"),
@@ -492,9 +492,8 @@ def test_params_are_checked(name: str, value: Any, message: str) -> None:
 
 
 def test_params_are_normalized() -> None:
-    params = SamplingParams(
-        temperature=np.float32(0.5), top_k=np.int64(3), stop="x", logit_bias={"7": 1}
-    )
+    values: dict[str, Any] = {"temperature": np.float32(0.5), "top_k": np.int64(3), "stop": "x"}
+    params = SamplingParams(**values, logit_bias=cast(Any, {"7": 1}))
     assert (params.temperature, params.top_k, params.stop) == (0.5, 3, ("x",))
     assert params.logit_bias == {7: 1.0}
     assert type(params.temperature) is float and type(params.top_k) is int

@@ -1,0 +1,1 @@
+"""Operations of the CPU backend that have a file of their own: `lower(lowering, node)`."""

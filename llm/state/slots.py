@@ -1,0 +1,131 @@
+"""Recurrent and convolution states of sequences: slots, counted references, earlier states kept.
+
+A state has a fixed size and cannot be cut: going back to an earlier token needs the state of that
+token. A run reads one slot and writes another, so the states at the ends of runs can be kept.
+"""
+
+import threading
+
+from jitllm.backends.base import StatePool
+from jitllm.llm.errors import BackendError
+
+N_SLOTS = 256
+"""Slots of a model, if memory allows; those never used cost nothing."""
+
+KEPT = 3
+"""Earlier states that a sequence keeps: those at the ends of its last long runs."""
+
+LONG_RUN = 32
+"""Tokens from the last kept state on that make a state worth keeping."""
+
+
+class SlotPool:
+    """References to the slots of a model's states.
+
+    Parameters
+    ----------
+    pool : StatePool
+        Of a backend.
+    """
+
+    def __init__(self, pool: StatePool) -> None:
+        self.pool = pool
+        self._references = [0] * pool.n_slots
+        self._free = list(range(pool.n_slots - 1, -1, -1))
+        self._lock = threading.RLock()  # a collected sequence may drop slots inside `take`
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the slots that some sequence holds."""
+        return (len(self._references) - len(self._free)) * self.pool.slot_bytes
+
+    def take(self) -> int:
+        """Return a slot nobody holds; BackendError if there is none."""
+        with self._lock:
+            if not self._free:
+                raise BackendError(
+                    f"expected a free slot for a sequence's states, all {len(self._references)} "
+                    "are held; close sequences that are not needed any more"
+                )
+            slot = self._free.pop()
+            self._references[slot] = 1
+        return slot
+
+    def share(self, slot: int) -> None:
+        """Count one more holder of a slot."""
+        with self._lock:
+            self._references[slot] += 1
+
+    def drop(self, slot: int) -> None:
+        """Count one holder less; the last one frees the slot."""
+        with self._lock:
+            self._references[slot] -= 1
+            if not self._references[slot]:
+                self._free.append(slot)
+
+
+class StateHistory:
+    """The states of one sequence: behind its last token, and behind some earlier ones.
+
+    Parameters
+    ----------
+    pool : SlotPool
+    """
+
+    def __init__(self, pool: SlotPool) -> None:
+        self._pool = pool
+        self._held: list[tuple[int, int]] = []  # (tokens, slot), ascending; the last is current
+        self._next = -1
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Slot of the current states (-1: none yet) and the slot that the next run writes."""
+        return (self._held[-1][1] if self._held else -1), self._next
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the slots held."""
+        return (len(self._held) + (self._next >= 0)) * self._pool.pool.slot_bytes
+
+    def prepare(self) -> None:
+        """Take the slot that the next run writes."""
+        if self._next < 0:
+            self._next = self._pool.take()
+
+    def commit(self, n_tokens: int) -> None:
+        """Make what the run wrote the current states, behind `n_tokens` tokens."""
+        self._held.append((n_tokens, self._next))
+        self._next = -1
+        before = self._held[-3][0] if len(self._held) > 2 else 0
+        if len(self._held) > 1 and self._held[-2][0] - before < LONG_RUN:
+            self._pool.drop(self._held.pop(-2)[1])
+        elif len(self._held) > KEPT + 1:
+            self._pool.drop(self._held.pop(0)[1])
+
+    def nearest(self, n_tokens: int) -> int:
+        """Return the most tokens, up to `n_tokens`, whose states are there; 0 always are."""
+        return max((n for n, _ in self._held if n <= n_tokens), default=0)
+
+    def cut(self, n_tokens: int) -> None:
+        """Drop the states behind more than `n_tokens` tokens."""
+        while self._held and self._held[-1][0] > n_tokens:
+            self._pool.drop(self._held.pop()[1])
+        if not n_tokens:
+            self.release()
+
+    def fork(self) -> "StateHistory":
+        """Return a history that shares all slots with this one."""
+        twin = StateHistory(self._pool)
+        twin._held = list(self._held)
+        for _, slot in self._held:
+            self._pool.share(slot)
+        return twin
+
+    def release(self) -> None:
+        """Drop all slots."""
+        for _, slot in self._held:
+            self._pool.drop(slot)
+        self._held = []
+        if self._next >= 0:
+            self._pool.drop(self._next)
+            self._next = -1
