@@ -1,12 +1,16 @@
 """Plans: memory that is used twice is never used at once, and threads meet where they must."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from driver import Runner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantized import quantized_copy
+from variants import variant_model
 
 from jitllm import backends
 from jitllm.backends._cpu_plan import LINE, Arena, Buffer, Planner
@@ -181,3 +185,50 @@ def test_random_graphs_equal_the_reference(
     assert [name for name, _ in cpu_saw] == [name for name, _ in saw]
     for (_, got), (_, want) in zip(cpu_saw, saw, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+WRITTEN = {"y", "out"}
+WRITTEN_BY = {
+    "top_k_experts": {"ids", "weights"},
+    "route": {"index", "tile_experts", "slot_of"},
+}
+
+
+def _touched(op: abi.Op, block: Any, memory: Any, rows: int) -> tuple[Any, Any]:
+    """Return (reads, writes) of an op in bytes of the arena, from its argument block alone."""
+    names = [name.partition(":")[0] for name in op.fields]
+    values = dict(zip(names, map(int, block[1:]), strict=True))
+    base, reads, writes = memory.ctypes.data, [], []
+    for name, at in values.items():
+        if not base <= at < base + memory.nbytes or name == "scratch":
+            continue  # no address, memory of the weights, or each thread's own
+        stride = values.get(f"ld{name[0]}", 0)
+        span = (at, at + max(1, stride * rows))
+        (writes if name in WRITTEN_BY.get(op.function, WRITTEN) else reads).append(span)
+    return reads, writes
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    return any(x[0] < y[1] and y[0] < x[1] for x in a for y in b)
+
+
+@pytest.mark.parametrize("name", ["gemma3-windows", "phi3-long-fused", "llama-routed:Q4_0"])
+def test_plans_of_models_have_the_barriers_they_need(tmp_path: Path, name: str) -> None:
+    """What an op touches is read from its arguments here, not from what the plan was told."""
+    base, _, kind = name.partition(":")
+    path = variant_model(base, tmp_path / "model.gguf")
+    path = quantized_copy(path, tmp_path / "quantized.gguf", kind) if kind else path
+    with Runner(path, "cpu", "fast", max_tokens=8, n_threads=2) as runner:
+        plan: Any = runner.program._plan  # type: ignore[attr-defined]
+        touched = [_touched(op.kernel[0], op.block, plan.memory, 8) for op in plan.ops]
+        conflicts = 0
+        for j, (reads, writes) in enumerate(touched):
+            for i in range(j - 1, -1, -1):
+                before_reads, before_writes = touched[i]
+                if _overlap(writes, [*before_reads, *before_writes]) or _overlap(
+                    reads, before_writes
+                ):
+                    conflicts += 1
+                    assert any(op.barrier for op in plan.ops[i:j]), (i, j)
+        assert conflicts > len(plan.ops)
+        assert not all(op.barrier for op in plan.ops)  # and not more than needed everywhere
