@@ -20,6 +20,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import importlib
+import importlib.util
 import logging
 import os
 import secrets
@@ -79,7 +80,10 @@ def _source_hash() -> str:
         path for part in (".", "cpu", "formats") for path in folder.glob(f"{part}/*.py")
     ):
         digest.update(path.name.encode() + path.read_bytes())
-    digest.update(f"{llvmlite.__version__} {llvm.get_host_cpu_name()}".encode())
+    numba = importlib.util.find_spec("numba")  # imports nothing
+    if numba and numba.origin:
+        digest.update(Path(numba.origin).with_name("_version.py").read_bytes())
+    digest.update(" ".join([llvmlite.__version__, *_target()]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -233,17 +237,23 @@ def _prepare_llvm() -> None:
     llvm.initialize_native_asmprinter()
 
 
+def _target() -> tuple[str, str]:
+    """Return LLVM's processor name and features of the current level."""
+    level = levels.current()
+    if level.cpu:
+        return level.cpu, level.features
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
 def machine() -> Any:
     """Return LLVM's target machine of the current level, which need not be one that runs here."""
     _prepare_llvm()
-    level = levels.current()
+    level, (cpu, features) = levels.current(), _target()
     if levels.is_foreign(level):
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
         target = llvm.Target.from_triple(level.triple)
-        return target.create_target_machine(cpu=level.cpu, features=level.features, opt=3)
-    cpu = level.cpu or llvm.get_host_cpu_name()
-    features = level.features or ("" if level.cpu else llvm.get_host_cpu_features().flatten())
+        return target.create_target_machine(cpu=cpu, features=features, opt=3)
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=cpu, features=features, opt=3, jit=True
     )
