@@ -237,7 +237,7 @@ class Lowering:
         self.planner.emit(
             abi.MATMUL_FLOAT if as_float else abi.MATMUL,
             [source, *([residual] if residual else [])], [y],
-            cost=w.n * w.k * (4 if as_float else 1), params={"fmt": w.type_name}, **values,
+            cost=w.n * w.k * (4 if as_float else 1), constant=(w.address, w.matrix_bytes), params={"fmt": w.type_name}, **values,
         )  # fmt: skip
 
     def _addition_after(self, node: Node) -> Node | None:

@@ -16,6 +16,7 @@ from jitllm.backends._cpu_threads import aligned
 from jitllm.kernels import abi, jit
 
 LINE = 64
+AHEAD_BYTES = 512 << 10  # most that is read ahead: half of a core's second-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class PlannedOp:
     block: npt.NDArray[np.int64]
     cost: float
     barrier: bool = True
+    constant: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -96,10 +98,14 @@ class Planner:
         writes: list[Buffer | Span],
         *,
         cost: float,
+        constant: tuple[int, int] = (0, 0),
         params: dict[str, Any] | None = None,
         **values: Any,
     ) -> None:
-        """Add an op; values that are `Buffer` stand for their address."""
+        """Add an op; values that are `Buffer` stand for their address.
+
+        `constant` is address and bytes of what it reads that no op writes: its weights.
+        """
         names = [name.partition(":")[0] for name in op.fields]
         for word, name in enumerate(names, 1):
             if isinstance(values[name], Buffer):
@@ -107,7 +113,7 @@ class Planner:
                 values[name] = values[name].start
         self._meet(_spans(reads), _spans(writes))
         key = (op, tuple(sorted((params or {}).items())))
-        self.ops.append(PlannedOp(key, op.pack(self.run, **values), cost))
+        self.ops.append(PlannedOp(key, op.pack(self.run, **values), cost, constant=constant))
 
     def _meet(self, reads: list[Span], writes: list[Span]) -> None:
         clash = _overlap(writes, self._reads) or _overlap(writes + reads, self._writes)
@@ -131,7 +137,19 @@ class Planner:
             row[abi.OP_KERNEL] = jit.address(op.module, op.function, **dict(params))
             row[abi.OP_ARGS] = planned.block.ctypes.data
             row[abi.OP_BARRIER] = planned.barrier
+        self._name_ahead(words)
         return Plan(memory, self.ops, words)
+
+    def _name_ahead(self, words: npt.NDArray[np.int64]) -> None:
+        """Tell each op what weights come after its group: see `kernels/cpu/executor.py`."""
+        after, coming = (0, 0), (0, 0)  # behind the group; from the op at hand on
+        for row, planned in zip(words[::-1], self.ops[::-1], strict=False):
+            if planned.barrier:
+                after = coming
+            row[abi.OP_AHEAD] = after[0]
+            row[abi.OP_AHEAD_BYTES] = min(after[1], AHEAD_BYTES)
+            if planned.constant[1]:
+                coming = planned.constant
 
 
 def _spans(touched: list[Buffer | Span]) -> list[Span]:

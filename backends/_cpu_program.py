@@ -28,7 +28,7 @@ class CpuProgram(Program):
         threads: ThreadPool,
         max_tokens: int,
     ) -> None:
-        self.graph, self.max_tokens = graph, max_tokens
+        self.graph, self.max_tokens, self.closed = graph, max_tokens, False
         self._run, self._threads, self._lowering = run, threads, lowering
         self._plan = lowering.plan()
         self._costs = np.cumsum([op.cost for op in self._plan.ops])
@@ -133,3 +133,4 @@ class CpuProgram(Program):
         """Free the buffers."""
         self._plan.memory = np.zeros(0, np.uint8)
         self._plan.ops, self._lowering.constants = [], []
+        self.closed = True

@@ -110,7 +110,7 @@ class CpuBackend(Backend):
             n_threads=self.threads.n_threads, taps=taps, run=run.ctypes.data,
         )  # fmt: skip
         program = CpuProgram(graph, lowering, run, self.threads, max_tokens)
-        self._programs.append(program)
+        self._programs = [p for p in self._programs if not p.closed] + [program]
         return program
 
     def memory(self) -> dict[str, int]:

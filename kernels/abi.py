@@ -36,7 +36,7 @@ SEGMENT_WORDS = 6
 
 # Words of an op in a plan, and of the block through which threads work together (see
 # `cpu/executor.py`). What threads write lies on cache lines of its own.
-OP_KERNEL, OP_ARGS, OP_BARRIER, OP_COUNTER = 0, 1, 2, 8
+OP_KERNEL, OP_ARGS, OP_BARRIER, OP_AHEAD, OP_AHEAD_BYTES, OP_COUNTER = 0, 1, 2, 3, 4, 8
 OP_WORDS = 16
 OP_BYTES = 8 * OP_WORDS
 SYNC_JOB = 0  # number of the job; negative: workers end

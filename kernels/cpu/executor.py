@@ -9,6 +9,9 @@ So nobody waits for a thread that the system has put aside, unless it holds a pi
 busy machine two threads are about as fast as one instead of a hundred times slower, as they are
 when all must meet after each op. A worker that comes late finds the counters used up and leaves;
 kernels therefore do nothing before they take work.
+
+The first worker, when it has nothing else to do, asks for the memory that the group names as
+needed soon (OP_AHEAD: the next weights), so that memory is read while thread 0 is at small ops.
 """
 
 from llvmlite import ir
@@ -17,6 +20,8 @@ from numba.extending import intrinsic
 
 from jitllm.kernels import level as levels
 from jitllm.kernels.abi import (
+    OP_AHEAD,
+    OP_AHEAD_BYTES,
     OP_ARGS,
     OP_BARRIER,
     OP_BYTES,
@@ -44,10 +49,12 @@ from jitllm.kernels.simd import (
     compare_swap,
     declare,
     load_i64,
+    prefetch,
     store_i64,
 )
 
 SPINS = 2000  # pauses before yielding: about 20 us
+AHEAD_STEP = 1024
 YIELDS = 4000  # yields before parking: some milliseconds
 
 
@@ -130,13 +137,23 @@ def run_ops(sync, ops, first, stop, n_threads):
     return 0
 
 
+@helper
+def _read_ahead(sync, current, at, stop):
+    """Ask for the memory from `at` to `stop` until the group ends; returns how far it got."""
+    while at < stop and atomic_load(sync + 8 * SYNC_CURRENT) == current:
+        for line in range(0, AHEAD_STEP, 64):
+            prefetch(at + line)
+        at += AHEAD_STEP
+    return at
+
+
 def worker_loop(sync, thread, seen):
     """Take part in jobs until there is none for a while.
 
     Returns the number of the last job seen; the caller then sleeps until it is woken, as it is
     marked parked. Returns -1 at the end.
     """
-    idle, last = 0, -1
+    idle, last, ahead, at, size = 0, -1, 0, 0, 0
     while True:
         job = atomic_load(sync + 8 * SYNC_JOB)
         if job < 0:
@@ -149,7 +166,14 @@ def worker_loop(sync, thread, seen):
                 ops, stop = load_i64(sync + 8 * SYNC_OPS), load_i64(sync + 8 * SYNC_STOP)
                 n_threads = load_i64(sync + 8 * SYNC_THREADS)
                 _group(ops, current & 0xFFFFFFFF, stop, thread, n_threads)
+                op = ops + (current & 0xFFFFFFFF) * OP_BYTES
+                start, size = load_i64(op + 8 * OP_AHEAD), load_i64(op + 8 * OP_AHEAD_BYTES)
+                if start != ahead:
+                    ahead = at = start
+            # from here on thread 0 may end the job, and its plan may be gone
             atomic_add(sync + 8 * SYNC_ACTIVE, -1)
+            if thread == 1:
+                at = _read_ahead(sync, current, at, ahead + size)
         idle += 1
         if idle < SPINS:
             pause()

@@ -241,7 +241,7 @@ def matmul(*, fmt: str):
         x, y = load_i64(args + 40), load_i64(args + 48)
         bias, residual = load_i64(args + 64), load_i64(args + 72)
         blocks, block_bytes = (width + ROWS - 1) // ROWS, k // per_unit * unit
-        span = max(1, blocks // (8 * n_threads))
+        span = max(1, blocks // (3 * n_threads))
         start = atomic_add(counter, span)
         while start < blocks:
             for block in range(start, min(start + span, blocks)):

@@ -191,7 +191,7 @@ def test_every_documented_operation_is_there() -> None:
     table = (builder.__doc__ or "").split("====\n")[2]
     documented = {line.split()[0] for line in table.splitlines() if line[0] not in " ="}
     assert documented == set(reference._OPS)
-    words = set(re.findall(r'_node\(\s*"(\w+)"', inspect.getsource(builder)))
+    words = set(re.findall(r'self\.node\(\s*"(\w+)"', inspect.getsource(builder)))
     assert words == documented
 
 
