@@ -40,6 +40,8 @@ def _opens(name: str) -> bool:
 class Runner:
     """One model, and one sequence of at most `n_ctx` tokens in the first pages of its caches.
 
+    Its states go from one of two slots to the other at every run; position 0 starts from zeros.
+
     Parameters
     ----------
     path : path
@@ -79,6 +81,8 @@ class Runner:
         self.pools: list[Pool] = [
             self.backend.new_pool(spec, n_pages, kv_dtype) for spec in self.graph.caches
         ]
+        self.states = self.backend.new_states(self.graph.states, 2) if self.graph.states else None
+        self._slots = -1, 0  # of the states so far, and of the next ones
         self.program: Program = self.backend.compile(
             self.graph, self.pools, max_tokens=max_tokens, taps=frozenset(taps)
         )
@@ -94,14 +98,19 @@ class Runner:
 
     def _run(self, ids: Ints, n_past: int, tap: Tap | None) -> NDArray[np.float32]:
         rows = np.arange(len(ids), dtype=np.int32)
-        segment = Segment(0, len(ids), n_past, self.tables)
-        return self.program.run(Batch(ids, rows + np.int32(n_past), rows, [segment]), tap)
+        state_in, state_out = self._slots if n_past else (-1, 0)
+        segment = Segment(0, len(ids), n_past, self.tables, state_in, state_out)
+        logits = self.program.run(Batch(ids, rows + np.int32(n_past), rows, [segment]), tap)
+        self._slots = state_out, 1 - state_out
+        return logits
 
     def close(self) -> None:
         """Free everything."""
         self.program.close()
         for pool in self.pools:
             pool.close()
+        if self.states:
+            self.states.close()
         self.backend.close()
 
     def __enter__(self) -> "Runner":
