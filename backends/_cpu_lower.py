@@ -111,9 +111,12 @@ class Lowering:
     @staticmethod
     def _operation(op: str) -> Callable[["Lowering", Node], None]:
         """Return `lower` of the operation's own file."""
+        path = f"jitllm.backends.cpu_ops.{op}"
         try:
-            module = importlib.import_module(f"jitllm.backends.cpu_ops.{op}")
-        except ModuleNotFoundError:
+            module = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name != path:  # the file is there, and imports what is not
+                raise
             raise BackendUnavailable(f"the cpu backend has no operation {op!r}") from None
         return cast("Callable[[Lowering, Node], None]", module.lower)
 
@@ -237,7 +240,8 @@ class Lowering:
         self.planner.emit(
             abi.MATMUL_FLOAT if as_float else abi.MATMUL,
             [source, *([residual] if residual else [])], [y],
-            cost=w.n * w.k * (4 if as_float else 1), constant=(w.address, w.matrix_bytes), params={"fmt": w.type_name}, **values,
+            cost=w.n * w.k * (4 if as_float else 1), constant=(w.address, w.matrix_bytes),
+            params={"fmt": w.type_name}, **values,
         )  # fmt: skip
 
     def _addition_after(self, node: Node) -> Node | None:

@@ -22,7 +22,6 @@ import hashlib
 import importlib
 import importlib.util
 import logging
-import os
 import secrets
 import shutil
 import sys
@@ -37,6 +36,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from jitllm.kernels import level as levels
+from jitllm.kernels.folders import cache_root
 
 log = logging.getLogger("jitllm.kernels")
 
@@ -64,12 +64,7 @@ def on_compile(callback: Callable[[str], None]) -> Callable[[], None]:
 @cache
 def cache_dir() -> Path:
     """Return the folder of this machine's, level's and source version's object files."""
-    root = os.environ.get("JITLLM_CACHE")
-    if not root:
-        import platformdirs
-
-        root = platformdirs.user_cache_dir("jitllm", appauthor=False)
-    return Path(root) / "kernels" / f"{levels.current().name}-{_source_hash()}"
+    return cache_root() / "kernels" / f"{levels.current().name}-{_source_hash()}"
 
 
 @cache

@@ -15,6 +15,7 @@ Per page of 64 keys, dk = dv = 64, f16: 16 KiB read, per row 512 fma of 16 lanes
 """
 
 from jitllm.kernels import abi
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu import attention_layout as layout
 from jitllm.kernels.cpu.attention_layout import padded, private_floats, state_floats
 from jitllm.kernels.cpu.attention_row import (
@@ -46,7 +47,6 @@ from jitllm.kernels.cpu.half import narrow, store_half_part, store_words
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.vmath import ZERO, load_part, store_part
 from jitllm.kernels.simd import (
-    atomic_add,
     load_f32,
     load_f32x16,
     load_i32,

@@ -36,12 +36,14 @@ LOWEST = np.float32(-1e30)  # below every score; finite, so that differences are
 
 @inline
 def first_key(args, position):
+    """Return the first cell that a query at `position` sees."""
     window = load_i64(args + WINDOW)
     return max(0, position - window + 1) if window > 0 else 0
 
 
 @inline
 def end_key(args, segment, position):
+    """Return the cell behind the last one that a query at `position` sees."""
     if load_i64(args + CAUSAL) != 0:
         return position + 1
     return load_i64(segment + 8 * abi.SEGMENT_POSITION) + load_i64(segment + 8 * abi.SEGMENT_ROWS)

@@ -13,11 +13,12 @@ from numba.extending import intrinsic
 
 from jitllm.kernels import level as levels
 from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.atomics import prefetch
 from jitllm.kernels.cpu.half import load_half, load_half_part
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.tile import add_outer, zeros
 from jitllm.kernels.cpu.vmath import load_part
-from jitllm.kernels.simd import Tile, f32x16, load_f32x16, pointer, prefetch
+from jitllm.kernels.simd import Tile, f32x16, load_f32x16, pointer
 
 # (rows, vectors) of accumulators that the level's registers hold beside the operands. Measured:
 # AVX-512 with 6 rows gains 2 % on prompts and loses 25 % where few rows share a key; AVX2 with 3

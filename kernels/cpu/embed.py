@@ -5,9 +5,16 @@ times what is needed, which for the few rows of a prompt costs less than one mat
 """
 
 from jitllm.kernels import abi, formats, packed
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import helper
 from jitllm.kernels.cpu.weights import value_writer
-from jitllm.kernels.simd import atomic_add, load_f32, load_i32, load_i64, stack_bytes, store_f32
+from jitllm.kernels.simd import (
+    load_f32,
+    load_i32,
+    load_i64,
+    stack_bytes,
+    store_f32,
+)
 
 ROWS = packed.ROWS
 SPAN = 256

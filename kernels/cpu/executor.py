@@ -38,18 +38,20 @@ from jitllm.kernels.abi import (
     SYNC_THREADS,
     SYNC_YIELD,
 )
-from jitllm.kernels.cpu.inline import helper
-from jitllm.kernels.simd import (
-    I32,
+from jitllm.kernels.atomics import (
     atomic_add,
     atomic_load,
     atomic_store,
     call_kernel,
     call_word,
     compare_swap,
+    prefetch,
+)
+from jitllm.kernels.cpu.inline import helper
+from jitllm.kernels.simd import (
+    I32,
     declare,
     load_i64,
-    prefetch,
     store_i64,
 )
 

@@ -7,6 +7,7 @@ ranges, with the same bits. A run of one token makes tiles of one row.
 
 from jitllm.kernels import abi, formats, packed
 from jitllm.kernels import level as levels
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.cpu.matmul import (
     block_span,
@@ -19,7 +20,6 @@ from jitllm.kernels.cpu.matmul_float import SPAN, span_adder
 from jitllm.kernels.cpu.tile import take
 from jitllm.kernels.cpu.weights import value_writer
 from jitllm.kernels.simd import (
-    atomic_add,
     fma,
     load_f32,
     load_f32x16,

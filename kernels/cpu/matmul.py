@@ -13,6 +13,7 @@ Zen 5 core when nothing else stalls it.
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels import level as levels
+from jitllm.kernels.atomics import atomic_add, prefetch
 from jitllm.kernels.cpu.codes import loader, store_chunks
 from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.cpu.tile import (
@@ -30,10 +31,8 @@ from jitllm.kernels.cpu.tile import (
 )
 from jitllm.kernels.cpu.weights import offset_reader, scale_reader
 from jitllm.kernels.simd import (
-    atomic_add,
     load_f32x16,
     load_i64,
-    prefetch,
     stack_bytes,
     store_f32x16,
 )

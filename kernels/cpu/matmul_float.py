@@ -7,11 +7,11 @@ are read straight; otherwise row blocks become float32 in a scratch, SPAN column
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels import level as levels
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.cpu.tile import add_outer, load_tile, one, store_tile
 from jitllm.kernels.cpu.weights import float_reader, value_writer
 from jitllm.kernels.simd import (
-    atomic_add,
     fma,
     load_f32,
     load_f32x16,

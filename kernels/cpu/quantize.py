@@ -7,9 +7,9 @@ three reductions: 512 rows of 1536 columns take about 0.4 ms on one core.
 import numpy as np
 
 from jitllm.kernels import abi, packed
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.simd import (
-    atomic_add,
     bits_i32,
     fabs,
     load_f32x16,

@@ -5,10 +5,10 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from jitllm.kernels import formats, packed
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.codes import storer
 from jitllm.kernels.cpu.inline import helper
 from jitllm.kernels.simd import (
-    atomic_add,
     load_i32,
     load_i64,
     load_u16,

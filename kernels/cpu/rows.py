@@ -1,7 +1,10 @@
 """What row-wise kernels share: how many rows a run has, and how threads take them."""
 
+from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import inline
-from jitllm.kernels.simd import atomic_add, load_i64
+from jitllm.kernels.simd import (
+    load_i64,
+)
 
 CHUNK_FLOATS = 8192  # 32 KiB of each operand: a chunk's rows stay in the first-level cache
 

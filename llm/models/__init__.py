@@ -1,8 +1,8 @@
 """Architectures: one file per `general.architecture`, with a function `build(g, config)`.
 
-A new architecture is a new file here. Other packages offer theirs through the entry-point group
-"jitllm.models" (name: the architecture, object: its `build`), notebooks through
-`register_architecture`.
+A new architecture is a new file here, "-" in its name being "_" in the file's. Other packages
+offer theirs through the entry-point group "jitllm.models" (name: the architecture, object: its
+`build`), notebooks through `register_architecture`.
 """
 
 import importlib
@@ -58,8 +58,9 @@ def get(architecture: str) -> Build:
     """
     if architecture in _registered:
         return _registered[architecture]
-    if architecture in _own():
-        module = importlib.import_module(f"{__name__}.{architecture}")
+    stem = architecture.replace("-", "_")
+    if stem in _own():
+        module = importlib.import_module(f"{__name__}.{stem}")
         return cast(Build, module.build)
     for entry in _entry_points(name=architecture):
         return cast(Build, entry.load())

@@ -198,7 +198,9 @@ def _touched(op: abi.Op, block: Any, memory: Any, rows: int) -> tuple[Any, Any]:
     """Return (reads, writes) of an op in bytes of the arena, from its argument block alone."""
     names = [name.partition(":")[0] for name in op.fields]
     values = dict(zip(names, map(int, block[1:]), strict=True))
-    base, reads, writes = memory.ctypes.data, [], []
+    base = memory.ctypes.data
+    reads: list[Any] = []
+    writes: list[Any] = []
     for name, at in values.items():
         if not base <= at < base + memory.nbytes or name == "scratch":
             continue  # no address, memory of the weights, or each thread's own

@@ -50,6 +50,15 @@ def _restart(*kernel: Any) -> int:
     return jit.address(*kernel)
 
 
+def test_the_home_folder_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("JITLLM_CACHE", "~/kept")
+    jit.cache_dir.cache_clear()
+    assert jit.cache_dir().parent == tmp_path / "kept" / "kernels"
+    jit.cache_dir.cache_clear()
+
+
 def test_compiles_once_and_loads_after(folder: Path, compiled: list[str]) -> None:
     assert not jit.is_cached(*KERNEL)
     first = jit.address(*KERNEL)
