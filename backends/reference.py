@@ -239,9 +239,12 @@ def _operation(op: str) -> Callable[..., Floats]:
     """Return the function of an operation: from the table below, or from its own file."""
     if op in _OPS:
         return _OPS[op]
+    path = f"jitllm.backends.reference_ops.{op}"
     try:
-        module = importlib.import_module(f"jitllm.backends.reference_ops.{op}")
-    except ModuleNotFoundError:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:  # the file is there, and imports what is not
+            raise
         raise BackendUnavailable(f"the reference backend has no operation {op!r}") from None
     return cast("Callable[..., Floats]", module.run)
 

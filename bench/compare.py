@@ -15,7 +15,7 @@ import machine
 import results
 from contest import Player, Speeds
 
-from jitllm.llm.loaders.cache import cache_dir
+from jitllm.kernels.folders import cache_root
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.loaders.sources import resolve
 
@@ -122,7 +122,7 @@ def table_lines(model: str, speeds: list[Speeds], needed: int, bandwidth: float)
 def main() -> None:
     """Run the comparison, print the table and append to the results."""
     options = parse()
-    llama = options.llama_python or contest.llama_python(cache_dir() / "bench")
+    llama = options.llama_python or contest.llama_python(cache_root() / "bench")
     pythons = {"jitllm": Path(sys.executable), "llama.cpp": llama}
     stamp = (results.now(), machine.name(), machine.commit())
     threads = sorted({1, options.threads})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from jitllm.kernels.folders import cache_root
 from jitllm.llm.commands._facts import size_text
 from jitllm.llm.commands._options import json_option, verbosity
-from jitllm.llm.loaders.cache import cache_dir
 
 _KINDS = ("kernels", "models")
 
@@ -22,7 +22,7 @@ def command() -> None:
 @command.command()
 def path() -> None:
     """Print the folder of the cache; JITLLM_CACHE sets another one."""
-    click.echo(cache_dir())
+    click.echo(cache_root())
 
 
 @command.command("ls")
@@ -30,7 +30,7 @@ def path() -> None:
 @verbosity
 def list_entries(as_json: bool, quiet: bool) -> None:
     """List entries: one for each set of kernels (machine and version) and each model."""
-    rows = [(name, *_usage(cache_dir() / name)) for name in _entries()]
+    rows = [(name, *_usage(cache_root() / name)) for name in _entries()]
     if as_json:
         keys = ("name", "files", "bytes")
         click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
@@ -38,7 +38,7 @@ def list_entries(as_json: bool, quiet: bool) -> None:
     for name, files, n_bytes in rows:
         click.echo(f"{size_text(n_bytes):>12}  {files:>5} files  {name}")
     if not quiet:
-        click.echo(f"{size_text(sum(row[2] for row in rows)):>12}  in {cache_dir()}", err=True)
+        click.echo(f"{size_text(sum(row[2] for row in rows)):>12}  in {cache_root()}", err=True)
 
 
 @command.command()
@@ -51,7 +51,7 @@ def rm(names: tuple[str, ...], everything: bool, yes: bool, quiet: bool) -> None
     if everything == bool(names):
         raise click.UsageError("give names that `jitllm cache ls` prints, or --all")
     chosen = _entries() if everything else [entry for name in names for entry in _matching(name)]
-    freed = sum(_usage(cache_dir() / entry)[1] for entry in chosen)
+    freed = sum(_usage(cache_root() / entry)[1] for entry in chosen)
     if chosen and not yes:
         if not sys.stdin.isatty():
             raise click.ClickException("expected --yes, as there is no terminal to ask on")
@@ -59,14 +59,14 @@ def rm(names: tuple[str, ...], everything: bool, yes: bool, quiet: bool) -> None
         if not click.confirm(question, err=True):
             raise click.ClickException("nothing removed")
     for entry in chosen:
-        shutil.rmtree(cache_dir() / entry)
+        shutil.rmtree(cache_root() / entry)
     if not quiet:
         click.echo(f"removed {len(chosen)} entries, {size_text(freed)}", err=True)
 
 
 def _entries() -> list[str]:
     """Names of all entries: paths of folders below the cache folder."""
-    root = cache_dir()
+    root = cache_root()
     return sorted(
         f"{kind}/{folder.name}"
         for kind in _KINDS

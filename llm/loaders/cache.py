@@ -9,18 +9,6 @@ from pathlib import Path
 from jitllm.llm.errors import ModelFormatError
 
 
-def cache_dir() -> Path:
-    """The folder for everything that can be fetched or computed again.
-
-    `JITLLM_CACHE` if that is set, else the user's cache folder for jitllm.
-    """
-    if chosen := os.environ.get("JITLLM_CACHE"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("jitllm", appauthor=False))
-
-
 def store(chunks: Iterable[bytes], partial: Path, final: Path, pin: str | None) -> None:
     """Write a model under `final` once it is whole and its SHA-256 is what it should be.
 

