@@ -56,7 +56,7 @@ def main() -> None:
     figure, axes = plt.subplots(1, len(cases), figsize=(10, 3.2), sharey=True, squeeze=False)
     for axis, case in zip(axes[0], cases, strict=True):
         draw(axis, rows, case)
-    axes[0][-1].legend(frameon=False, fontsize=8, loc="lower right")
+    axes[0][-1].legend(frameon=False, fontsize=8, loc="upper right")
     some = next(iter(rows.values()))
     figure.suptitle(f"{some.machine}; median of {some.rounds} rounds, bars: range; "
                     f"commit {some.commit}", fontsize=8)  # fmt: skip
