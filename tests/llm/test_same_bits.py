@@ -1,4 +1,4 @@
-"""The README's promise on a real model: the same tokens give the same bits, however they are fed."""
+"""A promise of the README on a real model: the same tokens give the same bits, however fed."""
 
 from collections.abc import Iterator
 from pathlib import Path
