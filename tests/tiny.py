@@ -118,6 +118,12 @@ def conformance_names() -> list[str]:
     return sorted(_conformance_specs())
 
 
+def conformance_architecture(name: str) -> str:
+    """`general.architecture` of a model in `tests/conformance`."""
+    metadata = _conformance_specs()[name]["metadata"]
+    return next(str(entry[2]) for entry in metadata if entry[0] == "general.architecture")
+
+
 def conformance_weights(name: str, shape: Iterable[int]) -> NDArray[np.float32]:
     """The weights that tensor `name` has by the rule of `tests/conformance/README.md`."""
     key = np.array([1, zlib.crc32(name.encode())], dtype=np.uint64)

@@ -11,7 +11,13 @@ import pytest
 from driver import Runner, devices, nmse
 from models import model_path
 from numpy.typing import NDArray
-from tiny import conformance_golden, conformance_model, conformance_names, write_gguf
+from tiny import (
+    conformance_architecture,
+    conformance_golden,
+    conformance_model,
+    conformance_names,
+    write_gguf,
+)
 from variants import VARIANTS, variant_golden, variant_model
 
 from jitllm.backends.ir import Graph, Node
@@ -23,7 +29,8 @@ from jitllm.llm.models.loading import open_model
 
 MAX_NMSE = 1e-6  # what the conformance set asks of float32 weights and caches
 WRONG_NMSE = 1e-5  # any wrong detail is above
-OWN = [name for name in conformance_names() if name.split("-")[0] in set(models.names())]
+FORMS = {name: conformance_architecture(name).replace("-", "_") for name in conformance_names()}
+OWN = [name for name, architecture in FORMS.items() if architecture in models.names()]
 
 
 @pytest.fixture(scope="session")
@@ -55,16 +62,25 @@ def error(path: Path, name: str, device: str = "reference", **options: Any) -> f
     return nmse(np.concatenate(runs)[-16:], expected)
 
 
-def test_the_set_covers_every_architecture() -> None:
-    assert {name.split("-")[0] for name in OWN} == set(models.names())
+def test_every_architecture_is_tested() -> None:
+    for name in set(models.names()) - set(FORMS.values()):
+        assert Path(__file__).with_name(f"test_model_{name}.py").exists(), name
 
 
 @pytest.mark.parametrize("device", devices())
-@pytest.mark.parametrize("name", [*OWN, *VARIANTS])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_logits_are_those_of_llama_cpp(
     files: Callable[[str], Path], name: str, device: str
 ) -> None:
     assert error(files(name), name, device) <= MAX_NMSE
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_conformance(tmp_path: Path, name: str) -> None:
+    path = conformance_model(name, tmp_path / "model.gguf")
+    errors = {device: error(path, name, device) for device in devices()}
+    path.unlink()  # all of them are gigabytes
+    assert max(errors.values()) <= MAX_NMSE, errors
 
 
 @pytest.mark.parametrize("device", devices())
