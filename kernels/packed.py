@@ -1,10 +1,11 @@
 """The layout in which compiled kernels read weights: one for all linear tensor types.
 
 A matrix (N, K) is cut into blocks of 16 rows; lanes of a vector are rows. A row block is a run of
-units, a unit being 32 weights along K ("d", "dm"), 256 ("k_*"), or one ("float"):
+units, a unit being 32 weights along K ("d", "dm", "e8m0"), a block of the file (the others), or one
+weight ("float"):
 
-    header    d f16 x 16 | m or dmin f16 x 16 | sc u8 [groups][16] | mn u8 [groups][16]
-              (the parts that the format has)
+    header    d f16 [1, of d16 4][16] | m or dmin f16 [16] | sc u8 [groups][16] | mn u8 [groups][16]
+              (the parts that the format has; of e8m0 the exponents u8 [16])
     codes     per 32 weights, per bit plane: vectors of 64 bytes = 16 rows x 4 weights
 
 A chunk is 4 consecutive weights of 16 rows: 64 codes. A plane of b bits packs 8/b chunks into one
@@ -22,16 +23,19 @@ CHUNK_BYTES = 64
 
 def unit_weights(fmt: formats.Format) -> int:
     """Return how many weights along K share a header."""
-    return {"float": 1, "d": 32, "dm": 32}.get(fmt.scales, 256)
+    return {"float": 1, "d": 32, "dm": 32, "e8m0": 32}.get(fmt.scales, fmt.block_size)
 
 
 def header_bytes(fmt: formats.Format) -> int:
     """Return the bytes of a unit before its codes."""
-    groups = 256 // fmt.group
+    groups = fmt.block_size // fmt.group
     return {
         "float": 0,
         "d": 2 * ROWS,
         "dm": 4 * ROWS,
+        "block": 2 * ROWS,
+        "d16": 8 * ROWS,
+        "e8m0": ROWS,
         "k_d": (2 + groups) * ROWS,
         "k_dm": (4 + 2 * groups) * ROWS,
     }[fmt.scales]

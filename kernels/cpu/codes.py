@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from jitllm.kernels.cpu.lookup import lookup
 from jitllm.kernels.packed import CHUNK_BYTES
 from jitllm.kernels.simd import I64, Tile, i8x64, i16x32, pointer
 
@@ -35,8 +36,11 @@ def _vector(builder: Any, address: Any, index: int) -> Any:
     return pointer(builder, builder.add(address, ir.Constant(I64, CHUNK_BYTES * index)), i8x64.ir)
 
 
-def loader(planes: tuple[int, ...], bias: int = 0) -> Any:
-    """Return an intrinsic that loads 8 chunks of codes, plus `bias`, from an address."""
+def loader(planes: tuple[int, ...], bias: int = 0, table: tuple[int, ...] = ()) -> Any:
+    """Return an intrinsic that loads 8 chunks of codes from an address.
+
+    They come plus `bias`, or, if there is a table, as the entry of each code plus 128.
+    """
 
     @intrinsic
     def load_codes(typing_context, address):
@@ -53,6 +57,8 @@ def loader(planes: tuple[int, ...], bias: int = 0) -> Any:
                 start += bits
             value = ir.Constant(ir.ArrayType(i8x64.ir, CHUNKS), ir.Undefined)
             for i, chunk in enumerate(chunks):
+                if table:
+                    chunk = lookup(builder, chunk, [entry + 128 for entry in table])
                 if bias:
                     chunk = builder.add(chunk, ir.Constant(i8x64.ir, [bias] * 64))
                 value = builder.insert_value(value, chunk, i)

@@ -60,8 +60,8 @@ def _halves(fmt: formats.Format):
 
 def _begin(fmt: formats.Format, m: int, n: int, field: int, bias: int):
     """Return f(x) -> integer sums before the first product: -center * sum of x's codes."""
-    shift = 7 - ((fmt.center + bias).bit_length() - 1)  # centers are powers of two
-    is_signed = fmt.center == 128 and levels.current().signed_dot  # then the product has it
+    shift = 7 - ((fmt.dot_center + bias).bit_length() - 1)  # centers are powers of two
+    is_signed = fmt.dot_center == 128 and levels.current().signed_dot  # then the product has it
 
     @inline
     def centered(x):
@@ -71,14 +71,14 @@ def _begin(fmt: formats.Format, m: int, n: int, field: int, bias: int):
     def zero(x):
         return zero_starts(m, n)
 
-    return centered if fmt.center and not is_signed else zero
+    return centered if fmt.dot_center and not is_signed else zero
 
 
 def _packed_group(fmt: str, half: int):
     """Return f(acc, codes, header, group, x): one group from registers, one row of x."""
     layout = formats.get(fmt)
     n_field, s_field, first, count = _halves(layout)[half]
-    begin, bits = _begin(layout, 1, 1, n_field, 0), layout.bits
+    begin, bits = _begin(layout, 1, 1, n_field, 0), layout.dot_bits
     has_offset = layout.scales in ("dm", "k_dm")
     scale_of = scale_reader(fmt)
     offset_of = offset_reader(fmt) if has_offset else scale_of
@@ -101,7 +101,8 @@ def _byte_group(fmt: str, m: int, n: int, half: int):
     """
     layout = formats.get(fmt)
     n_field, s_field, first, count = _halves(layout)[half]
-    begin, bits = _begin(layout, m, n, n_field, _bias(layout)), 8 if _bias(layout) else layout.bits
+    begin = _begin(layout, m, n, n_field, _bias(layout))
+    bits = 8 if _bias(layout) else layout.dot_bits
     has_offset = layout.scales in ("dm", "k_dm")
     scale_at = 512 + 64 * half
     offset_at = scale_at + 64 * len(_halves(layout))
@@ -119,7 +120,8 @@ def _byte_group(fmt: str, m: int, n: int, half: int):
 
 def _bias(fmt: formats.Format) -> int:
     """Return what unpacked codes get added: to 128, where -128 * sum needs no shift."""
-    return 128 - fmt.center if fmt.center and not levels.current().signed_dot else 0
+    center = fmt.dot_center
+    return 128 - center if center and not levels.current().signed_dot else 0
 
 
 def byte_block_bytes(fmt: formats.Format) -> int:
@@ -131,7 +133,7 @@ def byte_block_bytes(fmt: formats.Format) -> int:
 def unpacker(fmt: str):
     """Return f(weights, target, k): unpack one row block for `_byte_group`."""
     layout = formats.get(fmt)
-    load_codes, scale_of = loader(layout.planes, _bias(layout)), scale_reader(fmt)
+    load_codes, scale_of = loader(layout.planes, _bias(layout), layout.table), scale_reader(fmt)
     has_offset, parts = layout.scales in ("dm", "k_dm"), len(_halves(layout))
     offset_of = offset_reader(fmt) if has_offset else scale_of
     per_unit, unit = packed.unit_weights(layout), packed.unit_bytes(fmt)
@@ -170,7 +172,8 @@ def _finish(total, y, row, bias, residual):
 def vector_product(fmt: str):
     """Return f(weights, x, k) -> tile of one f32x16: 16 rows of W times one row of x."""
     layout = formats.get(fmt)
-    load_codes, parts = loader(layout.planes), len(_halves(layout))
+    load_codes = loader(layout.planes, table=layout.table)
+    parts = len(_halves(layout))
     first, second = _packed_group(fmt, 0), _packed_group(fmt, parts - 1)
     per_unit, unit = packed.unit_weights(layout), packed.unit_bytes(fmt)
     header_bytes, step = packed.header_bytes(layout), 64 * layout.bits

@@ -80,16 +80,16 @@ def _repack_codes(fmt):
         packed.unit_weights(layout), packed.unit_bytes(fmt), packed.header_bytes(layout),
     )  # fmt: skip
     size, block_bytes, groups = layout.block_size, layout.block_bytes, weights // layout.group
-    code_bytes, center = 64 * layout.bits, layout.center
-    blocks_per_unit = weights // size
-    has_offset, has_sub_scales = layout.scales in ("dm", "k_dm"), weights == 256
+    code_bytes, center = 64 * layout.bits, 0 if layout.table else layout.center
+    has_offset, has_sub_scales = layout.scales in ("dm", "k_dm"), layout.scales in ("k_dm", "k_d")
+    halves = {"d16": groups, "e8m0": 0}.get(layout.scales, 1)
 
     @helper
     def write_row(source, out, row, codes_at, valid):
         """Unpack one row's block: codes to the scratch at codes_at, scales to the header."""
         scratch = codes_at + ROWS * 256
         codes = _bytes_at(codes_at + row * 256, 256)
-        half = _words_at(scratch, 2)
+        half = _words_at(scratch, 8)
         sc = _bytes_at(scratch + 16, 16)
         mn = _bytes_at(scratch + 32, 16)
         if valid:
@@ -98,9 +98,12 @@ def _repack_codes(fmt):
             for i in range(256):
                 codes[i] = center
             for i in range(16):
-                half[i & 1] = sc[i] = mn[i] = 0
-        store_u16(out + 2 * row, half[0])
-        at = out + 2 * ROWS
+                half[i & 7] = sc[i] = mn[i] = 0
+        if halves == 0:
+            store_u8(out + row, half[0])
+        for i in range(halves):
+            store_u16(out + 2 * (i * ROWS + row), half[i])
+        at = out + 2 * ROWS * halves
         if has_offset:
             store_u16(at + 2 * row, half[1])
             at += 2 * ROWS
@@ -132,7 +135,7 @@ def _repack_codes(fmt):
             for u in range(k // weights):
                 for row in range(ROWS):
                     line = source + (block * ROWS + row) * row_bytes
-                    at = line + u * blocks_per_unit * block_bytes
+                    at = line + u * block_bytes
                     write_row(at, out, row, codes_at, block * ROWS + row < n)
                 write_codes(out, codes_at)
                 out += unit

@@ -3,6 +3,8 @@
 Each factory returns Numba functions for one format; `packed` has the layout.
 """
 
+import numpy as np
+
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cpu.codes import loader, store_chunks
 from jitllm.kernels.cpu.half import load_half, load_words
@@ -19,6 +21,7 @@ from jitllm.kernels.simd import (
     stack_bytes,
     store_f32x16,
     to_f32,
+    where_gt,
     widen_i8,
     widen_u8,
 )
@@ -28,7 +31,7 @@ ROWS = packed.ROWS
 
 def scale_reader(fmt: str):
     """Return f(header, group) -> f32x16, the scales of 16 rows."""
-    kind = formats.get(fmt).scales
+    kind, factor = formats.get(fmt).scales, np.float32(formats.get(fmt).factor)
     subs_at = {"k_d": 2, "k_dm": 4}.get(kind, 0) * ROWS
     widen = widen_i8 if kind == "k_d" else widen_u8
 
@@ -37,10 +40,26 @@ def scale_reader(fmt: str):
         return load_half(header)
 
     @inline
-    def product(header, group):
-        return load_half(header) * to_f32(widen(load_i8x16(header + subs_at + group * ROWS)))
+    def each(header, group):
+        return load_half(header + 2 * ROWS * group)
 
-    return product if subs_at else whole
+    @inline
+    def product(header, group):
+        sc = to_f32(widen(load_i8x16(header + subs_at + group * ROWS)))
+        d = load_half(header)
+        if factor != 1:
+            d = d * splat_f32(factor)
+        return d * sc
+
+    @inline
+    def power(header, group):
+        """2^(e - 128): a float32 with the exponent e - 1, subnormal where that is not positive."""
+        e = widen_u8(load_i8x16(header))
+        normal = shift_left(e - splat_i32(1), 23)
+        small = where_gt(e, splat_i32(0), splat_i32(0x00400000), splat_i32(0x00200000))
+        return bits_f32(where_gt(e, splat_i32(1), normal, small))
+
+    return {"k_d": product, "k_dm": product, "d16": each, "e8m0": power}.get(kind, whole)
 
 
 def offset_reader(fmt: str):
@@ -92,8 +111,8 @@ def _float_writer(fmt):
 
 def _code_writer(fmt):
     layout = formats.get(fmt)
-    load_codes, scale_of = loader(layout.planes), scale_reader(fmt)
-    has_offset, center = layout.scales in ("dm", "k_dm"), layout.center
+    load_codes, scale_of = loader(layout.planes, table=layout.table), scale_reader(fmt)
+    has_offset, center = layout.scales in ("dm", "k_dm"), layout.dot_center
     offset_of = offset_reader(fmt) if has_offset else scale_of
     unit_weights, unit = packed.unit_weights(layout), packed.unit_bytes(fmt)
     header, step = packed.header_bytes(layout), 64 * layout.bits

@@ -5,16 +5,20 @@ oracle of every kernel, and, for quantized types, `unpack_block`, plain Python t
 when weights are re-laid for the kernels. Nothing here imports Numba.
 
 Every linear type is value = scale * (code - center) + offset with unsigned codes, `scale` and
-`offset` shared by `group` weights. `scales` names how they are stored:
+`offset` shared by `group` weights; a type with a `table` has scale * table[code]. `scales` names
+how scales are stored:
 
 ======= ====================================== ============== =======================
 scales  scale of a group                       offset         types
 ======= ====================================== ============== =======================
-d       d (float16 per 32 weights)             0              Q4_0 Q5_0 Q8_0
+d       d (float16 per 32 weights)             0              Q4_0 Q5_0 Q8_0 IQ4_NL
 dm      d                                      m (float16)    Q4_1 Q5_1
+block   d (float16 per block)                  0              TQ1_0 TQ2_0 Q1_0 Q2_0
 k_dm    d * sc, sc uint8 per group,            -(dmin * mn),  Q2_K Q4_K Q5_K
         d float16 per 256 weights              mn uint8
-k_d     d * sc, sc int8 per group              0              Q3_K Q6_K
+k_d     d * factor * sc, sc int8 per group     0              Q3_K Q6_K IQ1 IQ2 IQ3 IQ4_XS
+d16     d (float16 per 16 weights)             0              NVFP4
+e8m0    2^(e - 128), e uint8 per 32 weights    0              MXFP4
 float   the code is the value (f32 f16 bf16)   0              F32 F16 BF16
 ======= ====================================== ============== =======================
 """
@@ -51,9 +55,13 @@ class Format:
     group : int
         Weights that share a scale (16 or 32).
     scales : str
-        "d", "dm", "k_dm", "k_d" or "float"; see the module's table.
+        How scales are stored; see the module's table.
     center : int
-        Subtracted from every code.
+        Subtracted from every code; a power of two.
+    table : tuple of int
+        What codes stand for, from -128 to 127, at most 16; () for linear types.
+    factor : float
+        A power of two in the scales of "k_d".
     """
 
     name: str
@@ -64,11 +72,23 @@ class Format:
     group: int = 32
     scales: str = "float"
     center: int = 0
+    table: tuple[int, ...] = ()
+    factor: float = 1.0
 
     @property
     def bits(self) -> int:
         """Bits of a code."""
         return sum(self.planes)
+
+    @property
+    def dot_bits(self) -> int:
+        """Bits of what is multiplied: of a code, or of a table's entry."""
+        return 8 if self.table else self.bits
+
+    @property
+    def dot_center(self) -> int:
+        """Subtracted from what is multiplied; entries of a table are taken plus 128."""
+        return 128 if self.table else self.center
 
 
 @cache
@@ -111,7 +131,8 @@ def unpack_block(name: str) -> Callable[..., None]:
     """Return the format's `unpack_block(block, codes, half, sc, mn)`.
 
     `block` is uint8 [block_bytes]; it fills codes uint8 [block_size], half uint16 [2] (bits of d
-    and of m or dmin, 0 where there is none), and for k_* scales sc, mn uint8 [block_size/group]
-    (sc of k_d as the bits of an int8). Arrays longer than needed are left alone past the end.
+    and of m or dmin, 0 where there is none; [4] for d16; the exponent for e8m0), and for k_* scales
+    sc, mn uint8 [block_size/group] (sc of k_d as the bits of an int8). Arrays longer than needed
+    are left alone past the end.
     """
     return cast("Callable[..., None]", _module(name).unpack_block)
