@@ -1,0 +1,25 @@
+"""`delta_net` by its twin."""
+
+from typing import Any
+
+import numpy as np
+
+from jitllm.backends.base import Floats
+from jitllm.backends.ir import Node
+from jitllm.kernels import reference_delta
+
+
+def run(run: Any, node: Node, q: Floats, k: Floats, v: Floats, *gates: Floats) -> Floats:
+    """Run every segment through the states of its sequence."""
+    attrs, states, out = node.attrs, run.backend.states, np.empty_like(v)
+    options = {name: attrs[name] for name in ("n_key_heads", "scale", "tiled")}
+    shape = attrs["n_heads"], attrs["head_dim"], attrs["v_head_dim"]
+    for segment in run.batch.segments:
+        rows = slice(segment.row, segment.row + segment.rows)
+        state = np.zeros(shape, np.float32)
+        if segment.state_in >= 0:
+            state = states.read(segment.state_in, attrs["state"]).reshape(shape)
+        parts = (x[rows] for x in (q, k, v, *gates))
+        out[rows], state = reference_delta.delta_net(*parts, state, **options)
+        states.write(segment.state_out, attrs["state"], state.reshape(-1))
+    return out
