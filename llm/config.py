@@ -108,7 +108,7 @@ class ModelConfig:
     hidden_size : int
     num_hidden_layers : int
     num_attention_heads, num_key_value_heads : tuple of int
-        Per layer.
+        Per layer; no key heads in a layer without attention.
     intermediate_size : tuple of int
         Columns of the feed-forward network's middle, per layer.
     head_dim, v_head_dim : int
@@ -169,7 +169,8 @@ class ModelConfig:
         hidden = _positive(meta, "embedding_length", int)
         heads = meta.per_layer("attention.head_count", int, n_layers)
         n_ctx = _positive(meta, "context_length", int)
-        head_dim = _positive(meta, "attention.key_length", int, hidden // max(heads[0], 1))
+        equal = hidden // max(1, *heads)  # of each head, if together they are as wide as the rest
+        head_dim = _positive(meta, "attention.key_length", int, equal)
         config = cls(
             architecture=architecture,
             vocab_size=_vocab_size(file),
@@ -180,7 +181,7 @@ class ModelConfig:
             num_key_value_heads=_kv_heads(meta, heads),
             intermediate_size=meta.per_layer("feed_forward_length", int, n_layers, 0),
             head_dim=head_dim,
-            v_head_dim=_positive(meta, "attention.value_length", int, hidden // max(heads[0], 1)),
+            v_head_dim=_positive(meta, "attention.value_length", int, equal),
             rotary_dim=meta.get("rope.dimension_count", int, head_dim),
             rope_theta=_positive(meta, "rope.freq_base", float, 10000.0),
             rope_scaling=_rope_scaling(meta, n_ctx),
@@ -246,7 +247,7 @@ def _check(config: ModelConfig) -> None:
     for i, (heads, kv_heads) in enumerate(
         zip(config.num_attention_heads, config.num_key_value_heads, strict=True)
     ):
-        if heads < 1 or kv_heads < 1 or heads % kv_heads:
+        if heads < 0 or kv_heads < 0 or (kv_heads and (not heads or heads % kv_heads)):
             raise ModelFormatError(
                 f"keys '{a}.attention.head_count' and '.head_count_kv': expected a whole number "
                 f"of query heads for each key head, got {heads} and {kv_heads} in layer {i}"

@@ -60,6 +60,16 @@ def test_one_value_for_each_layer() -> None:
     assert c.intermediate_size == (10, 20, 30)
 
 
+def test_layers_without_attention() -> None:
+    c = config(
+        attention__head_count=np.array([0, 8, 4], np.uint32),
+        attention__head_count_kv=np.array([0, 2, 0], np.uint32),
+    )
+    assert c.num_attention_heads == (0, 8, 4)
+    assert c.num_key_value_heads == (0, 2, 0)
+    assert c.head_dim == 8
+
+
 def test_old_key_of_linear_scaling() -> None:
     assert config(rope__scale_linear=4).rope_scaling.factor == 4.0
 
@@ -76,7 +86,9 @@ def test_old_key_of_linear_scaling() -> None:
         ({"rope__freq_base": float("nan")}, "freq_base': expected a positive number"),
         ({"attention__head_count": np.array([4, 4])}, "each of 3 layers, got 2"),
         ({"attention__head_count_kv": 3}, "got 4 and 3 in layer 0"),
-        ({"attention__head_count": 0}, "got 0 and 0 in layer 0"),
+        ({"attention__head_count": np.array([4, 0, 4]), "attention__head_count_kv": 4},
+         "got 0 and 4 in layer 1"),
+        ({"attention__head_count_kv": -1}, "got 4 and -1 in layer 0"),
         ({"rope__dimension_count": 17}, "even number up to 16, got 17"),
         ({"rope__scaling__type": "magic"}, "expected one of .*got 'magic'"),
         ({"rope__scaling__factor": -2.0}, "no negative number, got -2.0"),
