@@ -1,0 +1,60 @@
+"""Words on values that hold several heads side by side: [rows, H * D].
+
+================ ==================== ============================================================
+op               weights              attrs; what y is
+================ ==================== ============================================================
+head_matmul      (w (H, N, K),)       n_heads; y[t, h] = w[h] x[t, h]: a matrix for each head
+head_columns     ()                   n_heads, start, stop; y[t, h] = x[t, h, start:stop]
+join_heads       ()                   n_heads, shared; y[t, h] = (a[t, h], b[t, h]), or, if
+                                      `shared`, (a[t, h], b[t]): one part b for all heads
+================ ==================== ============================================================
+"""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.graph.builder import GraphBuilder
+
+
+def head_matmul(
+    g: GraphBuilder, x: Value, weight: str, *, n_heads: int, name: str, width: int = -1
+) -> Value:
+    """Each head of x [rows, H * K] times its own matrix: [rows, H * N].
+
+    `weight` is a stack (H, N, K), for one head also (N, K); `width` is the N that it must have.
+    """
+    size = _head_size(name, x, n_heads)
+    is_single = n_heads == 1 and g.has(weight) and len(g.tensors[weight].shape) == 2
+    shape = g.weight(weight, (width, size) if is_single else (n_heads, width, size))
+    attrs = {"n_heads": n_heads}
+    return g.node("head_matmul", name, (x,), x.rows, n_heads * shape[-2], (weight,), attrs)
+
+
+def head_columns(
+    g: GraphBuilder, x: Value, start: int, stop: int, *, n_heads: int, name: str
+) -> Value:
+    """Columns `start` to `stop` - 1 of every head of x [rows, H * D], side by side."""
+    size = _head_size(name, x, n_heads)
+    if not 0 <= start < stop <= size:
+        raise ValueError(f"{name}: columns {start}:{stop} of heads of width {size}")
+    attrs = {"n_heads": n_heads, "start": start, "stop": stop}
+    width = n_heads * (stop - start)
+    return g.node("head_columns", name, (x,), x.rows, width, (), attrs)
+
+
+def join_heads(
+    g: GraphBuilder, a: Value, b: Value, *, n_heads: int, name: str, shared: bool = False
+) -> Value:
+    """Heads of a [rows, H * A] followed by those of b [rows, H * B]: [rows, H * (A + B)].
+
+    With `shared`, b is [rows, B] and follows every head of a.
+    """
+    size = _head_size(name, a, n_heads) + _head_size(name, b, 1 if shared else n_heads)
+    if a.rows != b.rows:
+        raise ValueError(f"{name}: rows {a.rows!r} beside rows {b.rows!r}")
+    attrs = {"n_heads": n_heads, "shared": shared}
+    return g.node("join_heads", name, (a, b), a.rows, n_heads * size, (), attrs)
+
+
+def _head_size(name: str, x: Value, n_heads: int) -> int:
+    if n_heads < 1 or x.width % n_heads:
+        raise ValueError(f"{name}: {x.width} columns for {n_heads} heads")
+    return x.width // n_heads

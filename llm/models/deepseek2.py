@@ -1,0 +1,28 @@
+"""DeepSeek 2, 2.5, 3 and R1, their small forms, GLM 4.7 Flash, Kimi K2, Mistral Large 3 and others:
+"deepseek2".
+
+Source: DeepSeek-AI, "DeepSeek-V2" and "DeepSeek-V3", 2024.
+"""
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _mla as mla
+
+_GLM_LAYERS, _GLM_VOCABULARY = (47, 48), 154880  # its early files do not name the gating
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: latent attention, experts beside a shared one."""
+    latent = mla.Latent.from_config(config, mscale_is_all=True)
+    is_glm = (
+        deepseek.n_layers_of(config) in _GLM_LAYERS and config.vocab_size == _GLM_VOCABULARY
+    )  # fmt: skip
+    gating = "sigmoid" if is_glm else "softmax"
+
+    deepseek.layers(
+        g,
+        config,
+        lambda x, i: mla.attend(g, x, mla.query_latent(g, x, config, latent, i), config, latent, i),
+        lambda x, i: deepseek.feed_forward(g, x, config, i, default_gating=gating),
+    )
