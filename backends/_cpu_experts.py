@@ -7,10 +7,12 @@ import numpy as np
 from jitllm.backends._cpu_memory import PackedWeight
 from jitllm.backends._cpu_plan import LINE, Buffer
 from jitllm.backends._cpu_threads import aligned
-from jitllm.backends.base import Floats
+from jitllm.backends.base import BackendUnavailable, Floats
+from jitllm.backends.cpu_ops import bounded_glu
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi, formats, packed
 from jitllm.kernels import level as levels
+from jitllm.kernels.reference_gated import FORMS
 
 if TYPE_CHECKING:
     from jitllm.backends._cpu_lower import Lowering
@@ -28,7 +30,7 @@ class ExpertOps:
 
     def emit(self, y: Buffer) -> None:
         """Emit everything; `y` gets the result."""
-        x_value, gate, up, down = self.node.inputs[0], *self.node.weights[:3]
+        x_value = self.node.inputs[0]
         ids, weights = self._choose()
         index, experts, slot_of = self._route(ids)
         x = self._rows(x_value.width)
@@ -37,20 +39,39 @@ class ExpertOps:
             abi.GATHER, [source, index], [x], cost=2 * self.k * x_value.width, x=source,
             ldx=source.stride, index=index, y=x, ldy=x.stride, width=x_value.width,
         )  # fmt: skip
-        scales = self.attrs["scales"] or (None, None, None)
-        h = self._product(x, up, experts, scales[1])
-        if gate:
-            h = self._glu(self._product(x, gate, experts, scales[0]), h, up)
-        else:
-            h = self._activate(h, up)
-        parts = self._product(h, down, experts, scales[2])
+        if self.attrs["weigh_input"]:
+            self._weigh(x, slot_of, weights, x_value.width)
+        parts = self._product(self._middle(x, experts), 2, experts)
+        kept = [] if self.attrs["weigh_input"] else [weights]
         self.lowering.planner.emit(
-            abi.COMBINE, [parts, slot_of, weights], [y], cost=2 * self.k * x_value.width,
-            x=parts, ldx=parts.stride, slot_of=slot_of, weights=weights, k=self.k, y=y,
-            ldy=y.stride, width=x_value.width,
+            abi.COMBINE, [parts, slot_of, *kept], [y], cost=2 * self.k * x_value.width,
+            x=parts, ldx=parts.stride, slot_of=slot_of, weights=kept[0] if kept else 0, k=self.k,
+            y=y, ldy=y.stride, width=x_value.width,
         )  # fmt: skip
         for buffer in self.taken:
             self.lowering.give(buffer)
+
+    def _middle(self, x: Buffer, experts: Buffer) -> Buffer:
+        """Emit the products and the activation before the last product."""
+        gate, up = self.node.weights[:2]
+        width, h = self.lowering.weights[up].n, self._product(x, 1, experts)
+        if self.attrs["fused"]:
+            if width % 32:
+                raise BackendUnavailable(
+                    f"{self.node.name}: rows of fused experts must be a multiple of 32, got {width}"
+                )
+            half = width // 2
+            second = Buffer(h.start + 4 * half, h.stride, h.size - 4 * half)
+            return self._glu(h, second, half)
+        if gate:
+            return self._glu(self._product(x, 0, experts), h, width)
+        return self._activate(h, width)
+
+    def _weigh(self, x: Buffer, slot_of: Buffer, weights: Buffer, width: int) -> None:
+        self.lowering.planner.emit(
+            abi.WEIGH, [x, slot_of, weights], [x], cost=2 * self.k * width, slot_of=slot_of,
+            weights=weights, k=self.k, y=x, ldy=x.stride, width=width,
+        )  # fmt: skip
 
     def _take(self, size: int, stride: int = 0) -> Buffer:
         taken = self.lowering.take(size)
@@ -65,12 +86,15 @@ class ExpertOps:
         logits = self.lowering.buffer(self.node.inputs[1])
         pairs = 4 * self.lowering.max_tokens * self.k
         ids, weights = self._take(pairs), self._take(pairs)
+        chosen = [self.lowering.buffer(value) for value in self.node.inputs[2:]]
         params = {"gating": self.attrs["gating"], "norm": self.attrs["norm"]}
+        same = {name: self.attrs[name] for name in ("norm_min", "n_group", "topk_group")}
         self.lowering.planner.emit(
-            abi.TOP_K_EXPERTS, [logits], [ids, weights], cost=8 * self.n_experts, params=params,
-            logits=logits, ldl=logits.stride, bias=self.lowering.vector(self.node.weights[3]),
-            n_experts=self.n_experts, k=self.k, ids=ids, weights=weights,
-            scale=self.attrs["factor"], norm_min=self.attrs["norm_min"],
+            abi.TOP_K_EXPERTS, [logits, *chosen], [ids, weights], cost=8 * self.n_experts,
+            params=params, logits=logits, ldl=logits.stride,
+            bias=self.lowering.vector(self.node.weights[3]), n_experts=self.n_experts, k=self.k,
+            ids=ids, weights=weights, scale=self.attrs["factor"], **same,
+            chosen=chosen[0] if chosen else 0, ldc=chosen[0].stride if chosen else 0,
         )  # fmt: skip
         return ids, weights
 
@@ -84,15 +108,17 @@ class ExpertOps:
         )  # fmt: skip
         return index, experts, slot_of
 
-    def _product(self, x: Buffer, name: str, experts: Buffer, scales: Floats | None) -> Buffer:
-        w = self.lowering.weights[name]
+    def _product(self, x: Buffer, part: int, experts: Buffer) -> Buffer:
+        """Emit the product with the stack `part` of the node's weights."""
+        w = self.lowering.weights[self.node.weights[part]]
         as_float = self.lowering.exact or formats.get(w.type_name).scales == "float"
         y = self._rows(w.n)
         params: dict[str, Any] = {"fmt": w.type_name}
         source = x if as_float else self._quantize(x, w)
         values: dict[str, Any] = {
             "w": w.address, "n": w.n, "k": w.k, "x": source, "y": y, "ldy": y.stride,
-            "tile_experts": experts, "scales": self._constant(scales),
+            "tile_experts": experts, "scales": self._constant(self.attrs["scales"][part]),
+            "biases": self._constant(self.attrs["biases"][part]),
             "matrix_bytes": w.matrix_bytes, **self.lowering.scratch_words(),
         }  # fmt: skip
         if as_float:
@@ -111,18 +137,20 @@ class ExpertOps:
         )  # fmt: skip
         return out
 
-    def _glu(self, gate: Buffer, up: Buffer, name: str) -> Buffer:
-        width = self.lowering.weights[name].n
-        y = self._rows(width)
+    def _glu(self, gate: Buffer, up: Buffer, width: int) -> Buffer:
+        y, act = self._rows(width), self.attrs["act"]
+        if act in FORMS:
+            bounds, planner = self.attrs["bounds"], self.lowering.planner
+            bounded_glu.emit(planner, abi.N_SLOTS, gate, up, y, width, act, bounds)
+            return y
         self.lowering.planner.emit(
-            abi.GLU, [gate, up], [y], cost=20 * self.k * width, params={"act": self.attrs["act"]},
+            abi.GLU, [gate, up], [y], cost=20 * self.k * width, params={"act": act},
             rows=abi.N_SLOTS, gate=gate, ldg=gate.stride, up=up, ldu=up.stride, y=y,
             ldy=y.stride, width=width,
         )  # fmt: skip
         return y
 
-    def _activate(self, x: Buffer, name: str) -> Buffer:
-        width = self.lowering.weights[name].n
+    def _activate(self, x: Buffer, width: int) -> Buffer:
         y = self._rows(width)
         self.lowering.planner.emit(
             abi.ACTIVATION, [x], [y], cost=20 * self.k * width, params={"act": self.attrs["act"]},
@@ -131,10 +159,11 @@ class ExpertOps:
         return y
 
     def _constant(self, values: Floats | None) -> int:
-        """Return the address of values that the plan keeps, 0 for none."""
+        """Return the address of values that the plan keeps, 0 for none; rows are whole lines."""
         if values is None:
             return 0
-        kept = aligned(4 * len(values)).view(np.float32)
-        kept[:] = values
+        rows = values if values.ndim == 1 else np.pad(values, ((0, 0), (0, -values.shape[1] % 16)))
+        kept = aligned(4 * rows.size).view(np.float32)
+        kept[:] = rows.reshape(-1)
         self.lowering.constants.append(kept)
         return int(kept.ctypes.data)

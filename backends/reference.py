@@ -320,31 +320,6 @@ def _weighted(pattern: Floats, values: Floats, n_kv_heads: int) -> Floats:
     return out.transpose(1, 0, 2).reshape(pattern.shape[1], -1).astype(np.float32)
 
 
-def _experts(run: _Run, node: Node, x: Floats, logits: Floats) -> Floats:
-    gate, up, down, bias = node.weights
-    attrs = node.attrs
-    ids, weights = kernels.top_k_experts(
-        logits,
-        attrs["k"],
-        gating=attrs["gating"],
-        norm=attrs["norm"],
-        norm_min=attrs["norm_min"],
-        scale=attrs["factor"],
-        bias=run.vector(bias),
-    )
-    ones = np.ones(logits.shape[1], np.float32)
-    gate_scale, up_scale, down_scale = attrs["scales"] or (ones, ones, ones)
-    h = run.expert_matmul(x, ids, up) * up_scale[ids][..., None]
-    if gate:
-        g = run.expert_matmul(x, ids, gate) * gate_scale[ids][..., None]
-        h = kernels.glu(g, h, attrs["act"])
-    else:
-        h = kernels.activation(h, attrs["act"])
-    y = run.expert_matmul(h, ids, down) * down_scale[ids][..., None]
-    total: Floats = (y.astype(np.float64) * weights[..., None]).sum(axis=1).astype(np.float32)
-    return total
-
-
 _OPS: dict[str, Callable[..., Floats]] = {
     "embed": _embed,
     "rms_norm": lambda run, node, x: kernels.rms_norm(
@@ -366,5 +341,4 @@ _OPS: dict[str, Callable[..., Floats]] = {
     "scale_by_position": _scale_by_position,
     "attention": _attention,
     "select_outputs": lambda run, node, x: kernels.select_rows(x, run.batch.output_rows),
-    "experts": _experts,
 }

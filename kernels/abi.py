@@ -155,9 +155,13 @@ ATTENTION = _op(
     "scale:f32 soft_cap:f32 sinks scratch scratch_bytes",
 )
 # experts [T, E] logits -> ids int32 [T, k], weights float32 [T, k]; `bias` float32 [E] or 0 is
-# added for the choice only. Factory parameters gating (softmax, sigmoid, softmax_topk), norm.
+# added for the choice only, among the experts of the topk_group best of n_group groups. Where
+# `chosen` is not 0 its rows hold the expert numbers as float32, and nothing is chosen. Factory
+# parameters gating (softmax, sigmoid, sqrt_softplus, softmax_topk, sigmoid_topk), norm.
 TOP_K_EXPERTS = _op(
-    "moe", "top_k_experts", "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32"
+    "moe",
+    "top_k_experts",
+    "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32 n_group topk_group chosen ldc",
 )
 # Sort pairs (t, j) of ids int32 [T, k] by expert into slots: index int32 [slots] (row t of each
 # slot, -1 where unused), tile_experts int32 [tiles], slot_of int32 [T, k]; sets N_SLOTS.
@@ -165,18 +169,23 @@ TOP_K_EXPERTS = _op(
 ROUTE = _op("experts", "route", "ids n_experts k index tile_experts slot_of")
 # y[slot] = x[index[slot]], zeros for -1.
 GATHER = _op("experts", "gather", "x ldx index y ldy width")
-# y[slot] = W[expert of slot] x[slot] (* scales[expert], float32 [E] or 0); W is a stack of packed
-# matrices matrix_bytes apart, x from QUANTIZE over the slots. Factory parameter fmt.
+# y[slot_of[t, j]] *= weights[t, j].
+WEIGH = _op("experts", "weigh", "slot_of weights k y ldy width")
+# y[slot] = W[expert of slot] x[slot] (* scales[expert], float32 [E] or 0) (+ biases[expert],
+# float32 [E, n padded to 16] or 0); W is a stack of packed matrices matrix_bytes apart, x from
+# QUANTIZE over the slots. Factory parameter fmt.
 EXPERT_MATMUL = _op(
-    "experts", "matmul", "w n k x y ldy tile_experts scales matrix_bytes scratch scratch_bytes"
+    "experts",
+    "matmul",
+    "w n k x y ldy tile_experts scales matrix_bytes scratch scratch_bytes biases",
 )
 # The same from float32 rows. Factory parameters fmt, tile_rows.
 EXPERT_MATMUL_FLOAT = _op(
     "experts",
     "matmul_float",
-    "w n k x ldx y ldy tile_experts scales matrix_bytes scratch scratch_bytes",
+    "w n k x ldx y ldy tile_experts scales matrix_bytes scratch scratch_bytes biases",
 )
-# y[t] = sum over j of weights[t, j] * x[slot_of[t, j]].
+# y[t] = sum over j of weights[t, j] * x[slot_of[t, j]]; weights 0: all are 1.
 COMBINE = _op("experts", "combine", "x ldx slot_of weights k y ldy width")
 
 

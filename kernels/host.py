@@ -353,6 +353,9 @@ def top_k_experts(
     scale: float = 1.0,
     bias: Floats | None = None,
     norm_min: float = 2.0**-14,
+    n_group: int = 1,
+    topk_group: int = 1,
+    chosen: Floats | None = None,
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Choose k experts for every row of logits [T, E]; see `reference.top_k_experts`."""
     rows = _rows("logits", logits)
@@ -360,9 +363,12 @@ def top_k_experts(
     if not 1 <= k <= n_experts <= 4096:
         raise ValueError(f"need 1 <= k <= experts <= 4096, got k {k}, {n_experts} experts")
     bias = None if bias is None else _vector("bias", bias, n_experts)
+    given = None if chosen is None else _rows("chosen", chosen, (len(rows), k))
     ids = np.full((len(rows), k), -1, np.int32)
     weights = np.full((len(rows), k), np.nan, np.float32)
     launch(abi.TOP_K_EXPERTS, _run(len(rows)), params={"gating": gating, "norm": norm},
            logits=_data(rows), ldl=rows.strides[0], bias=_data(bias), n_experts=n_experts, k=k,
-           ids=_data(ids), weights=_data(weights), scale=scale, norm_min=norm_min)  # fmt: skip
+           ids=_data(ids), weights=_data(weights), scale=scale, norm_min=norm_min,
+           n_group=n_group, topk_group=topk_group, chosen=_data(given),
+           ldc=0 if given is None else given.strides[0])  # fmt: skip
     return ids, weights

@@ -320,6 +320,9 @@ def top_k_experts(
     scale: float = 1.0,
     bias: Floats | None = None,
     norm_min: float = NORM_MIN,
+    n_group: int = 1,
+    topk_group: int = 1,
+    chosen: Floats | None = None,
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Choose k experts for every token and weigh them.
 
@@ -329,8 +332,9 @@ def top_k_experts(
         The router's output.
     k : int
     gating : str
-        "softmax" and "sigmoid" turn logits into scores before the choice; "softmax_topk" chooses
-        by the logits and applies softmax to the k chosen.
+        "softmax", "sigmoid" and "sqrt_softplus" (sqrt(ln(1 + e^x))) turn logits into scores before
+        the choice; "softmax_topk" and "sigmoid_topk" choose by the logits and apply softmax or
+        sigmoid to the k chosen.
     norm : bool
         Divide the weights by their sum, or by `norm_min` if that is larger.
     scale : float
@@ -338,6 +342,11 @@ def top_k_experts(
     bias : float32 [E], optional
         Added to the scores for the choice only (DeepSeek-AI, "DeepSeek-V3", 2024).
     norm_min : float
+    n_group, topk_group : int
+        Choose only among the `topk_group` of `n_group` groups of consecutive experts with the
+        largest sums of their two best scores plus bias (ibid.).
+    chosen : float32 [T, k], optional
+        Numbers of the experts; scores are only their weights.
 
     Returns
     -------
@@ -358,15 +367,33 @@ def top_k_experts(
     gates: dict[str, Callable[[Doubles], Doubles]] = {
         "softmax": _softmax,
         "sigmoid": _sigmoid,
+        "sqrt_softplus": lambda x: np.sqrt(np.logaddexp(0.0, x)),
         "softmax_topk": lambda x: x,
+        "sigmoid_topk": lambda x: x,
     }
     if gating not in gates:
         raise ValueError(f"gating must be one of {sorted(gates)}, got {gating!r}")
     scores = gates[gating](f64(logits))
-    ids = np.argsort(-(scores if bias is None else scores + bias), axis=-1, kind="stable")[:, :k]
+    if chosen is None:
+        ranks = _best_groups(scores if bias is None else scores + bias, n_group, topk_group)
+        ids = np.argsort(-ranks, axis=-1, kind="stable")[:, :k]
+    else:
+        ids = chosen.astype(np.int64)
     weights = np.take_along_axis(scores, ids, axis=-1)
-    if gating == "softmax_topk":
-        weights = _softmax(weights)
+    if gating in ("softmax_topk", "sigmoid_topk"):
+        weights = _softmax(weights) if gating == "softmax_topk" else _sigmoid(weights)
     if norm:
         weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), norm_min)
     return ids.astype(np.int32), f32(weights * scale)
+
+
+def _best_groups(scores: Doubles, n_group: int, topk_group: int) -> Doubles:
+    """Return scores [T, E] with -inf outside of the best groups."""
+    if n_group == 1:
+        return scores
+    groups = scores.reshape(len(scores), n_group, -1)
+    sums = np.sort(groups, axis=-1)[..., -2:].sum(axis=-1)
+    kept = np.argsort(-sums, axis=-1, kind="stable")[:, :topk_group]
+    inside = np.zeros(sums.shape, bool)
+    np.put_along_axis(inside, kept, True, axis=-1)
+    return np.where(inside[..., None], groups, -np.inf).reshape(scores.shape)

@@ -5,6 +5,8 @@ tile is unused), so that expert products are the dense ones of `matmul` and `mat
 ranges, with the same bits. A run of one token makes tiles of one row.
 """
 
+import numpy as np
+
 from jitllm.kernels import abi, formats, packed
 from jitllm.kernels import level as levels
 from jitllm.kernels.atomics import atomic_add
@@ -33,6 +35,7 @@ from jitllm.kernels.simd import (
 )
 
 ROWS, RECORD = packed.ROWS, packed.RECORD_BYTES_PER_ROW
+ONE = np.float32(1)
 
 
 def route(*, tile_rows: int):
@@ -84,6 +87,20 @@ def gather(args, thread, n_threads, counter):
         slot = atomic_add(counter, 1)
 
 
+def weigh(args, thread, n_threads, counter):
+    """y[slot_of[t, j]] *= weights[t, j] (`abi.WEIGH`)."""
+    n = load_i64(load_i64(args) + 8 * abi.N_TOKENS)
+    slot_of, weights, k = load_i64(args + 8), load_i64(args + 16), load_i64(args + 24)
+    y, ldy, width = load_i64(args + 32), load_i64(args + 40), load_i64(args + 48)
+    pair = atomic_add(counter, 1)
+    while pair < n * k:
+        row = y + load_i32(slot_of + 4 * pair) * ldy
+        weight = splat_f32(load_f32(weights + 4 * pair))
+        for i in range(0, 4 * width, 64):
+            store_f32x16(row + i, load_f32x16(row + i) * weight)
+        pair = atomic_add(counter, 1)
+
+
 def combine(args, thread, n_threads, counter):
     """y[t] = sum over j of weights[t, j] * x[slot_of[t, j]], j ascending (`abi.COMBINE`)."""
     n = load_i64(load_i64(args) + 8 * abi.N_TOKENS)
@@ -99,7 +116,8 @@ def combine(args, thread, n_threads, counter):
             total = splat_f32(0.0)
             for j in range(row * k, row * k + k):
                 value = load_f32x16(x + load_i32(slot_of + 4 * j) * ldx + i)
-                total = fma(splat_f32(load_f32(weights + 4 * j)), value, total)
+                weight = load_f32(weights + 4 * j) if weights != 0 else ONE
+                total = fma(splat_f32(weight), value, total)
             store_f32x16(y + row * ldy + i, total)
         row = atomic_add(counter, 1)
 
@@ -114,8 +132,18 @@ def _group_end(tile_experts, tile, tiles):
 
 
 @inline
-def _finish(total, y, row, scale):
-    store_f32x16(y + 4 * row, total * splat_f32(scale))
+def _finish(total, y, row, scale, bias):
+    total = total * splat_f32(scale)
+    if bias != 0:
+        total = total + load_f32x16(bias + 4 * row)
+    store_f32x16(y + 4 * row, total)
+
+
+@inline
+def _bias_of(biases, expert, width):
+    if biases != 0:
+        return biases + expert * ((width + ROWS - 1) // ROWS * ROWS * 4)
+    return 0
 
 
 @inline
@@ -138,7 +166,9 @@ def matmul(*, fmt: str):
             load_i64(args + 8), load_i64(args + 16), load_i64(args + 24), load_i64(args + 32),
         )  # fmt: skip
         y, ldy, experts = load_i64(args + 40), load_i64(args + 48), load_i64(args + 56)
-        scales, matrix_bytes = load_i64(args + 64), load_i64(args + 72)
+        scales, matrix_bytes, biases = (
+            load_i64(args + 64), load_i64(args + 72), load_i64(args + 96),
+        )  # fmt: skip
         blocks, block_bytes = (width + ROWS - 1) // ROWS, k // per_unit * unit
         item = atomic_add(counter, 1)
         while item < slots * blocks:
@@ -146,7 +176,8 @@ def matmul(*, fmt: str):
             expert = load_i32(experts + 4 * slot)
             matrix = weights + expert * matrix_bytes
             acc = vectors(matrix + block * block_bytes, x + slot * (k // 32) * RECORD, k)
-            _finish(take(acc, 0), y + slot * ldy, block * ROWS, _scale_of(scales, expert))
+            scale, bias = _scale_of(scales, expert), _bias_of(biases, expert, width)
+            _finish(take(acc, 0), y + slot * ldy, block * ROWS, scale, bias)
             item = atomic_add(counter, 1)
 
     @helper
@@ -156,6 +187,7 @@ def matmul(*, fmt: str):
         y, ldy, scales = load_i64(args + 40), load_i64(args + 48), load_i64(args + 64)
         matrix, stride = weights + expert * load_i64(args + 72), k // 32 * size
         scale = _scale_of(scales, expert)
+        bias = _bias_of(load_i64(args + 96), expert, load_i64(args + 16))
         for block in range(start, end):
             source = matrix + block * (k // per_unit * unit)
             unpack(source, scratch + (block - start) * stride, k)
@@ -168,7 +200,7 @@ def matmul(*, fmt: str):
                 for i in range(here):
                     for j in range(n):
                         value = load_f32x16(tile + 64 * (i * n + j))
-                        _finish(value, y + (t * n + j) * ldy, (block + i) * ROWS, scale)
+                        _finish(value, y + (t * n + j) * ldy, (block + i) * ROWS, scale, bias)
 
     @helper
     def many_tokens(args, slots, scratch, n_threads, counter):
@@ -216,8 +248,10 @@ def matmul_float(*, fmt: str, tile_rows: int):
             write(source, scratch, start, columns)
             add_span(scratch, sums, x + first * ldx + 4 * start, ldx, columns, rows)
         scale = _scale_of(load_i64(args + 72), expert)
+        bias = _bias_of(load_i64(args + 104), expert, load_i64(args + 16))
         for row in range(rows):
-            _finish(load_f32x16(sums + 64 * row), y + (first + row) * ldy, block * ROWS, scale)
+            total = load_f32x16(sums + 64 * row)
+            _finish(total, y + (first + row) * ldy, block * ROWS, scale, bias)
 
     def matmul_experts(args, thread, n_threads, counter):
         run = load_i64(args)

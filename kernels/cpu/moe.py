@@ -10,6 +10,7 @@ from jitllm.kernels import abi
 from jitllm.kernels.cpu import vmath
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows
+from jitllm.kernels.cpu.softplus import softplus
 from jitllm.kernels.cpu.vmath import ZERO, fill_part, first_f32, keep_part, load_part
 from jitllm.kernels.simd import (
     load_f32,
@@ -19,6 +20,7 @@ from jitllm.kernels.simd import (
     reduce_add,
     reduce_max,
     splat_f32,
+    sqrt,
     stack_bytes,
     store_f32,
     store_f32x16,
@@ -41,6 +43,12 @@ def _copy_scores(logits, n, scores):
 def _sigmoid_scores(logits, n, scores):
     for i in range(0, n, 16):
         store_f32x16(scores + 4 * i, vmath.sigmoid(load_part(logits + 4 * i, n - i)))
+
+
+@inline
+def _sqrt_softplus_scores(logits, n, scores):
+    for i in range(0, n, 16):
+        store_f32x16(scores + 4 * i, sqrt(softplus(load_part(logits + 4 * i, n - i))))
 
 
 @inline
@@ -76,8 +84,47 @@ def _choose(scores, bias, n, taken):
 
 
 @inline
+def _take_best_groups(scores, bias, n, taken, n_group, topk_group):
+    """Take all experts but those of the groups whose two best scores + bias have the top sums."""
+    sums, best = stack_bytes(16384), stack_bytes(4096)
+    size = n // n_group
+    for g in range(n_group):
+        first, second = LOWEST, LOWEST
+        for e in range(g * size, g * size + size):
+            value = load_f32(scores + 4 * e)
+            if bias != 0:
+                value = value + load_f32(bias + 4 * e)
+            if value > first:
+                first, second = value, first
+            elif value > second:
+                second = value
+        store_f32(sums + 4 * g, first + second if size > 1 else first)
+        store_u8(best + g, 0)
+    for _ in range(topk_group):
+        _choose(sums, 0, n_group, best)
+    for e in range(n):
+        store_u8(taken + e, 1 - load_u8(best + e // size))
+
+
+@inline
+def _number(chosen, n):
+    """Return the expert number that stands at `chosen` as float32; 0 where there is no such."""
+    value = load_f32(chosen)
+    if value >= 0 and value < n:
+        return int(value)
+    return 0
+
+
+@inline
 def _keep_weights(weights, k):
     pass
+
+
+@inline
+def _sigmoid_weights(weights, k):
+    for i in range(k):
+        at = weights + 4 * i
+        store_f32(at, first_f32(vmath.sigmoid(splat_f32(load_f32(at)))))
 
 
 @inline
@@ -107,7 +154,9 @@ def _normalise(weights, k, norm_min):
 GATINGS = {
     "softmax": (_softmax_scores, _keep_weights),
     "sigmoid": (_sigmoid_scores, _keep_weights),
+    "sqrt_softplus": (_sqrt_softplus_scores, _keep_weights),
     "softmax_topk": (_copy_scores, _softmax_weights),
+    "sigmoid_topk": (_copy_scores, _sigmoid_weights),
 }
 
 
@@ -117,7 +166,8 @@ def top_k_experts(*, gating, norm):
     Parameters
     ----------
     gating : str
-        "softmax" and "sigmoid" score before the choice, "softmax_topk" only the chosen logits.
+        "softmax", "sigmoid" and "sqrt_softplus" score before the choice, "softmax_topk" and
+        "sigmoid_topk" only the chosen logits.
     norm : bool
         Whether weights are divided by their sum (or norm_min if larger).
     """
@@ -131,15 +181,23 @@ def top_k_experts(*, gating, norm):
         n, k, ids, weights = (load_i64(args + 32), load_i64(args + 40), load_i64(args + 48),
                               load_i64(args + 56))  # fmt: skip
         factor, norm_min = load_f32(args + 64), load_f32(args + 72)
+        n_group, topk_group = load_i64(args + 80), load_i64(args + 88)
+        given, ldc = load_i64(args + 96), load_i64(args + 104)
         scores, taken = stack_bytes(16384), stack_bytes(4096)
         row, end = next_rows(counter, n_rows, n)
         while row < end:
             for r in range(row, end):
                 score(logits + r * ldl, n, scores)
-                for e in range(n):
-                    store_u8(taken + e, 0)
+                if n_group > 1:
+                    _take_best_groups(scores, bias, n, taken, n_group, topk_group)
+                else:
+                    for e in range(n):
+                        store_u8(taken + e, 0)
                 for i in range(k):
-                    chosen = _choose(scores, bias, n, taken)
+                    if given != 0:
+                        chosen = _number(given + r * ldc + 4 * i, n)
+                    else:
+                        chosen = _choose(scores, bias, n, taken)
                     store_i32(ids + 4 * (r * k + i), chosen)
                     store_f32(weights + 4 * (r * k + i), load_f32(scores + 4 * chosen))
                 weigh(weights + 4 * r * k, k)

@@ -38,18 +38,16 @@ attention         (sinks (H,) or "",)        cache, layer (its place in that cac
                                              to p (0 to p if window is 0). A sink is one more
                                              logit of its head, in the denominator only
 select_outputs    ()                         y = x[output_rows], rows "O"
-experts           (gate (E, F, n) or "",     k, gating, norm, norm_min, factor, act, scales; inputs
-                  up (E, F, n),              x, router logits [rows, E]. y = sum over the k chosen
-                  down (E, n, F),            e of weight[e] * down_e(act(gate_e x) * up_e x),
-                  selection bias (E,) or "") act(up_e x) alone where there is no gate
+experts           (gate (E, F, n) or "",     the fields of `words.experts.Routing`, fused, act,
+                  up (E, F, n),              bounds, scales, biases; inputs x, router logits
+                  down (E, n, F),            [rows, E], perhaps numbers of experts [rows, k];
+                  selection bias (E,) or "") y = sum over the k chosen e of weight[e] *
+                                             down_e(act(gate_e x) * up_e x), act(up_e x) alone where
+                                             there is no gate
 ================= ========================== ======================================================
 
-`act` is "silu", "gelu" (tanh form), "gelu_erf" or "relu". `gating` makes probabilities of the
-router logits: "softmax", "sigmoid", or "softmax_topk" (the k largest logits are chosen, then
-softmax among them); the k largest probabilities, plus the selection bias if any, are chosen, equal
-ones in the order of their index. The weights are the probabilities without the bias, divided by
-max(their sum, norm_min) if `norm`, times `factor`. `scales` is None or three float32 [E] arrays:
-expert e's gate, up and down products are multiplied by element e of each.
+`act` is "silu", "gelu" (tanh form), "gelu_erf" or "relu". `words.experts` says what the attributes
+of experts mean; of equal scores the expert with the lower number is chosen first.
 
 Taps: besides every value, a backend knows "<name of an attention node>.pattern", the attention
 probabilities, float32 [H, rows, keys] per segment, key j at position j; it is called once for each
@@ -69,8 +67,6 @@ from jitllm.llm.graph.rope import Rotation
 
 Floats = npt.NDArray[np.float32]
 ACTIVATIONS = ("silu", "gelu", "gelu_erf", "relu")
-GATINGS = ("softmax", "sigmoid", "softmax_topk")
-NORM_MIN = 6.103515625e-5  # the smallest normal float16
 
 
 class Shaped(Protocol):
@@ -269,51 +265,6 @@ class GraphBuilder:
     def select_outputs(self, x: Value, *, name: str) -> Value:
         """The rows of x [T, width] whose logits are wanted: [O, width]."""
         return self.node("select_outputs", name, (x,), "O", x.width)
-
-    def experts(
-        self,
-        x: Value,
-        logits: Value,
-        *,
-        k: int,
-        gate: str,
-        up: str,
-        down: str,
-        act: str,
-        name: str,
-        gating: str = "softmax",
-        norm: bool = True,
-        factor: float = 1.0,
-        bias: str = "",
-        scales: tuple[Floats, Floats, Floats] | None = None,
-    ) -> Value:
-        """The k experts chosen by router `logits` [rows, E], summed by their weights: [rows, n].
-
-        The module's table and text have the formula. Source: Shazeer et al., "Outrageously Large
-        Neural Networks", 2017; Jiang et al., "Mixtral of Experts", 2024.
-        """
-        _one_of(name, "act", act, ACTIVATIONS)
-        _one_of(name, "gating", gating, GATINGS)
-        n_experts = logits.width
-        if not 1 <= k <= n_experts:
-            raise ValueError(f"{name}: {k} of {n_experts} experts")
-        n_ff = self.weight(up, (n_experts, -1, x.width))[1]
-        if gate:
-            self.weight(gate, (n_experts, n_ff, x.width))
-        self.weight(down, (n_experts, x.width, n_ff))
-        if bias:
-            self.weight(bias, (n_experts,))
-        attrs = {
-            "k": k,
-            "gating": gating,
-            "norm": norm,
-            "norm_min": NORM_MIN,
-            "factor": float(factor),
-            "act": act,
-            "scales": scales,
-        }
-        weights = (gate, up, down, bias)
-        return self.node("experts", name, (x, logits), x.rows, x.width, weights, attrs)
 
     def build(self) -> Graph:
         """Return the graph; its last value must be the logits, with rows "O"."""

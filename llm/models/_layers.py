@@ -10,6 +10,7 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.rope import Rotation, rotation
+from jitllm.llm.graph.words.experts import Routing, experts
 
 
 def embeddings(g: GraphBuilder, config: ModelConfig) -> Value:
@@ -171,10 +172,11 @@ def moe(g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str = "s
     logits = g.matmul(
         x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
     )
-    return g.experts(
+    return experts(
+        g,
         x,
         logits,
-        k=config.num_experts_per_tok,
+        Routing(config.num_experts_per_tok),
         gate=g.optional(blk + "ffn_gate_exps.weight"),
         up=blk + "ffn_up_exps.weight",
         down=blk + "ffn_down_exps.weight",

@@ -61,16 +61,24 @@ class Routed:
         return y
 
     def matmul(
-        self, w: Matrix, x: Floats, *, exact: bool = False, scales: Floats | None = None
+        self,
+        w: Matrix,
+        x: Floats,
+        *,
+        exact: bool = False,
+        scales: Floats | None = None,
+        biases: Floats | None = None,
     ) -> Floats:
         """Return y for every slot; x has a row a slot."""
         as_float = exact or not formats.get(w.name).planes
         size = max(384 << 10, TILE_BLOCKS * (w.k // 32) * 768, 64 * (512 + self.n_slots))
         scratch, y = Memory(2 * size), host.empty_rows(self.n_slots, w.n)
+        added = None if biases is None else rows_of(biases)
         values: dict[str, Any] = {
             "w": w.memory.at, "n": w.n, "k": w.k, "y": y.ctypes.data, "ldy": y.strides[0],
             "tile_experts": self._experts.at, "matrix_bytes": w.bytes_each, "scratch": scratch.at,
             "scales": 0 if scales is None else scales.ctypes.data, "scratch_bytes": size,
+            "biases": 0 if added is None else added.ctypes.data,
         }  # fmt: skip
         params: dict[str, Any] = {"fmt": w.name}
         rows = rows_of(x)
@@ -94,12 +102,22 @@ class Routed:
         memory.check()
         return memory
 
-    def combine(self, x: Floats, weights: Floats) -> Floats:
-        """Return the weighted sum of each token's slots."""
+    def weigh(self, x: Floats, weights: Floats) -> Floats:
+        """Return the slots' rows times their weights."""
+        y = rows_of(x)
+        host.launch(
+            abi.WEIGH, self.run, params={}, slot_of=self.slot_of.ctypes.data, k=self.k,
+            weights=weights.ctypes.data, y=y.ctypes.data, ldy=y.strides[0], width=x.shape[1],
+        )  # fmt: skip
+        return y
+
+    def combine(self, x: Floats, weights: Floats | None) -> Floats:
+        """Return the sum of each token's slots, weighted unless `weights` is None."""
         rows, y = rows_of(x), host.empty_rows(len(self.ids), x.shape[1])
         host.launch(
             abi.COMBINE, self.run, params={}, x=rows.ctypes.data, ldx=rows.strides[0],
-            slot_of=self.slot_of.ctypes.data, weights=weights.ctypes.data, k=self.k,
+            slot_of=self.slot_of.ctypes.data, k=self.k,
+            weights=0 if weights is None else weights.ctypes.data,
             y=y.ctypes.data, ldy=y.strides[0], width=x.shape[1],
         )  # fmt: skip
         return y
@@ -137,6 +155,14 @@ def test_gather_and_combine() -> None:
     y[routed.index == -1] = np.nan  # nobody may use these
     expected = (y[routed.slot_of].astype(np.float64) * weights[..., None]).sum(axis=1)
     np.testing.assert_allclose(routed.combine(y, weights), expected, rtol=1e-5, atol=1e-6)
+    for n_threads in (1, 2):
+        with host.threads(n_threads):
+            weighed = routed.weigh(y, weights)
+        np.testing.assert_array_equal(
+            weighed[routed.slot_of], y[routed.slot_of] * weights[..., None]
+        )
+        total = routed.combine(weighed, None)
+        np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-6)
 
 
 def _stack(name: str, shape: tuple[int, int, int]) -> tuple[Matrix, np.ndarray]:
@@ -167,6 +193,7 @@ def test_bits_are_those_of_the_plain_product(name: str, exact: bool) -> None:
     w, data = _stack(name, shape)
     ids, scales = _ids(20, 2, n_experts), np.array([1, 0.5, -3, 0.1], np.float32)
     x = np.random.default_rng(1).standard_normal((20, k), np.float32)
+    biases = np.random.default_rng(2).standard_normal((n_experts, width), np.float32)
     products = [
         matmul(pack(name, part, width, k), x, exact=exact) * scale
         for part, scale in zip(data.reshape(n_experts, -1), scales, strict=True)
@@ -178,6 +205,10 @@ def test_bits_are_those_of_the_plain_product(name: str, exact: bool) -> None:
                 routed = Routed(ids[rows], n_experts)
                 y = routed.matmul(w, routed.gather(x[rows]), exact=exact, scales=scales)
                 assert np.array_equal(bits(y[routed.slot_of]), bits(expected[rows]))
+                kwargs: dict[str, Any] = {"exact": exact, "scales": scales, "biases": biases}
+                y = routed.matmul(w, routed.gather(x[rows]), **kwargs)
+                biased = expected[rows] + biases[ids[rows]]
+                assert np.array_equal(bits(y[routed.slot_of]), bits(biased))
 
 
 def test_an_infinite_row_spoils_no_other() -> None:

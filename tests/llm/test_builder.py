@@ -11,6 +11,8 @@ from jitllm.llm.errors import GGUFError, HookError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.hook_names import hook_points, resolve
 from jitllm.llm.graph.rope import RopeScaling, rotation
+from jitllm.llm.graph.words.bounded_glu import bounded_glu
+from jitllm.llm.graph.words.experts import Routing, experts
 
 
 class Info(NamedTuple):
@@ -119,9 +121,43 @@ def test_experts_check_their_stacks() -> None:
     x = start(g)
     logits = g.matmul(x, "router", name="logits")
     with pytest.raises(GGUFError, match=r"'down': expected shape \(4, 8, 6\)"):
-        g.experts(x, logits, k=2, gate="gate", up="up", down="down", act="silu", name="y")
+        experts(g, x, logits, Routing(2), gate="gate", up="up", down="down", name="y")
     with pytest.raises(ValueError, match="5 of 4 experts"):
-        g.experts(x, logits, k=5, gate="gate", up="up", down="down", act="silu", name="y")
+        experts(g, x, logits, Routing(5), gate="gate", up="up", down="down", name="y")
+
+
+@pytest.mark.parametrize(
+    ("routing", "options", "message"),
+    [
+        (Routing(2, gating="hard"), {}, "gating must be one of"),
+        (Routing(2, n_group=3), {}, "2 experts of 1 of 3 groups of 4"),
+        (Routing(3, n_group=2), {}, "3 experts of 1 of 2 groups of 4"),
+        (Routing(2, n_group=2, topk_group=3), {}, "3 of 2 groups"),
+        (Routing(2), {"act": "swiglu_oai"}, "act must be one of"),
+        (Routing(2), {"act": "situ", "gate": "gate"}, "bounds a > 0"),
+        (Routing(2), {"biases": (None, np.zeros((4, 5)), None)}, r"shape \(4, 6\), got \(4, 5\)"),
+        (Routing(2), {"scales": (None, None, np.zeros(3))}, r"scales of shape \(4,\), got \(3,\)"),
+    ],
+    ids=str,
+)
+def test_experts_check_their_rules(routing: Routing, options: dict[str, Any], message: str) -> None:
+    g = builder(router=(4, 8), up=(4, 6, 8), gate=(4, 6, 8), down=(4, 8, 6))
+    x = start(g)
+    logits = g.matmul(x, "router", name="logits")
+    with pytest.raises(ValueError, match=message):
+        experts(g, x, logits, routing, up="up", down="down", name="y", **options)
+    with pytest.raises(ValueError, match="numbers of 2 experts a row"):
+        experts(g, x, logits, Routing(2), up="up", down="down", name="y", chosen=x)
+
+
+def test_bounded_units_check_their_form() -> None:
+    g = builder()
+    x = start(g)
+    with pytest.raises(ValueError, match="act must be one of"):
+        bounded_glu(g, x, x, act="silu", bounds=(1.0, 0.0), name="y")
+    with pytest.raises(ValueError, match=r"got \(0.0, 1.0\)"):
+        bounded_glu(g, x, x, act="situ", bounds=(0.0, 1.0), name="y")
+    assert bounded_glu(g, x, x, act="situ", bounds=(1.0, 0.0), name="y").width == x.width
 
 
 def test_a_graph_ends_with_outputs() -> None:

@@ -114,7 +114,7 @@ WRONG = {
     "epsilon of norms": ("qwen3", _change("rms_norm", eps=0.1)),
     "experts used": ("llama-routed", _change("experts", k=3)),
     "weights of experts": ("llama-routed", _change("experts", norm=False)),
-    "scales of experts": ("qwen3moe-routed", _change("experts", scales=None)),
+    "scales of experts": ("qwen3moe-routed", _change("experts", scales=(None,) * 3)),
     "temperature": ("mistral3-temperature", _change("scale_by_position", slope=0.45)),
     "length of temperature": ("mistral3-temperature", _change("scale_by_position", length=9)),
     "halves of the gate": ("phi3-short", _change("columns", start=0, stop=384)),
