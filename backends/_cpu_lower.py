@@ -394,7 +394,7 @@ class Lowering:
     def _op_experts(self, node: Node) -> None:
         ExpertOps(self, node).emit(self.new(node.outputs[0]))
 
-    def state_words(self, node: Node) -> dict[str, int]:
+    def state_words(self, node: Node) -> dict[str, Any]:
         """Return the words by which a kernel finds the node's state of a slot.
 
         State = states + slot * slot_bytes, slots being those of the segment.

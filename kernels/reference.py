@@ -95,7 +95,12 @@ _ACTIVATIONS: dict[str, Callable[[Doubles], Doubles]] = {
     "silu": lambda x: x * _sigmoid(x),
     "gelu": _gelu,
     "gelu_erf": _gelu_erf,
+    "gelu_quick": lambda x: x * _sigmoid(1.702 * x),
     "relu": lambda x: np.maximum(x, 0.0),
+    "relu_squared": lambda x: np.maximum(x, 0.0) ** 2,
+    "sigmoid": _sigmoid,
+    "tanh": lambda x: np.asarray(np.tanh(x)),
+    "softplus": lambda x: np.asarray(np.logaddexp(0.0, x)),
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jitllm.kernels.cpu import vmath
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows, row_count
+from jitllm.kernels.cpu.softplus import softplus
 from jitllm.kernels.cpu.vmath import HALF, ONE, ZERO
 from jitllm.kernels.simd import fma, load_f32x16, load_i64, splat_f32, store_f32x16, vmax
 
@@ -65,6 +66,7 @@ ACTS = {
     "relu_squared": relu_squared,
     "sigmoid": vmath.sigmoid,
     "tanh": vmath.tanh,
+    "softplus": softplus,
 }
 
 

@@ -46,7 +46,7 @@ experts           (gate (E, F, n) or "",     the fields of `words.experts.Routin
                                              there is no gate
 ================= ========================== ======================================================
 
-`act` is "silu", "gelu" (tanh form), "gelu_erf" or "relu". `words.experts` says what the attributes
+`act` is one of ACTIVATIONS; "gelu" is the tanh form. `words.experts` says what the attributes
 of experts mean; of equal scores the expert with the lower number is chosen first.
 
 Taps: besides every value, a backend knows "<name of an attention node>.pattern", the attention
@@ -66,7 +66,9 @@ from jitllm.llm.errors import GGUFError
 from jitllm.llm.graph.rope import Rotation
 
 Floats = npt.NDArray[np.float32]
-ACTIVATIONS = ("silu", "gelu", "gelu_erf", "relu")
+ACTIVATIONS = (
+    "silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh", "softplus",
+)  # fmt: skip
 
 
 class Shaped(Protocol):

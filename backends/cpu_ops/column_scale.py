@@ -1,0 +1,16 @@
+"""`column_scale` as an op: a product whose second operand has one row for all."""
+
+from jitllm.backends._cpu_constants import constant
+from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
+from jitllm.backends.ir import Node
+from jitllm.kernels import abi
+
+
+def lower(lowering: Lowering, node: Node) -> None:
+    """Emit the product."""
+    (value,), width = node.inputs, node.outputs[0].width
+    x, y = lowering.buffer(value), lowering.new(node.outputs[0])
+    lowering.planner.emit(
+        abi.MUL, [x], [y], cost=2 * width, rows=ROW_WORDS[value.rows], a=x, lda=x.stride,
+        b=constant(lowering, node.attrs["factors"])[0], ldb=0, y=y, ldy=y.stride, width=width,
+    )  # fmt: skip

@@ -1,0 +1,21 @@
+"""`selective_scan` by its twin."""
+
+from typing import Any
+
+import numpy as np
+
+from jitllm.backends._reference_states import over_segments
+from jitllm.backends.base import Floats
+from jitllm.backends.ir import Node
+from jitllm.kernels import reference_ssm
+
+
+def run(run: Any, node: Node, x: Floats, b: Floats, c: Floats, step: Floats) -> Floats:
+    """Return what the states' readers see; the states move on."""
+    a, d = node.attrs["a"], node.attrs["d"]
+
+    def one(state: Floats, rows: slice) -> tuple[Floats, Floats]:
+        inputs = (x[rows], b[rows], c[rows], step[rows])
+        return reference_ssm.selective_scan(*inputs, a=a, d=d, state=state.reshape(a.shape))
+
+    return over_segments(run, node, np.empty_like(x), one)
