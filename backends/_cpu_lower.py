@@ -20,7 +20,6 @@ from jitllm.backends.base import BackendUnavailable, Floats
 from jitllm.backends.ir import Graph, Node, Value
 from jitllm.kernels import abi, formats, packed
 from jitllm.kernels import level as levels
-from jitllm.kernels.cpu import attention_layout
 
 ROW_WORDS = {"T": abi.N_TOKENS, "O": abi.N_OUTPUTS}
 UNPACKED_BYTES = 384 << 10  # of a matrix product's scratch, see kernels/cpu/matmul.py
@@ -31,13 +30,13 @@ FLOAT_SPAN_BYTES = 64 * 512
 class Cut:
     """A place where a run stops for Python: after op `stop`, with a value that may be changed.
 
-    `queries` is set where the probabilities of an attention node are wanted.
+    `inputs` are set where the probabilities of an attention node are wanted.
     """
 
     stop: int
     node: Node
     buffer: Buffer
-    queries: Buffer | None = None
+    inputs: tuple[Buffer, ...] = ()
 
 
 class Lowering:
@@ -125,8 +124,8 @@ class Lowering:
         self._done.add(node.name)
         stop = len(self.planner.ops)
         if f"{node.name}.pattern" in self.taps:
-            queries = self._buffers[node.inputs[0].id]
-            self.cuts.append(Cut(stop, node, self._buffers[node.outputs[0].id], queries))
+            inputs = tuple(self._buffers[value.id] for value in node.inputs)
+            self.cuts.append(Cut(stop, node, self._buffers[node.outputs[0].id], inputs))
         if node.name in self.taps:
             self.cuts.append(Cut(stop, node, self._buffers[node.outputs[0].id]))
         for value in node.inputs:
@@ -361,35 +360,6 @@ class Lowering:
             abi.SCALE_ROWS, [x], [y], cost=width, x=x, ldx=x.stride, factors=factors.ctypes.data,
             y=y, ldy=y.stride, width=width,
         )  # fmt: skip
-
-    def _op_attention(self, node: Node) -> None:
-        attrs, cache = node.attrs, node.attrs["cache"]
-        pool, layer = self.pools[cache], node.attrs["layer"]
-        q, k, v = (self._buffers[value.id] for value in node.inputs)
-        pages: tuple[Any, int, int] = ((cache, layer), 0, 1)
-        heads, dk, dv = pool.spec.layers[layer]
-        where = {
-            "n_kv_heads": heads, "dk": dk, "dv": dv, "pages": pool.address(layer),
-            "page_bytes": pool.layer_bytes(layer), "cache": cache, "table_pages": 0,
-        }  # fmt: skip
-        params = {"kv": pool.kv_dtype}
-        self.planner.emit(
-            abi.KV_WRITE, [k, v], [pages], cost=4 * heads * (dk + dv), params=params,
-            k=k, ldk=k.stride, v=v, ldv=v.stride, **where,
-        )  # fmt: skip
-        size = attention_layout.scratch_bytes(
-            dk, dv, n_heads=attrs["n_heads"], n_threads=self.n_threads,
-            max_positions=pool.n_pages * abi.PAGE_TOKENS,
-        )  # fmt: skip
-        scratch, out = self.take(size * self.n_threads), self.new(node.outputs[0])
-        self.planner.emit(
-            abi.ATTENTION, [q, pages], [out, scratch], cost=attrs["n_heads"] * (dk + dv) * 400,
-            params=params, q=q, ldq=q.stride, out=out, ldo=out.stride, n_heads=attrs["n_heads"],
-            window=attrs["window"], causal=int(attrs["causal"]), scale=attrs["scale"],
-            soft_cap=attrs["soft_cap"], sinks=self.vector(node.weights[0]), scratch=scratch,
-            scratch_bytes=size, **where,
-        )  # fmt: skip
-        self.give(scratch)
 
     def _op_experts(self, node: Node) -> None:
         ExpertOps(self, node).emit(self.new(node.outputs[0]))

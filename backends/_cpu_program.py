@@ -86,10 +86,24 @@ class CpuProgram(Program):
         for word, array in zip((abi.TOKENS, abi.POSITIONS, abi.OUTPUT_ROWS), arrays, strict=True):
             run[word] = array.ctypes.data
         run[abi.N_SEGMENTS], run[abi.SEGMENTS] = len(segments), segments.ctypes.data
+        arrays += self._set_alone(segments)
         for slope, length, factors in self._lowering.row_factors:
             steps = batch.positions // length
             factors[: len(steps), 0] = 1 + slope * np.log(steps + 1.0)
         return [segments, *tables, *arrays]
+
+    def _set_alone(self, segments: npt.NDArray[np.int64]) -> list[npt.NDArray[np.generic]]:
+        """Give every segment pages of this run for attention that remembers nothing."""
+        alone, tables, first = segments.copy(), [], 0
+        for words in alone:
+            n_pages = -(-int(words[abi.SEGMENT_ROWS]) // abi.PAGE_TOKENS)
+            numbers = np.arange(first, first + n_pages, dtype=np.int32)
+            table = np.array([numbers.ctypes.data], np.int64)
+            words[abi.SEGMENT_POSITION], words[abi.SEGMENT_TABLES] = 0, table.ctypes.data
+            tables += [numbers, table]
+            first += n_pages
+        self._run[abi.SEGMENTS_ALONE] = alone.ctypes.data
+        return [alone, *tables]
 
     def _new_logits(self, n_outputs: int) -> Floats:
         """Make the last op write to fresh rows, which then belong to the caller."""
@@ -122,12 +136,16 @@ class CpuProgram(Program):
             return
         n_rows = int(self._run[ROW_WORDS[value.rows]])
         rows = self._plan.rows(cut.buffer, n_rows, value.width)
-        if cut.queries is None:
+        if not cut.inputs:
             tap(value.name, rows)
             return
-        q = self._plan.rows(cut.queries, n_rows, cut.node.inputs[0].width)
+        widths = (value.width for value in cut.node.inputs)
+        inputs = [
+            self._plan.rows(buffer, n_rows, width)
+            for buffer, width in zip(cut.inputs, widths, strict=True)
+        ]
         sinks = self._lowering.vectors.get(cut.node.weights[0])
-        apply_pattern_tap(cut.node, q, rows, batch, self._lowering.pools, sinks, tap)
+        apply_pattern_tap(cut.node, inputs, rows, batch, self._lowering.pools, sinks, tap)
 
     def close(self) -> None:
         """Free the buffers."""

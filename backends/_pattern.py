@@ -1,4 +1,4 @@
-"""Attention probabilities on request: computed beside the kernel when a tap wants them."""
+"""Attention probabilities in NumPy: of the reference backend, and where a tap wants them."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,14 @@ from jitllm.backends.base import PAGE_TOKENS, Batch, Floats, Pool, Segment, Tap
 from jitllm.backends.ir import Node
 from jitllm.kernels import reference
 
+_RULES = (
+    "n_heads", "n_kv_heads", "scale", "window", "soft_cap", "causal", "chunked", "slopes"
+)  # fmt: skip
+
 
 def apply_pattern_tap(
     node: Node,
-    q: Floats,
+    inputs: Sequence[Floats],
     out: Floats,
     batch: Batch,
     pools: Sequence[Pool],
@@ -23,8 +27,9 @@ def apply_pattern_tap(
     Parameters
     ----------
     node : Node
-        The attention node; its keys and values are in the cache already.
-    q : float32 [T, H*dk]
+        The attention node; its keys and values are in the cache already, if it has one.
+    inputs : sequence of float32
+        q [T, H*dk], and k [T, G*dk] and v [T, G*dv] if the node writes some.
     out : float32 [T, H*dv]
         The node's output, overwritten for segments whose probabilities the tap changed.
     batch : Batch
@@ -33,28 +38,56 @@ def apply_pattern_tap(
     tap : callable
         Gets "<node name>.pattern" and float32 [H, rows, keys], once for each segment.
     """
-    attrs = node.attrs
-    rules = {name: attrs[name] for name in ("scale", "window", "soft_cap", "causal")}
     for segment in batch.segments:
         rows = slice(segment.row, segment.row + segment.rows)
-        keys, values, first = _cells(node, segment, pools[attrs["cache"]])
-        pattern = reference.attention_pattern(
-            q[rows], keys, np.arange(segment.position, segment.position + segment.rows),
-            np.arange(first, first + len(keys)), n_heads=attrs["n_heads"],
-            n_kv_heads=attrs["n_kv_heads"], sinks=sinks, **rules,
-        )  # fmt: skip
+        if node.attrs["cache"] < 0:
+            keys, values, first = inputs[1][rows], inputs[2][rows], segment.position
+        else:
+            keys, values, first = _cells(node, segment, pools[node.attrs["cache"]])
+        pattern = pattern_of(node, segment, inputs[0][rows], keys, first, sinks)
         shown = np.pad(pattern, ((0, 0), (0, 0), (first, 0)))
         before = shown.copy()
         tap(f"{node.name}.pattern", shown)
         if not np.array_equal(before, shown):
-            out[rows] = _weighted(shown[..., first:], values, attrs["n_kv_heads"])
+            out[rows] = weighted(shown[..., first:], values, node.attrs["n_kv_heads"])
+
+
+def pattern_of(
+    node: Node, segment: Segment, q: Floats, keys: Floats, first: int, sinks: Floats | None
+) -> Floats:
+    """Return the probabilities float32 [H, rows, S] of a segment's queries for keys.
+
+    Parameters
+    ----------
+    node : Node
+    segment : Segment
+    q : float32 [rows, H*dk]
+    keys : float32 [S, G*dk]
+    first : int
+        Position of the first key.
+    sinks : float32 [H] or None
+    """
+    rules = {name: node.attrs[name] for name in _RULES}
+    positions = np.arange(segment.position, segment.position + segment.rows)
+    seen = np.arange(first, first + len(keys))
+    return reference.attention_pattern(q, keys, positions, seen, sinks=sinks, **rules)
+
+
+def first_seen(node: Node, segment: Segment) -> int:
+    """Return the first position that a segment's first query sees."""
+    window, position = node.attrs["window"], segment.position
+    if not window:
+        return 0
+    if node.attrs["chunked"]:
+        return position - position % int(window)
+    behind = window - 1 if node.attrs["causal"] else window // 2
+    return max(0, position - int(behind))
 
 
 def _cells(node: Node, segment: Segment, pool: Pool) -> tuple[Floats, Floats, int]:
     """Return keys and values that the segment sees, and the position of the first."""
-    window, layer = node.attrs["window"], node.attrs["layer"]
-    table, end = segment.tables[node.attrs["cache"]], segment.position + segment.rows
-    first = max(0, segment.position - window + 1) if window else 0
+    layer, table = node.attrs["layer"], segment.tables[node.attrs["cache"]]
+    first, end = first_seen(node, segment), segment.position + segment.rows
     blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
     parts = [pool.read(layer, int(table[block])) for block in blocks]
     start = first % PAGE_TOKENS
@@ -62,8 +95,8 @@ def _cells(node: Node, segment: Segment, pool: Pool) -> tuple[Floats, Floats, in
     return keys[start : start + end - first], values[start : start + end - first], first
 
 
-def _weighted(pattern: Floats, values: Floats, n_kv_heads: int) -> Floats:
-    """Return pattern [H, T, S] times values [S, G*dv] as [T, H*dv]."""
-    by_head = values.reshape(len(values), n_kv_heads, -1).transpose(1, 0, 2)
+def weighted(pattern: Floats, values: Floats, n_kv_heads: int) -> Floats:
+    """Return pattern [H, T, S] times values [S, G*dv], summed in float64: [T, H*dv]."""
+    by_head = values.astype(np.float64).reshape(len(values), n_kv_heads, -1).transpose(1, 0, 2)
     out = pattern @ np.repeat(by_head, len(pattern) // n_kv_heads, axis=0)
-    return np.ascontiguousarray(out.transpose(1, 0, 2)).reshape(pattern.shape[1], -1)
+    return out.transpose(1, 0, 2).reshape(pattern.shape[1], -1).astype(np.float32)

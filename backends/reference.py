@@ -21,7 +21,6 @@ from jitllm.backends.base import (
     Floats,
     Pool,
     Program,
-    Segment,
     StatePool,
     Tap,
     Weight,
@@ -271,55 +270,6 @@ def _scale_by_position(run: _Run, node: Node, x: Floats) -> Floats:
     return kernels.mul(x, factor.astype(np.float32)[:, None])
 
 
-def _attention(run: _Run, node: Node, q: Floats, k: Floats, v: Floats) -> Floats:
-    heads = {name: node.attrs[name] for name in ("n_heads", "n_kv_heads")}
-    rules = {name: node.attrs[name] for name in ("scale", "window", "soft_cap", "causal")}
-    sinks = run.vector(node.weights[0])
-    out = np.empty((len(q), node.outputs[0].width), np.float32)
-    for segment in run.batch.segments:
-        rows = slice(segment.row, segment.row + segment.rows)
-        keys, values, first = _remember(run, node, segment, k[rows], v[rows])
-        positions = np.arange(segment.position, segment.position + segment.rows)
-        seen = np.arange(first, first + len(keys))
-        pattern = kernels.attention_pattern(
-            q[rows], keys, positions, seen, sinks=sinks, **heads, **rules
-        )
-        whole = np.pad(pattern, ((0, 0), (0, 0), (first, 0)))  # the tap sees key j at column j
-        pattern = run.tapped(f"{node.name}.pattern", whole)[..., first:]
-        out[rows] = _weighted(pattern, values, heads["n_kv_heads"])
-    return out
-
-
-def _remember(
-    run: _Run, node: Node, segment: Segment, k: Floats, v: Floats
-) -> tuple[Floats, Floats, int]:
-    """Write k and v; return the keys and values the segment sees and their first position."""
-    cache, window = node.attrs["cache"], node.attrs["window"]
-    pool, table = run.pools[cache], segment.tables[cache]
-    end = segment.position + segment.rows
-    first = max(0, segment.position - window + 1) if window else 0
-    if end - first > len(table) * PAGE_TOKENS or not all(0 <= p < pool.n_pages for p in table):
-        raise ValueError(
-            f"cache {cache}: a table of {len(table)} pages (of {pool.n_pages}) cannot hold "
-            f"positions {first} to {end - 1}"
-        )
-    pages = pool.layers[node.attrs["layer"]]
-    heads = node.attrs["n_kv_heads"]
-    kernels.kv_write(k, v, pages, table, segment.position, n_kv_heads=heads)
-    blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
-    parts = [pool.read(node.attrs["layer"], table[b % len(table)]) for b in blocks]
-    kept = slice(first % PAGE_TOKENS, first % PAGE_TOKENS + end - first)
-    keys, values = (np.concatenate(half)[kept] for half in zip(*parts, strict=True))
-    return keys, values, first
-
-
-def _weighted(pattern: Floats, values: Floats, n_kv_heads: int) -> Floats:
-    """Return pattern [H, T, S] times values [S, G * dv]: [T, H * dv]."""
-    per_head = values.astype(np.float64).reshape(len(values), n_kv_heads, -1).transpose(1, 0, 2)
-    out = pattern @ np.repeat(per_head, len(pattern) // n_kv_heads, axis=0)
-    return out.transpose(1, 0, 2).reshape(pattern.shape[1], -1).astype(np.float32)
-
-
 _OPS: dict[str, Callable[..., Floats]] = {
     "embed": _embed,
     "rms_norm": lambda run, node, x: kernels.rms_norm(
@@ -339,6 +289,5 @@ _OPS: dict[str, Callable[..., Floats]] = {
     "columns": lambda run, node, x: x[:, node.attrs["start"] : node.attrs["stop"]],
     "rope": lambda run, node, x: kernels.rope(x, run.batch.positions, **node.attrs),
     "scale_by_position": _scale_by_position,
-    "attention": _attention,
     "select_outputs": lambda run, node, x: kernels.select_rows(x, run.batch.output_rows),
 }

@@ -23,7 +23,8 @@ OUTPUT_ROWS = 4  # address of int32 [N_OUTPUTS] row numbers
 N_SEGMENTS = 5  # sequences in this run
 SEGMENTS = 6  # address of int64 [N_SEGMENTS, SEGMENT_WORDS]
 N_SLOTS = 7  # rows of values per token-expert pair, set by ROUTE
-RUN_WORDS = 8
+SEGMENTS_ALONE = 8  # as SEGMENTS; positions count from the run's first row, pages are of the plan
+RUN_WORDS = 9
 
 # Words of a segment: consecutive rows that belong to one sequence.
 SEGMENT_ROW = 0  # first row
@@ -45,6 +46,11 @@ SYNC_ACTIVE = 16  # workers inside a group
 SYNC_OPS, SYNC_STOP, SYNC_THREADS = 24, 25, 26
 SYNC_YIELD, SYNC_MASK, SYNC_DONE = 27, 28, 29
 SYNC_PARKED = 32  # one line for each thread
+
+# What a query at p sees of its sequence: all, 0 to p, or (window W) those of 0 to p in its chunk of
+# W positions. A window W also hides what is W or more behind from MASK_CAUSAL, and what is further
+# than W // 2 from MASK_NONE.
+MASK_NONE, MASK_CAUSAL, MASK_CHUNK = 0, 1, 2
 
 PAGE_TOKENS = 64  # cells of one cache page; attention walks the cache in steps of one page
 
@@ -140,19 +146,23 @@ ROPE = _op("rope", "rope", "x ldx y ldy n_heads head_dim n_rot table magnitude:f
 # each kv head g: K as [dk][64] (one key a column: lanes are keys) then V as [64][dv].
 # `pages` is the address of the layer's page 0, page p is at pages + p * page_bytes; `cache` is the
 # number of the cache in SEGMENT_TABLES; window > 0: page numbers are looked up modulo
-# table_pages. Factory parameter kv: f16 or f32.
+# table_pages. `segments` names a word of the run block: SEGMENTS, or SEGMENTS_ALONE for pages that
+# only this run's rows fill. Factory parameter kv: f16 or f32.
 KV_WRITE = _op(
-    "attention", "kv_write", "k ldk v ldv n_kv_heads dk dv pages page_bytes cache table_pages"
+    "attention",
+    "kv_write",
+    "k ldk v ldv n_kv_heads dk dv pages page_bytes cache table_pages segments",
 )
-# out [T, H*dv] = softmax(soft_cap(q k^T * scale) + mask) v, causal; window W > 0 lets a
-# query at p see keys p-W+1..p; soft_cap 0 = none; sinks: float32 [H] address or 0 (one more logit
-# per head in the denominator only). `scratch` has scratch_bytes per thread. Pages are walked in
-# ascending order, one online-softmax step a page, so bits depend on positions alone.
+# out [T, H*dv] = softmax(soft_cap(q k^T * scale) + mask) v; mask is one of MASK_*; soft_cap 0 =
+# none; sinks: float32 [H] address or 0 (one more logit per head in the denominator only). `scratch`
+# has scratch_bytes per thread. Pages are walked in ascending order, one online-softmax step a page,
+# so bits depend on positions alone. Factory parameters kv and alibi (default False): the head's
+# slope, float32 [H] at slopes, times the distance of a key is taken off the score (soft_cap 0).
 ATTENTION = _op(
     "attention",
     "attention",
-    "q ldq out ldo n_heads n_kv_heads dk dv pages page_bytes cache table_pages window causal "
-    "scale:f32 soft_cap:f32 sinks scratch scratch_bytes",
+    "q ldq out ldo n_heads n_kv_heads dk dv pages page_bytes cache table_pages window mask "
+    "scale:f32 soft_cap:f32 sinks slopes segments scratch scratch_bytes",
 )
 # experts [T, E] logits -> ids int32 [T, k], weights float32 [T, k]; `bias` float32 [E] or 0 is
 # added for the choice only, among the experts of the topk_group best of n_group groups. Where

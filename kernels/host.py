@@ -247,7 +247,7 @@ def kv_write(
     launch(abi.KV_WRITE, run, params={"kv": kv}, k=_data(keys), ldk=keys.strides[0],
            v=_data(values), ldv=values.strides[0], n_kv_heads=n_kv_heads, dk=dk, dv=dv,
            pages=_data(pages), page_bytes=pages.strides[0], cache=0,
-           table_pages=len(table))  # fmt: skip
+           table_pages=len(table), segments=abi.SEGMENTS)  # fmt: skip
     del kept
 
 
@@ -262,8 +262,10 @@ def paged_attention(
     scale: float,
     window: int = 0,
     causal: bool = True,
+    chunked: bool = False,
     soft_cap: float = 0.0,
     sinks: Floats | None = None,
+    slopes: Floats | None = None,
 ) -> Floats:
     """Return attention of the rows of q over a paged cache that `kv_write` filled.
 
@@ -276,7 +278,7 @@ def paged_attention(
         and the page numbers of its cache. All tables have the same length.
     n_heads, n_kv_heads, dv : int
         H, G and the columns of a value head.
-    scale, window, causal, soft_cap, sinks
+    scale, window, causal, chunked, soft_cap, sinks, slopes
         As for `reference.attention`; without `causal` a row sees its segment to the end.
 
     Returns
@@ -292,15 +294,21 @@ def paged_attention(
     last = max(position + rows for rows, position, _ in segments)
     n = _n_threads.get()
     sinks = None if sinks is None else _vector("sinks", sinks, n_heads)
+    if slopes is not None and soft_cap:
+        raise ValueError("scores are either capped or lowered by distance, not both")
+    slopes = None if slopes is None else _vector("slopes", slopes, n_heads)
+    mask = abi.MASK_CHUNK if chunked else abi.MASK_CAUSAL if causal else abi.MASK_NONE
+    params: dict[str, Any] = {"kv": kv} if slopes is None else {"kv": kv, "alibi": True}
     size = layout.scratch_bytes(dk, dv, n_heads=n_heads, n_threads=n, max_positions=last)
     scratch, out = aligned(n * size), empty_rows(len(queries), n_heads * dv)
     words, kept = _segments(segments)
     run = _run(len(queries), N_SEGMENTS=len(segments), SEGMENTS=words.ctypes.data)
-    launch(abi.ATTENTION, run, params={"kv": kv}, q=_data(queries), ldq=queries.strides[0],
+    launch(abi.ATTENTION, run, params=params, q=_data(queries), ldq=queries.strides[0],
            out=_data(out), ldo=out.strides[0], n_heads=n_heads, n_kv_heads=n_kv_heads, dk=dk,
            dv=dv, pages=_data(pages), page_bytes=pages.strides[0], cache=0,
-           table_pages=table_pages, window=window, causal=causal, scale=scale, soft_cap=soft_cap,
-           sinks=_data(sinks), scratch=_data(scratch), scratch_bytes=size)  # fmt: skip
+           table_pages=table_pages, window=window, mask=mask, scale=scale, soft_cap=soft_cap,
+           sinks=_data(sinks), slopes=_data(slopes), segments=abi.SEGMENTS,
+           scratch=_data(scratch), scratch_bytes=size)  # fmt: skip
     del kept
     return out
 

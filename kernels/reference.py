@@ -250,8 +250,10 @@ def attention_pattern(
     scale: float,
     window: int = 0,
     causal: bool = True,
+    chunked: bool = False,
     soft_cap: float = 0.0,
     sinks: Floats | None = None,
+    slopes: Floats | None = None,
 ) -> Floats:
     """Return the weights that queries give to keys, float32 [H, T, S]; see `attention`."""
     queries = split(f64(q), n_heads).transpose(1, 0, 2)
@@ -259,12 +261,15 @@ def attention_pattern(
     scores = queries @ np.repeat(keys, n_heads // n_kv_heads, axis=0) * scale
     if soft_cap:
         scores = soft_cap * np.tanh(scores / soft_cap)
-    distance = q_positions.astype(np.int64)[:, None] - k_positions.astype(np.int64)
-    hidden = np.zeros(distance.shape, bool)
-    if causal:
-        hidden |= distance < 0
-    if window:
-        hidden |= distance >= window
+    at, keys_at = q_positions.astype(np.int64)[:, None], k_positions.astype(np.int64)
+    distance = at - keys_at
+    if slopes is not None:
+        scores = scores - f64(slopes).reshape(-1, 1, 1) * abs(distance)
+    hidden = distance < 0 if causal else np.zeros(distance.shape, bool)
+    if window and chunked:
+        hidden |= keys_at < at - at % window
+    elif window:
+        hidden |= distance >= window if causal else abs(distance) > window // 2
     scores[:, hidden] = -np.inf
     sink = np.full((n_heads, 1, 1), -np.inf) if sinks is None else f64(sinks).reshape(-1, 1, 1)
     top = np.maximum(scores.max(axis=-1, keepdims=True, initial=-np.inf), sink)
@@ -296,13 +301,18 @@ def attention(
         H and G; query head h reads kv head h // (H / G) (Ainslie et al., "GQA", 2023).
     scale : float
     window : int
-        W > 0 hides keys at distance W or more behind the query; 0 hides none.
+        W > 0 hides keys at distance W or more behind the query, or, without `causal`, further
+        than W // 2 on both sides; 0 hides none.
     causal : bool
         Hide keys of later positions than the query's.
+    chunked : bool
+        Instead of keys at a distance, hide those before the query's chunk of W positions.
     soft_cap : float
         c > 0 replaces a scaled score s by c * tanh(s / c).
     sinks : float32 [H], optional
         One more logit a head that only adds to the denominator (Agarwal et al., "gpt-oss", 2025).
+    slopes : float32 [H], optional
+        Times the distance of a key, this is subtracted from its score (Press et al., ALiBi, 2021).
 
     Notes
     -----

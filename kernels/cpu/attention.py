@@ -30,15 +30,18 @@ from jitllm.kernels.cpu.attention_row import (
     SCALE,
     SCRATCH,
     SCRATCH_BYTES,
+    SLOPES,
     SOFT_CAP,
     TABLE_PAGES,
     Q,
     end_key,
     finish,
     first_key,
+    lower_far,
     merge,
     position_of,
     reset,
+    segments_of,
     spans_of,
     step,
 )
@@ -110,7 +113,7 @@ def kv_write(*, kv):
 
     def kernel(args, thread, n_threads, counter):
         run = load_i64(args)
-        n_rows, segment = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * abi.SEGMENTS)
+        n_rows, segment = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * load_i64(args + 96))
         k, ldk, v, ldv = (load_i64(args + 8), load_i64(args + 16), load_i64(args + 24),
                           load_i64(args + 32))  # fmt: skip
         n_kv, dk, dv = load_i64(args + 40), load_i64(args + 48), load_i64(args + 56)
@@ -160,7 +163,24 @@ def _bounds(args, segment, group, row, at):
     return max(0, first_key(args, position) - at), min(PAGE, end_key(args, segment, position) - at)
 
 
-def _block(kv):
+def _biases(alibi):
+    """Make bias(args, segment, group, g, row, n_rows, at, p): ALiBi's part of rows of scores."""
+
+    @inline
+    def lower(args, segment, group, g, row, n_rows, at, p):
+        slopes = load_i64(args + SLOPES) + 4 * g * group
+        for r in range(n_rows):
+            slope = load_f32(slopes + 4 * ((row + r) % group))
+            lower_far(p + 4 * PAGE * r, slope, position_of(segment, group, row + r) - at)
+
+    @inline
+    def nothing(args, segment, group, g, row, n_rows, at, p):
+        pass
+
+    return lower if alibi else nothing
+
+
+def _block(kv, alibi):
     """Make the step of up to BLOCK_ROWS rows over one page.
 
     The positions that all rows see are summed for all at once, those before and after row by row:
@@ -168,15 +188,18 @@ def _block(kv):
     """
     one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
     one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
+    bias = _biases(alibi)
 
     @inline
-    def block(args, segment, group, row, n_rows, at, keys, values, ahead, q, p, lane_sums, states):
+    def block(args, segment, group, g, row, n_rows, at, keys, values, ahead, q, p, lane_sums,
+              states):  # fmt: skip
         dk, dv = load_i64(args + DK), load_i64(args + DV)
         n, stride, cap = padded(dv), 4 * state_floats(dv), load_f32(args + SOFT_CAP)
         if n_rows == 1:
             one_scores(q, 4 * padded(dk), keys, dk, p, values)
         else:
             many_scores(q, 4 * padded(dk), keys, dk, p, values)
+        bias(args, segment, group, g, row, n_rows, at, p)
         common, common_end = 0, PAGE
         for r in range(n_rows):
             first, end = _bounds(args, segment, group, row + r, at)
@@ -203,10 +226,10 @@ def _block(kv):
     return block
 
 
-def _tile_span(kv):
+def _tile_span(kv, alibi):
     """Make the function that walks one span's pages for one tile, from fresh states."""
     size = cell_bytes(kv)
-    block = _block(kv)
+    block = _block(kv, alibi)
 
     @inline
     def walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states):
@@ -229,7 +252,7 @@ def _tile_span(kv):
             following = min(page + 1, end - 1)
             ahead = _page(pages, page_bytes, tables, cache, table_pages, following) + head
             for r in range(0, n_rows, BLOCK_ROWS):
-                block(args, segment, group, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
+                block(args, segment, group, g, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
                       keys, values, ahead, q + 4 * padded(dk) * r, p, lane_sums + 64 * r,
                       states + stride * r)  # fmt: skip
         for r in range(n_rows):
@@ -256,7 +279,7 @@ def _plan(args, n_threads):
     enough.
     """
     run = load_i64(args)
-    segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    segment, n_kv = segments_of(args), load_i64(args + N_KV_HEADS)
     dk, dv, n_heads = load_i64(args + DK), load_i64(args + DV), load_i64(args + N_HEADS)
     all_tiles, all_spans, floats = 0, 0, 0
     for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
@@ -277,7 +300,7 @@ def _plan(args, n_threads):
 @inline
 def _find(args, unit, shares):
     """Return (segment, what is left of `unit` in it, floats of partial states before it)."""
-    segment, n_kv = load_i64(load_i64(args) + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    segment, n_kv = segments_of(args), load_i64(args + N_KV_HEADS)
     n_heads, floats = load_i64(args + N_HEADS), 0
     while True:
         first, end = spans_of(args, segment)
@@ -296,9 +319,9 @@ def _copy(source, target, n_floats):
         store_f32x16(target + 4 * i, load_f32x16(source + 4 * i))
 
 
-def _unit(kv):
+def _unit(kv, alibi):
     """Make the function that runs one unit: a tile, or one span of it when spans are shared."""
-    walk = _tile_span(kv)
+    walk = _tile_span(kv, alibi)
 
     @inline
     def unit(args, number, shares, own, partial):
@@ -344,7 +367,7 @@ def _unit(kv):
 def _merge_shared(args, own, partial):
     """Merge the spans of every row in ascending order, and finish the rows."""
     run = load_i64(args)
-    segment, n_kv = load_i64(run + 8 * abi.SEGMENTS), load_i64(args + N_KV_HEADS)
+    segment, n_kv = segments_of(args), load_i64(args + N_KV_HEADS)
     group, dv = load_i64(args + N_HEADS) // n_kv, load_i64(args + DV)
     n, stride = padded(dv), 4 * state_floats(dv)
     for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
@@ -360,12 +383,13 @@ def _merge_shared(args, own, partial):
         segment += 8 * abi.SEGMENT_WORDS
 
 
-def attention(*, kv):
+def attention(*, kv, alibi=False):
     """Make the attention kernel for a cache of type `kv`: f16 or f32 (`abi.ATTENTION`).
 
-    Whoever finishes the last unit of shared spans merges them all: little work beside the spans.
+    With `alibi`, far keys get lower scores, by the slopes of the heads. Whoever finishes the last
+    unit of shared spans merges them all: little work beside the spans.
     """
-    run_unit = _unit(kv)
+    run_unit = _unit(kv, alibi)
 
     def kernel(args, thread, n_threads, counter):
         units, shares = _plan(args, n_threads)

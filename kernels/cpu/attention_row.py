@@ -21,6 +21,7 @@ from jitllm.kernels.simd import (
     splat_i32,
     store_f32,
     store_f32x16,
+    to_f32,
     vmax,
     where_ge,
     where_lt,
@@ -31,22 +32,31 @@ LOWEST = np.float32(-1e30)  # below every score; finite, so that differences are
 
 # Byte offsets of the argument words.
 (Q, LDQ, OUT, LDO, N_HEADS, N_KV_HEADS, DK, DV, PAGES, PAGE_BYTES, CACHE, TABLE_PAGES, WINDOW,
- CAUSAL, SCALE, SOFT_CAP, SINKS, SCRATCH, SCRATCH_BYTES) = range(8, 160, 8)  # fmt: skip
+ MASK, SCALE, SOFT_CAP, SINKS, SLOPES, SEGMENTS, SCRATCH, SCRATCH_BYTES) = range(
+    8, 176, 8)  # fmt: skip
 
 
 @inline
 def first_key(args, position):
     """Return the first cell that a query at `position` sees."""
-    window = load_i64(args + WINDOW)
-    return max(0, position - window + 1) if window > 0 else 0
+    window, mask = load_i64(args + WINDOW), load_i64(args + MASK)
+    if window <= 0:
+        return 0
+    if mask == abi.MASK_CAUSAL:
+        return max(0, position - window + 1)
+    if mask == abi.MASK_CHUNK:
+        return position - position % window
+    return max(0, position - window // 2)
 
 
 @inline
 def end_key(args, segment, position):
     """Return the cell behind the last one that a query at `position` sees."""
-    if load_i64(args + CAUSAL) != 0:
+    if load_i64(args + MASK) != abi.MASK_NONE:
         return position + 1
-    return load_i64(segment + 8 * abi.SEGMENT_POSITION) + load_i64(segment + 8 * abi.SEGMENT_ROWS)
+    end = load_i64(segment + 8 * abi.SEGMENT_POSITION) + load_i64(segment + 8 * abi.SEGMENT_ROWS)
+    window = load_i64(args + WINDOW)
+    return min(end, position + window // 2 + 1) if window > 0 else end
 
 
 @inline
@@ -86,6 +96,25 @@ def _visible(x, other, at, first, end):
 @inline
 def _cap(x, cap):
     return splat_f32(cap) * vmath.tanh(x / splat_f32(cap))
+
+
+@inline
+def segments_of(args):
+    """Return the address of the first segment's words, of the list that the op works on."""
+    return load_i64(load_i64(args) + 8 * load_i64(args + SEGMENTS))
+
+
+@inline
+def lower_far(p, slope, ahead):
+    """Subtract slope * |key - query| from a page's 64 scores; `ahead` is query - first key.
+
+    Press, Smith and Lewis, "Train Short, Test Long" (ALiBi), 2021.
+    """
+    zero, factor = splat_f32(ZERO), splat_f32(-slope)
+    for i in range(0, PAGE, 16):
+        distance = to_f32(lanes() + splat_i32(i - ahead))
+        distance = vmax(distance, zero - distance)
+        store_f32x16(p + 4 * i, fma(distance, factor, load_f32x16(p + 4 * i)))
 
 
 @inline

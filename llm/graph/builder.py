@@ -32,11 +32,9 @@ scale_by_position ()                         slope, length; y = x * (1 + slope *
                                              length) + 1))
 attention         (sinks (H,) or "",)        cache, layer (its place in that cache), n_heads,
                                              n_kv_heads, head_dim, v_head_dim, scale, window,
-                                             soft_cap, causal; inputs q, k, v. Writes k, v to the
-                                             cache, then y = softmax(soft_cap(q k^T * scale)) v over
-                                             the keys of the sequence at positions p - window + 1
-                                             to p (0 to p if window is 0). A sink is one more
-                                             logit of its head, in the denominator only
+                                             soft_cap, causal, chunked, slopes; inputs q, k, v, or q
+                                             alone. Writes k, v to the cache, then y =
+                                             softmax(soft_cap(q k^T * scale)) v; see below
 select_outputs    ()                         y = x[output_rows], rows "O"
 experts           (gate (E, F, n) or "",     the fields of `words.experts.Routing`, fused, act,
                   up (E, F, n),              bounds, scales, biases; inputs x, router logits
@@ -48,6 +46,13 @@ experts           (gate (E, F, n) or "",     the fields of `words.experts.Routin
 
 `act` is one of ACTIVATIONS; "gelu" is the tanh form. `words.experts` says what the attributes
 of experts mean; of equal scores the expert with the lower number is chosen first.
+
+Attention: a query at position p sees the keys of its sequence at p - W + 1 to p, W being `window`;
+if `chunked`, those from W * floor(p / W) on; if not `causal`, those from p - floor(W / 2) to
+p + floor(W / 2), as far as the run has them. W = 0 hides none of these. Cache -1 is none: the keys
+are those of the run's rows. `slopes` is None or float32 [H], of which each head takes its own times
+|p - position of the key| off the scores. A sink is one more logit of its head, in the denominator
+only.
 
 Taps: besides every value, a backend knows "<name of an attention node>.pattern", the attention
 probabilities, float32 [H, rows, keys] per segment, key j at position j; it is called once for each
@@ -63,6 +68,7 @@ import numpy.typing as npt
 
 from jitllm.backends.ir import CacheSpec, Graph, Node, Value
 from jitllm.llm.errors import GGUFError
+from jitllm.llm.graph.alibi import alibi_slopes
 from jitllm.llm.graph.rope import Rotation
 
 Floats = npt.NDArray[np.float32]
@@ -220,8 +226,8 @@ class GraphBuilder:
     def attention(
         self,
         q: Value,
-        k: Value,
-        v: Value,
+        k: Value | None,
+        v: Value | None,
         *,
         n_heads: int,
         n_kv_heads: int,
@@ -231,26 +237,39 @@ class GraphBuilder:
         soft_cap: float = 0.0,
         sinks: str = "",
         causal: bool = True,
+        chunked: bool = False,
+        max_alibi_bias: float = 0.0,
+        cache: bool = True,
+        keys_of: str = "",
     ) -> Value:
         """Attention of q [T, H*dk] over the cache with k [T, G*dk], v [T, G*dv] added: [T, H*dv].
 
         Head h reads key head h // (H / G). `window` is the number of positions a query sees,
-        itself included, 0 for all; `sinks` a tensor (H,) or "". Layers of equal `window` share a
-        cache. Source: Vaswani et al., 2017; Ainslie et al., "GQA", 2023.
+        itself included, 0 for all; `chunked` counts it in whole chunks; `sinks` a tensor (H,) or
+        "". Layers of equal `window` share a cache; without `cache` nothing is remembered. With
+        `keys_of`, the name of an earlier attention, that one's keys and values are read, k and v
+        being None. `max_alibi_bias`: see `jitllm.llm.graph.alibi`. Source: Vaswani et al., 2017;
+        Ainslie et al., "GQA", 2023.
         """
         _divides(name, "n_kv_heads", n_kv_heads, n_heads)
-        head_dim, v_head_dim = q.width // n_heads, v.width // n_kv_heads
-        if (q.width, k.width) != (n_heads * head_dim, n_kv_heads * head_dim):
-            raise ValueError(
-                f"{name}: q has {q.width} columns for {n_heads} heads, k {k.width} for {n_kv_heads}"
-            )
+        if max_alibi_bias and soft_cap:
+            raise ValueError(f"{name}: scores are capped or lowered by distance, not both")
         if sinks:
             self.weight(sinks, (n_heads,))
-        layers = self._caches.setdefault(window, [])
-        layers.append((n_kv_heads, head_dim, v_head_dim))
+        if k is None or v is None:
+            place, sizes = self._cache_of(name, keys_of, window)
+        else:
+            sizes = (n_kv_heads, k.width // n_kv_heads, v.width // n_kv_heads)
+            place = self._cache_place(window, sizes) if cache else (-1, 0)
+        _, head_dim, v_head_dim = sizes
+        if (q.width, sizes[0]) != (n_heads * head_dim, n_kv_heads):
+            raise ValueError(
+                f"{name}: q has {q.width} columns for {n_heads} heads, k {sizes[0] * head_dim} "
+                f"for {n_kv_heads}"
+            )
         attrs = {
-            "cache": list(self._caches).index(window),
-            "layer": len(layers) - 1,
+            "cache": place[0],
+            "layer": place[1],
             "n_heads": n_heads,
             "n_kv_heads": n_kv_heads,
             "head_dim": head_dim,
@@ -259,9 +278,30 @@ class GraphBuilder:
             "window": window,
             "soft_cap": float(soft_cap),
             "causal": causal,
+            "chunked": chunked,
+            "slopes": alibi_slopes(n_heads, max_alibi_bias) if max_alibi_bias else None,
         }
-        return self.node(
-            "attention", name, (q, k, v), q.rows, n_heads * v_head_dim, (sinks,), attrs
+        inputs = (q,) if k is None or v is None else (q, k, v)
+        width = n_heads * v_head_dim
+        return self.node("attention", name, inputs, q.rows, width, (sinks,), attrs)
+
+    def _cache_place(self, window: int, sizes: tuple[int, int, int]) -> tuple[int, int]:
+        """Number of the cache for a window and of a new layer in it."""
+        layers = self._caches.setdefault(window, [])
+        layers.append(sizes)
+        return list(self._caches).index(window), len(layers) - 1
+
+    def _cache_of(
+        self, name: str, writer: str, window: int
+    ) -> tuple[tuple[int, int], tuple[int, int, int]]:
+        """Place and sizes of the keys that the attention `writer` keeps."""
+        for node in self.nodes:
+            cache, layer = (node.attrs.get(key, -1) for key in ("cache", "layer"))
+            if node.name == writer and cache >= 0 and node.attrs["window"] == window:
+                return (cache, layer), self._caches[window][layer]
+        raise ValueError(
+            f"{name}: expected k and v, or the name of an earlier attention that keeps its keys, "
+            f"with window {window}; got {writer!r}"
         )
 
     def select_outputs(self, x: Value, *, name: str) -> Value:

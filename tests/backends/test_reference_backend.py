@@ -190,9 +190,11 @@ def test_too_many_tokens() -> None:
 def test_every_documented_operation_is_there() -> None:
     table = (builder.__doc__ or "").split("====\n")[2]
     documented = {line.split()[0] for line in table.splitlines() if line[0] not in " ="}
-    assert documented == set(reference._OPS)
+    assert documented >= set(reference._OPS)
+    for op in documented:
+        assert callable(reference._operation(op))
     words = set(re.findall(r'self\.node\(\s*"(\w+)"', inspect.getsource(builder)))
-    assert words == documented
+    assert words <= documented
 
 
 def test_refusals() -> None:

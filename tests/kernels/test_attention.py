@@ -62,6 +62,10 @@ def test_attention_equals_twin(
         {"soft_cap": 5.0},
         {"sinks": np.array([0.5, -3.0, 20.0, 0.0], np.float32)},
         {"window": 100, "soft_cap": 30.0, "sinks": np.array([1, 2, 3, 4], np.float32)},
+        {"window": 100, "chunked": True},
+        {"window": 512, "chunked": True},
+        {"slopes": np.array([0.5, 0.01, 2.0, 0.0], np.float32)},
+        {"window": 70, "slopes": np.array([0.5, 0.01, 2.0, 0.0], np.float32)},
     ],
     ids=str,
 )
@@ -70,9 +74,12 @@ def test_options_equal_twin(options: dict[str, Any]) -> None:
     _check(arrays, "f16", n_heads=4, n_kv_heads=2, scale=0.2, **options)
 
 
-def test_without_causal_rows_see_the_whole_segment() -> None:
+@pytest.mark.parametrize("window", [0, 1, 30, 31, 128])
+@pytest.mark.parametrize("slopes", [None, np.array([0.5, 0.01, 2.0, 0.0], np.float32)], ids=str)
+def test_without_causal_rows_see_both_sides(window: int, slopes: Any) -> None:
     arrays = _inputs(150, 150, 4, 2, 32, 48)
-    _check(arrays, "f16", n_heads=4, n_kv_heads=2, scale=0.2, causal=False)
+    _check(arrays, "f16", n_heads=4, n_kv_heads=2, scale=0.2, causal=False, window=window,
+           slopes=slopes)  # fmt: skip
 
 
 @settings(max_examples=30, deadline=None)
@@ -115,19 +122,25 @@ class _Cache:
         )
 
 
-@pytest.mark.parametrize("window", [0, 100, 700])
+_RARE: list[dict[str, Any]] = [
+    {"window": 700, "chunked": True},
+    {"slopes": np.linspace(0.001, 1, 6, dtype=np.float32)},
+]
+
+
+@pytest.mark.parametrize("options", [{"window": n} for n in (0, 100, 700)] + _RARE, ids=str)
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_bits_do_not_depend_on_chunks_or_threads(window: int, n_threads: int) -> None:
+def test_bits_do_not_depend_on_chunks_or_threads(options: dict[str, Any], n_threads: int) -> None:
     keys = 1200
     cache = _Cache(keys, 6, 2, 32, 40)
     cache.write(0, keys)
-    whole = cache.attend(0, keys, window=window)
+    whole = cache.attend(0, keys, **options)
     with host.threads(n_threads):
         for size in (1, 7, 64, 333, 512, keys):
             starts = range(0, keys, size) if size > 7 else [0, 1, 63, 511, 512, 513, 1100, 1190]
             for first in starts:
                 end = min(first + size, keys)
-                part = cache.attend(first, end, window=window)
+                part = cache.attend(first, end, **options)
                 assert np.array_equal(part.view(np.uint32), whole[first:end].view(np.uint32))
 
 
@@ -211,6 +224,10 @@ def test_arguments_are_checked() -> None:
     options = dict(n_heads=1, n_kv_heads=1, scale=1.0)
     with pytest.raises(ValueError, match="queries 3 to 4 do not fit 4 keys"):
         host.attention(q, k, v, np.array([3, 4]), np.arange(4), **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="capped or lowered"):
+        slopes = np.ones(1, np.float32)
+        at = np.array([2, 3]), np.arange(4)
+        host.attention(q, k, v, *at, soft_cap=1.0, slopes=slopes, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="kv must be one of"):
         host.attention(q, k, v, np.array([2, 3]), np.arange(4), kv="q8", **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a page must have 512 numbers, got 10"):

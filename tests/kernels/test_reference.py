@@ -182,16 +182,24 @@ def naive_attention(
     """One query, one head, one key at a time, in Python floats; 4 heads read 2 kv heads."""
     window, causal = options.get("window", 0), options.get("causal", True)
     cap, sinks = options.get("soft_cap", 0.0), options.get("sinks")
+    chunked, slopes = options.get("chunked", False), options.get("slopes", np.zeros(4))
     queries, keys = q.reshape(len(q), 4, -1).astype(float), k.reshape(len(k), 2, -1).astype(float)
     values = v.reshape(len(v), 2, -1).astype(float)
     out = np.zeros((len(q), 4, values.shape[2]))
     for t, h in np.ndindex(len(q), 4):
         total = math.exp(sinks[h]) if sinks is not None else 0.0
         for s in range(len(k)):
-            if (causal and kp[s] > qp[t]) or (window and kp[s] <= qp[t] - window):
+            if causal and kp[s] > qp[t]:
+                continue
+            if window and chunked and kp[s] // window != qp[t] // window:
+                continue
+            if window and not chunked and kp[s] <= qp[t] - (window if causal else window // 2 + 1):
+                continue
+            if window and not causal and kp[s] > qp[t] + window // 2:
                 continue
             score = sum(a * b for a, b in zip(queries[t, h], keys[s, h // 2], strict=True)) * scale
-            e = math.exp(cap * math.tanh(score / cap) if cap else score)
+            score = cap * math.tanh(score / cap) if cap else score
+            e = math.exp(score - slopes[h] * abs(qp[t] - kp[s]))
             total += e
             out[t, h] += e * values[s, h // 2]
         out[t, h] /= total or 1.0
@@ -202,6 +210,11 @@ OPTIONS = [
     {},
     {"window": 3},
     {"causal": False},
+    {"window": 4, "causal": False},
+    {"window": 3, "causal": False},
+    {"window": 3, "chunked": True},
+    {"slopes": np.array([0.5, 0.25, 2, 0], np.float32)},
+    {"slopes": np.array([0.5, 0.25, 2, 0], np.float32), "causal": False},
     {"soft_cap": 0.7},
     {"sinks": np.array([0.5, -1, 2, 0], np.float32)},
     {"window": 2, "soft_cap": 2.0, "sinks": np.array([3, -3, 0, 1], np.float32)},

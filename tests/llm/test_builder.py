@@ -8,6 +8,7 @@ import pytest
 
 from jitllm.backends.ir import Graph, Value
 from jitllm.llm.errors import GGUFError, HookError
+from jitllm.llm.graph.alibi import alibi_slopes
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.hook_names import hook_points, resolve
 from jitllm.llm.graph.rope import RopeScaling, rotation
@@ -114,6 +115,44 @@ def test_attention_checks_its_heads() -> None:
         g.attention(x, k, k, n_heads=4, n_kv_heads=2, scale=1.0, name="a")
     with pytest.raises(ValueError, match="n_kv_heads = 3 does not divide 4"):
         g.attention(x, k, k, n_heads=4, n_kv_heads=3, scale=1.0, name="a")
+
+
+def test_attention_of_keys_that_another_wrote() -> None:
+    g = builder(w=(4, 8))
+    x = start(g)
+    k = g.matmul(x, "w", name="k")
+    heads = {"n_heads": 4, "n_kv_heads": 2, "scale": 1.0}
+    g.attention(x, k, k, window=8, name="a", **heads)  # type: ignore[arg-type]
+    y = g.attention(x, None, None, window=8, keys_of="a", name="b", **heads)  # type: ignore[arg-type]
+    g.select_outputs(y, name="rows")
+    assert g.build().caches[0].layers == ((2, 2, 2),)
+    a, b = (node for node in g.nodes if node.op == "attention")
+    assert (b.attrs["cache"], b.attrs["layer"], b.inputs) == (0, 0, (x,))
+    with pytest.raises(ValueError, match="earlier attention.*window 0; got 'a'"):
+        g.attention(x, None, None, keys_of="a", name="c", **heads)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="got ''"):
+        g.attention(x, None, k, name="c", **heads)  # type: ignore[arg-type]
+
+
+def test_attention_without_cache_keeps_no_keys() -> None:
+    g = builder(w=(4, 8))
+    x = start(g)
+    k = g.matmul(x, "w", name="k")
+    y = g.attention(
+        x, k, k, n_heads=4, n_kv_heads=2, scale=1.0, cache=False, causal=False, name="a"
+    )
+    g.select_outputs(y, name="rows")
+    assert g.build().caches == ()
+
+
+def test_slopes_of_heads() -> None:
+    np.testing.assert_allclose(alibi_slopes(8, 8.0), 0.5 ** np.arange(1, 9))
+    np.testing.assert_allclose(alibi_slopes(3, 8.0), [2**-4, 2**-8, 2**-2])
+    g = builder(w=(8, 8))
+    x = start(g)
+    heads = {"n_heads": 4, "n_kv_heads": 4, "scale": 1.0, "max_alibi_bias": 8.0}
+    with pytest.raises(ValueError, match="capped or lowered by distance"):
+        g.attention(x, x, x, soft_cap=1.0, name="a", **heads)  # type: ignore[arg-type]
 
 
 def test_experts_check_their_stacks() -> None:
