@@ -1,5 +1,7 @@
 """`gated` as an op."""
 
+from typing import Any
+
 from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
@@ -14,7 +16,7 @@ def lower(lowering: Lowering, node: Node) -> None:
     """Emit the product: GLU where the gate has as many columns as x."""
     value, gate = node.inputs
     x, opened, y = lowering.buffer(value), lowering.buffer(gate), lowering.new(node.outputs[0])
-    common = {
+    common: dict[str, Any] = {
         "rows": ROW_WORDS[value.rows], "gate": opened, "ldg": opened.stride, "y": y,
         "ldy": y.stride, "width": value.width,
     }  # fmt: skip

@@ -9,7 +9,9 @@ from jitllm.backends.ir import Node
 from jitllm.kernels import reference_delta
 
 
-def run(run: Any, node: Node, q: Floats, k: Floats, v: Floats, *gates: Floats) -> Floats:
+def run(
+    run: Any, node: Node, q: Floats, k: Floats, v: Floats, decay: Floats, beta: Floats
+) -> Floats:
     """Run every segment through the states of its sequence."""
     attrs, states, out = node.attrs, run.backend.states, np.empty_like(v)
     options = {name: attrs[name] for name in ("n_key_heads", "scale", "tiled")}
@@ -19,7 +21,8 @@ def run(run: Any, node: Node, q: Floats, k: Floats, v: Floats, *gates: Floats) -
         state = np.zeros(shape, np.float32)
         if segment.state_in >= 0:
             state = states.read(segment.state_in, attrs["state"]).reshape(shape)
-        parts = (x[rows] for x in (q, k, v, *gates))
-        out[rows], state = reference_delta.delta_net(*parts, state, **options)
+        out[rows], state = reference_delta.delta_net(
+            q[rows], k[rows], v[rows], decay[rows], beta[rows], state, **options
+        )
         states.write(segment.state_out, attrs["state"], state.reshape(-1))
     return out

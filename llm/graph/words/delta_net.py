@@ -4,10 +4,10 @@
 op         weights      attrs; what y is
 ========== ============ ===========================================================================
 delta_net  ()           state, n_heads, n_key_heads, head_dim, v_head_dim, scale, tiled; inputs q,
-                        k, v, decay, beta. Each head h of a sequence has a state S, float32 [dk,
-                        dv]; a token does S = decay * S (a factor for the head, or one for each row),
-                        S = S + k (beta (v - S^T k))^T and y = scale * S^T q, with q and k of key
-                        head h // (H / G), or h % G if `tiled`
+                        k, v, decay, beta. Each head h of a sequence has a state S, float32
+                        [dk, dv]; a token does S = decay * S (a factor for the head, or one for each
+                        row), S = S + k (beta (v - S^T k))^T and y = scale * S^T q, with q and k of
+                        key head h // (H / G), or h % G if `tiled`
 decay_gate (shift,)     rate (float32, a number for each head), bound (None or a number); y =
                         exp(rate * softplus(x + shift)), or exp(bound * sigmoid(rate * (x + shift)))
 gated      ()           act ("sigmoid" or "silu"); y = x * act(second input), of which a column

@@ -1,0 +1,200 @@
+"""Layers of Qwen's hybrids: gated delta nets, and attention with a gate on its output.
+
+Source: Qwen Team, "Qwen3-Next", 2025; Yang et al., "Gated Delta Networks", 2024.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.rope import Rotation
+from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm, sigmoid
+from jitllm.llm.graph.words.heads import head_columns
+from jitllm.llm.graph.words.row_dot import row_dot
+from jitllm.llm.graph.words.ssm import causal_conv
+from jitllm.llm.models import _layers as nn
+
+Block = Callable[[Value, int], Value]
+
+
+@dataclass(frozen=True)
+class DeltaNet:
+    """Sizes of the delta nets of a model.
+
+    Attributes
+    ----------
+    n_heads, n_key_heads : int
+        Heads with a state and value, and heads of queries and keys.
+    head_dim : int
+        Columns of every head.
+    taps : int
+        Tokens that the short convolution sees.
+    """
+
+    n_heads: int
+    n_key_heads: int
+    head_dim: int
+    taps: int
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "DeltaNet":
+        """Read the metadata; `ModelFormatError` if sizes do not fit together."""
+        meta = config.metadata
+        n_heads, inner = meta.get("ssm.time_step_rank", int), meta.get("ssm.inner_size", int)
+        sizes = cls(
+            n_heads=n_heads,
+            n_key_heads=meta.get("ssm.group_count", int),
+            head_dim=meta.get("ssm.state_size", int),
+            taps=meta.get("ssm.conv_kernel", int),
+        )
+        if (
+            min(n_heads, sizes.n_key_heads, sizes.head_dim, sizes.taps - 1) < 1
+            or n_heads % sizes.n_key_heads
+            or inner != n_heads * sizes.head_dim
+        ):
+            raise ModelFormatError(
+                f"{config.architecture}: expected ssm.inner_size = ssm.time_step_rank * "
+                "ssm.state_size, and a whole number of heads for each of ssm.group_count; got "
+                f"{inner} and {sizes}"
+            )
+        return sizes
+
+    @property
+    def key_width(self) -> int:
+        """Columns of the queries, and of the keys."""
+        return self.n_key_heads * self.head_dim
+
+    @property
+    def value_width(self) -> int:
+        """Columns of the values."""
+        return self.n_heads * self.head_dim
+
+
+def recurrent_layers(config: ModelConfig) -> tuple[bool, ...]:
+    """Whether each layer of the model itself has a delta net in place of attention.
+
+    The file flags them, or says after how many layers one has attention.
+    """
+    meta, key = config.metadata, "attention.recurrent_layers"
+    n_layers = config.num_hidden_layers - meta.get("nextn_predict_layers", int, 0)
+    if f"{config.architecture}.{key}" in meta.values:
+        return meta.per_layer(key, bool, n_layers)
+    period = meta.get("full_attention_interval", int, 4)
+    if period < 1:
+        raise ModelFormatError(
+            f"key '{config.architecture}.full_attention_interval': expected 1 or more, got {period}"
+        )
+    return tuple((i + 1) % period != 0 for i in range(n_layers))
+
+
+def layers(
+    g: GraphBuilder, config: ModelConfig, recurrent: Block, attention: Block, feed_forward: Block
+) -> None:
+    """Add embeddings, the layers of the model itself and logits.
+
+    The blocks get normalized rows [T, n] and the number of the layer, and return rows [T, n].
+    """
+    x = nn.embeddings(g, config)
+    for i, is_recurrent in enumerate(recurrent_layers(config)):
+        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+        h = recurrent(h, i) if is_recurrent else attention(h, i)
+        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
+        h = nn.norm(g, x, config, f"blk.{i}.post_attention_norm")
+        x = g.add(x, feed_forward(h, i), name=f"blk.{i}.l_out")
+    nn.logits(g, x, config)
+
+
+def gated_attention(
+    g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i: int
+) -> Value:
+    """Attention whose result is multiplied by sigmoid of a gate: [T, n].
+
+    The matrix of queries gives each head a query and a gate, one behind the other.
+    """
+    heads, size, blk = config.num_attention_heads[i], config.head_dim, f"blk.{i}."
+    doubled = replace(config, num_attention_heads=tuple(2 * n for n in config.num_attention_heads))
+    both, k, v = nn.qkv(g, x, doubled, i)
+    q = head_columns(g, both, 0, size, n_heads=heads, name=blk + "attn_q_query")
+    gate = head_columns(g, both, size, 2 * size, n_heads=heads, name=blk + "attn_q_gate")
+    q, k = nn.head_norms(g, q, k, config, i)
+    q, k = nn.turn(g, q, k, rotation, config, i)
+    z = g.attention(
+        q, k, v, n_heads=heads, n_kv_heads=config.num_key_value_heads[i], scale=size**-0.5,
+        name=blk + "kqv_out",
+    )  # fmt: skip
+    z = gated(g, z, gate, name=blk + "kqv_gated")
+    return nn.linear(
+        g, z, blk + "attn_output", config.hidden_size, bias=False, as_name=blk + "attn_out"
+    )
+
+
+def delta_attention(
+    g: GraphBuilder,
+    qkv: Value,
+    beta: Value,
+    alpha: Value,
+    z: Value,
+    config: ModelConfig,
+    sizes: DeltaNet,
+    i: int,
+    *,
+    tiled: bool,
+) -> Value:
+    """The delta net of layer i behind its projections, before its output matrix: [T, H * D].
+
+    Parameters
+    ----------
+    qkv : Value
+        Queries, keys and values side by side, before the convolution.
+    beta, alpha : Value
+        [T, H], of writing and of decay, before their activations.
+    z : Value
+        [T, H * D], the gate of the output.
+    tiled : bool
+        As for `delta_net`.
+    """
+    blk, end, eps = f"blk.{i}.", 2 * sizes.key_width, config.rms_norm_eps
+    mixed = causal_conv(
+        g, qkv, blk + "ssm_conv1d.weight", taps=sizes.taps, act="silu", name=blk + "ssm_conv"
+    )
+    qk = g.columns(mixed, 0, end, name=blk + "ssm_conv_qk")
+    qk = l2_norm(g, qk, group=sizes.head_dim, eps=eps, name=blk + "ssm_qk")
+    q = g.columns(qk, 0, sizes.key_width, name=blk + "ssm_q")
+    k = g.columns(qk, sizes.key_width, end, name=blk + "ssm_k")
+    v = g.columns(mixed, end, end + sizes.value_width, name=blk + "ssm_v")
+    rate = g.values(blk + "ssm_a", (sizes.n_heads,))
+    decay = decay_gate(g, alpha, rate, blk + "ssm_dt.bias", name=blk + "ssm_decay")
+    y = delta_net(
+        g, q, k, v, decay, sigmoid(g, beta, name=blk + "ssm_beta_sigmoid"),
+        n_heads=sizes.n_heads, n_key_heads=sizes.n_key_heads, scale=sizes.head_dim**-0.5,
+        tiled=tiled, name=blk + "ssm_y",
+    )  # fmt: skip
+    y = g.rms_norm(y, blk + "ssm_norm.weight", eps=eps, group=sizes.head_dim, name=blk + "ssm_norm")
+    return gated(g, y, z, act="silu", name=blk + "ssm_gated")
+
+
+def project_one(g: GraphBuilder, x: Value, tensor: str, width: int, *, name: str) -> Value:
+    """x w^T with a matrix (width, K), which for width 1 may be a vector (K,): [rows, width]."""
+    weight = f"{tensor}.weight"
+    if width == 1 and g.has(weight) and len(g.tensors[weight].shape) == 1:
+        return row_dot(g, x, weight, name=name)
+    return g.matmul(x, weight, width=width, name=name)
+
+
+def interleaved(rotation: Rotation, sections: list[int]) -> Rotation:
+    """Return the rotation for text of pairs that turn by time, height, width in turns.
+
+    Text has one position for these three and none for a fourth, to which the pairs belong that
+    the `sections` of the first three do not reach: they do not turn. Source: Qwen Team, "Qwen3-VL",
+    2025.
+    """
+    pairs = np.arange(len(rotation.frequencies)) % max(1, sum(sections))
+    turns = np.zeros(len(pairs), bool)
+    for axis, n in enumerate(sections[:3]):
+        turns |= (pairs % 3 == axis) & (pairs < 3 * n)
+    return replace(rotation, frequencies=np.where(turns, rotation.frequencies, np.float32(0)))

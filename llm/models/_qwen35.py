@@ -1,0 +1,40 @@
+"""What Qwen 3.5's dense models and its mixtures share: all but their feed-forward networks."""
+
+from collections.abc import Callable
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _delta as delta
+from jitllm.llm.models import _layers as nn
+
+
+def layers(
+    g: GraphBuilder, config: ModelConfig, feed_forward: Callable[[Value, int], Value]
+) -> None:
+    """Add the nodes of a model whose layers' networks are made by `feed_forward(x, i)`."""
+    sizes = delta.DeltaNet.from_config(config)
+    sections = config.metadata.per_layer("rope.dimension_sections", int, 4)
+    rotation = delta.interleaved(nn.rope_of(g, config, "neox"), list(sections))
+    delta.layers(
+        g,
+        config,
+        lambda x, i: _delta_layer(g, x, config, sizes, i),
+        lambda x, i: delta.gated_attention(g, x, config, rotation, i),
+        feed_forward,
+    )
+
+
+def _delta_layer(
+    g: GraphBuilder, x: Value, config: ModelConfig, sizes: delta.DeltaNet, i: int
+) -> Value:
+    blk, heads = f"blk.{i}.", sizes.n_heads
+
+    def project(part: str, width: int) -> Value:
+        return nn.linear(g, x, blk + part, width, bias=False)
+
+    qkv = project("attn_qkv", 2 * sizes.key_width + sizes.value_width)
+    z = project("attn_gate", sizes.value_width)
+    beta, alpha = project("ssm_beta", heads), project("ssm_alpha", heads)
+    y = delta.delta_attention(g, qkv, beta, alpha, z, config, sizes, i, tiled=True)
+    return nn.linear(g, y, blk + "ssm_out", config.hidden_size, bias=False)

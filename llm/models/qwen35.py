@@ -1,0 +1,11 @@
+"""Qwen 3.5, dense: "qwen35". Source: Qwen Team, "Qwen3.5", 2026."""
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _qwen35 as qwen35
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: delta nets, every fourth layer attention with an output gate."""
+    qwen35.layers(g, config, lambda x, i: nn.gated_mlp(g, x, config, i, scale=True))
