@@ -2,7 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+
+from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType, Vocabulary
 
 SPACE_MARK = "\u2581"
@@ -13,7 +17,8 @@ SPACE_MARK = "\u2581"
 class Rules:
     """Ids and habits of a kind of tokenizer where the file does not say otherwise.
 
-    `force_bos` overrules even the file.
+    `force_bos` and `force_sep` overrule even the file; so does `framed`: without it nothing is put
+    around a text.
     """
 
     bos: int | None = None
@@ -28,6 +33,8 @@ class Rules:
     add_space_prefix: bool = False
     clean_spaces: bool = False
     force_bos: bool = False
+    force_sep: bool = False
+    framed: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,23 @@ class BaseEncoder(ABC):
     def newline_id(self) -> int | None:
         """The first id of a newline, or None when the vocabulary cannot write one."""
         return next(iter(self.encode("\n", False)), None)
+
+    @cached_property
+    def unknown_id(self) -> int:
+        """The id for what no token can write.
+
+        Raises
+        ------
+        ModelFormatError
+            If there is none: some texts cannot be encoded then.
+        """
+        token = self.metadata.get("tokenizer.ggml.unknown_token_id", self.rules.unk)
+        if isinstance(token, int | np.integer) and 0 <= token < len(self.vocabulary):
+            return int(token)
+        raise ModelFormatError(
+            "expected an unknown token in the vocabulary, got none, and no other token can write "
+            "this text; convert the model again"
+        )
 
     def frame(self, ids: list[int], frame: Frame) -> list[int]:
         """Put the ids that begin and end a text around it."""

@@ -74,7 +74,7 @@ class ChatTemplate:
             has = f"it has {', '.join(names)}" if names else "it has none"
             raise ChatTemplateError(
                 f"expected a chat template {name or 'default'!r} in the file, {has}; "
-                "give the text of one, or complete a prompt without a chat"
+                "give the text of one as template=, or complete a prompt without a chat"
             )
         return cls(source, bos=bos, eos=eos, name=name or "default")
 

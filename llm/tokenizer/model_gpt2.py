@@ -46,6 +46,7 @@ class Encoder(BaseEncoder):
         super().__init__(vocabulary, metadata)
         self.variant = self.pre or str(metadata.get("tokenizer.ggml.pre", "")) or "default"
         self._pre = pre = pretokenizer(self.variant)
+        self._lines = pre.raw_utf8 and not pre.keeps_spaces
         self._has_merges = _MERGES in metadata
         if not self._has_merges and self.variant != "kimi-k2":
             raise ModelFormatError(f"{_MERGES}: expected the merges of BPE, got nothing")
@@ -74,7 +75,7 @@ class Encoder(BaseEncoder):
     def normal_bytes(self, text: str) -> bytes:
         """The bytes behind a token's characters; a character that stands for none gives UTF-8."""
         if self._pre.raw_utf8:
-            return text_bytes(text.replace(SPACE_MARK, " "))
+            return text_bytes(text if self._pre.keeps_spaces else text.replace(SPACE_MARK, " "))
         try:
             return bytes([_BYTE_OF_CHAR[char] for char in text])
         except KeyError:
@@ -82,7 +83,7 @@ class Encoder(BaseEncoder):
             return b"".join(bytes([table[c]]) if c in table else text_bytes(c) for c in text)
 
     def _split(self, text: str) -> Iterable[str]:
-        if not self._pre.raw_utf8:
+        if not self._lines:
             return self._pre.split(text)
         lines = self._pre.split(text.replace(" ", SPACE_MARK))
         if len(text) < LONG_TEXT:
@@ -94,7 +95,7 @@ class Encoder(BaseEncoder):
         raw = self._pre.raw_utf8
         if not raw:
             word = "".join(map(_CHAR_OF_BYTE.__getitem__, word.encode()))
-        if (self._pre.ignore_merges or (raw and not word.strip("\n"))) and word in ids:
+        if (self._pre.ignore_merges or (self._lines and not word.strip("\n"))) and word in ids:
             return [ids[word]]
         out = []
         for symbol in merge_symbols(list(word), self._rank):

@@ -2,9 +2,6 @@
 
 from functools import cached_property
 
-import numpy as np
-
-from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
 from jitllm.llm.tokenizer.merging import LONG_TEXT, chars_joined_to, cut_before, merge_symbols
 from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary, read_flag
@@ -74,17 +71,4 @@ class Encoder(BaseEncoder):
     def _byte_id(self, byte: int) -> int:
         ids = self.vocabulary.ids
         token = ids.get(byte_token(byte), ids.get(chr(byte)) if byte < 128 else None)
-        if token is None:
-            token = self._unknown_id
-        if token is None:
-            raise ModelFormatError(
-                f"expected a token {byte_token(byte)} or an unknown token in the vocabulary, "
-                "got neither: this text cannot be encoded; convert the model again"
-            )
-        return token
-
-    @cached_property
-    def _unknown_id(self) -> int | None:
-        token = self.metadata.get("tokenizer.ggml.unknown_token_id", self.rules.unk)
-        known = isinstance(token, int | np.integer) and 0 <= token < len(self.vocabulary)
-        return int(token) if known else None
+        return self.unknown_id if token is None else token

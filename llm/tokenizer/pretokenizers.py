@@ -27,6 +27,8 @@ class PreTokenizer:
         The beginning-of-text token is added whatever the file says.
     raw_utf8 : bool
         Tokens are UTF-8 with space marks, not bytes written as printable characters.
+    keeps_spaces : bool
+        With `raw_utf8`: spaces are not turned into marks.
     """
 
     regexes: tuple[str, ...]
@@ -36,6 +38,7 @@ class PreTokenizer:
     no_bos: bool = False
     force_bos: bool = False
     raw_utf8: bool = False
+    keeps_spaces: bool = False
 
     def split(self, text: str) -> list[str]:
         """Cut a text into words; joined they are the text."""

@@ -14,6 +14,7 @@ from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType, read_flag
 
 _logger = logging.getLogger("jitllm.tokenizer")
 
+_ADDED = ("add_bos", "add_eos", "add_sep")
 _SPACE_BEFORE_MARK = re.compile(r" (?=[?!.,])")
 _LONE_APOSTROPHE = re.compile(r" ' ")
 _SPACE_BEFORE_CONTRACTION = re.compile(r" (?='(?:s|m|re|ve))")
@@ -57,9 +58,10 @@ class Tokenizer:
         self.unk_id, self.sep_id, self.pad_id = special.unk, special.sep, special.pad
         self.eog_ids = special.eog
         self.suppress_ids = special.suppress
-        self.add_bos = rules.force_bos or _flag(metadata, "add_bos_token", rules.add_bos)
-        self.add_eos = _flag(metadata, "add_eos_token", rules.add_eos)
-        self.add_sep = _flag(metadata, "add_sep_token", rules.add_sep)
+        flags = {name: _flag(metadata, f"{name}_token", getattr(rules, name)) for name in _ADDED}
+        self.add_bos = rules.framed and (rules.force_bos or flags["add_bos"])
+        self.add_eos = rules.framed and flags["add_eos"]
+        self.add_sep = rules.framed and (rules.force_sep or flags["add_sep"])
         self._check_added()
         self._drops_first_space = _flag(metadata, "add_space_prefix", rules.add_space_prefix)
         self._rules = rules
@@ -89,7 +91,12 @@ class Tokenizer:
         )
 
     def encode(
-        self, text: str, *, add_special: bool = True, parse_special: bool = True
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = True,
+        at_start: bool = True,
     ) -> list[int]:
         """Ids of a text.
 
@@ -100,6 +107,9 @@ class Tokenizer:
             Put the ids of beginning and end around it where the model wants them.
         parse_special : bool
             Read `<|im_start|>` and the like as tokens; False for text of strangers.
+        at_start : bool
+            Where the model puts a space before a text, put it. False for text that goes on
+            where other text ended.
 
         Raises
         ------
@@ -114,7 +124,7 @@ class Tokenizer:
                 "remove it or decode the bytes with errors='replace'"
             ) from error
         ids: list[int] = []
-        after_special = True
+        after_special = at_start
         for fragment in self._partition.split(text, parse_special):
             if isinstance(fragment, int):
                 ids.append(fragment)
