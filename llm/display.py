@@ -74,7 +74,7 @@ class LiveText:
         self._parts: list[str] = []
         self._shown = 0.0
         self._handle: Any = None
-        if _in_notebook():
+        if in_notebook():
             self._handle = _ipython().display(self._content(), display_id=True)
 
     def put(self, text: str) -> None:
@@ -108,6 +108,7 @@ def _ipython() -> Any:
     return importlib.import_module("IPython.display")
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Return whether output goes to a notebook."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and hasattr(shell, "kernel")

@@ -46,7 +46,8 @@ def loglikelihood(model: "Model", context: Text, continuation: Text) -> tuple[fl
     """Return the summed log-probability of a continuation and whether it is the greedy one.
 
     Texts are cut into tokens together, as lm-eval does: spaces at the end of the context belong to
-    the continuation, so that the tokens are those a model would generate.
+    the continuation, so that the tokens are those a model would generate. The continuation's
+    tokens are those of the whole text behind as many as the context alone has.
 
     Parameters
     ----------
@@ -57,10 +58,17 @@ def loglikelihood(model: "Model", context: Text, continuation: Text) -> tuple[fl
     Raises
     ------
     ValueError
-        If there is nothing to score, or nothing before it.
+        If there is nothing to score, or nothing before it; also where the continuation's text
+        becomes part of the context's last token.
     ContextLengthExceeded
     """
     before, after = _split(model, context, continuation)
+    if not after and continuation and isinstance(continuation, str):
+        raise ValueError(
+            f"expected a continuation with tokens of its own, got {continuation!r:.80}, which "
+            "becomes part of the context's last token; move the border between the two, or give "
+            "token ids"
+        )
     if not before or not after:
         raise ValueError(
             f"expected tokens in context and continuation, got {len(before)} and {len(after)}; "

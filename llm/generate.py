@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.llm.identity import versions
+from jitllm.llm.identity import Provenance
 from jitllm.llm.progress import ProgressBar
 from jitllm.llm.request import Request
 from jitllm.llm.results import (
@@ -20,6 +20,7 @@ from jitllm.llm.results import (
     Timings,
     TokenLogprob,
     Usage,
+    shorten,
     split_reasoning,
 )
 from jitllm.llm.sampling import top_logprobs
@@ -152,6 +153,12 @@ class GenerationStream(Iterator[Chunk]):
     def __iter__(self) -> "GenerationStream":
         return self
 
+    def __repr__(self) -> str:
+        output, result = self._output, self._result
+        state = "open" if result is None else result.finish_reason
+        text = shorten("".join(output.text))
+        return f"<GenerationStream: {text}, {len(output.ids)} tokens, {state}>"
+
     def __next__(self) -> Chunk:
         with self._lock:
             if self._result is not None:
@@ -215,10 +222,11 @@ class GenerationStream(Iterator[Chunk]):
         with self._lock:
             self._end_if_open()
 
-    def show(self) -> Generation:
-        """Show the text while it is generated and return the result.
+    def show(self) -> None:
+        """Show the text while it is generated; `result` is there afterwards.
 
-        An interrupt ends the generation: the result then has finish_reason "cancelled".
+        An interrupt ends the generation: the result then has finish_reason "cancelled". Nothing is
+        returned, so that a notebook does not show the text twice.
         """
         from jitllm.llm.display import LiveText
 
@@ -228,7 +236,6 @@ class GenerationStream(Iterator[Chunk]):
                     live.put(chunk.text)
             except KeyboardInterrupt:
                 self.close()
-        return self.result
 
     def __enter__(self) -> "GenerationStream":
         return self
@@ -320,8 +327,7 @@ class GenerationStream(Iterator[Chunk]):
         )
 
     def _provenance(self) -> Callable[[], dict[str, Any]]:
-        """Return a function for `Generation.provenance`, which must not keep the model alive."""
-        identity = self.model.identity
+        """Return what makes `Generation.provenance`: it must not keep the model alive."""
         settings = {
             "seed": self.seed,
             "sampler": repr(self.chain),
@@ -329,7 +335,7 @@ class GenerationStream(Iterator[Chunk]):
             "logits_processors": len(self.chain.logits_processors),
             **self.model.settings,
         }
-        return lambda: {"model": identity.describe(), **settings, "versions": versions()}
+        return Provenance(self.model.identity, settings)
 
 
 def generate_all(

@@ -25,6 +25,7 @@ HookFunction: TypeAlias = Callable[[Floats, "Hook"], Any]
 NameFilter: TypeAlias = str | Iterable[str] | Callable[[str], bool]
 
 _PATTERN = ".pattern"
+_HEAD = ("name", "shape", "dtype", "bytes per token", "extra cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class HookInfo:
     shape : str
         Axes; T counts tokens, O those whose logits are wanted.
     dtype : str
+    bytes_per_token : int
+        Of a copy, which `run_with_cache` keeps; of a pattern for each key.
     extra_cost : str
         What looking at it costs besides a copy.
     """
@@ -64,7 +67,13 @@ class HookInfo:
     name: str
     shape: str
     dtype: str
+    bytes_per_token: int
     extra_cost: str
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as texts."""
+        size = str(self.bytes_per_token)
+        return self.name, self.shape, self.dtype, size, self.extra_cost
 
 
 class HookPoints(tuple[HookInfo, ...]):
@@ -77,34 +86,35 @@ class HookPoints(tuple[HookInfo, ...]):
         return [info.name for info in self]
 
     def __repr__(self) -> str:
-        rows = [("name", "shape", "dtype", "extra cost")]
-        rows += [(i.name, i.shape, i.dtype, i.extra_cost) for i in self]
-        widths = [max(len(row[k]) for row in rows) for k in range(4)]
+        rows = [_HEAD, *(info.cells() for info in self)]
+        widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
         lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
         return "\n".join(line.rstrip() for line in lines)
 
     def _repr_html_(self) -> str:
         from jitllm.llm.display import table_html
 
-        head = ("name", "shape", "dtype", "extra cost")
-        return table_html(head, [(i.name, i.shape, i.dtype, i.extra_cost) for i in self])
+        return table_html(_HEAD, [info.cells() for info in self])
 
 
 def describe(graph: Graph) -> HookPoints:
     """Return the table of all hook points of a graph."""
     values = graph.values()
-    return HookPoints(_info(point, values) for point in hook_points(graph).values())
+    heads = {f"{n.name}{_PATTERN}": n.attrs.get("n_heads", 1) for n in graph.nodes}
+    return HookPoints(_info(point, values, heads) for point in hook_points(graph).values())
 
 
-def _info(point: HookPoint, values: Mapping[str, Any]) -> HookInfo:
+def _info(point: HookPoint, values: Mapping[str, Any], heads: Mapping[str, int]) -> HookInfo:
     if point.tap.endswith(_PATTERN):
         cost = "probabilities of all pairs of tokens are computed and kept"
-        return HookInfo(point.name, "[heads, T, keys]", "float32", cost)
+        n_heads = heads[point.tap]
+        return HookInfo(point.name, "[heads, T, keys]", "float32", 4 * n_heads, cost)
     value = values[point.tap]
     axes = [value.rows, value.width]
     if point.heads:
         axes = [value.rows, point.heads, value.width // point.heads]
-    return HookInfo(point.name, f"[{', '.join(map(str, axes))}]", "float32", "none")
+    shape = f"[{', '.join(map(str, axes))}]"
+    return HookInfo(point.name, shape, "float32", 4 * value.width, "none")
 
 
 def select(points: Mapping[str, HookPoint], names: NameFilter) -> list[HookPoint]:
@@ -177,7 +187,7 @@ class FunctionHooks:
             view = _split_heads(values, point)
             returned = function(view, Hook(point.name))
             if returned is not None and returned is not view:
-                view[...] = _checked(returned, view, point.name)
+                _put(_checked(returned, view, point.name), view, point.name)
 
 
 def _split_heads(values: Floats, point: HookPoint) -> Floats:
@@ -185,6 +195,17 @@ def _split_heads(values: Floats, point: HookPoint) -> Floats:
         return values
     # always a view: an axis is split, none are joined
     return values.reshape(len(values), point.heads, values.shape[1] // point.heads)
+
+
+def _put(returned: npt.NDArray[Any], view: Floats, name: str) -> None:
+    try:
+        with np.errstate(over="raise"):
+            view[...] = returned
+    except FloatingPointError:
+        raise HookError(
+            f"hook {name!r}: expected numbers that float32 can hold, up to "
+            f"{np.finfo(np.float32).max:.4g}, got {returned.dtype} beyond that"
+        ) from None
 
 
 def _checked(returned: Any, view: Floats, name: str) -> npt.NDArray[Any]:

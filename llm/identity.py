@@ -69,6 +69,25 @@ class Identity:
         }
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What makes a result again, written down when it is called.
+
+    Attributes
+    ----------
+    identity : Identity
+    settings : dict
+        Seed, sampler, parameters and the model's settings.
+    """
+
+    identity: Identity
+    settings: Mapping[str, Any]
+
+    def __call__(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"model": self.identity.describe(), **self.settings, "versions": versions()}
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what decides the bits of a result."""
     from importlib.metadata import PackageNotFoundError, version

@@ -35,18 +35,25 @@ class Inspection(Texts, ABC):
         ----------
         tokens : str or ids
         rows : slice, int or ints, optional
-            Which tokens' logits to return: `slice(-1, None)` for the last only.
+            Which tokens' logits to return: `slice(-1, None)` for the last only. Negative numbers
+            count from the end; an array of bool, one for each token, chooses.
 
         Returns
         -------
         float32 [n_tokens, n_vocab], or a row for each of `rows`
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        ContextLengthExceeded
         """
         return self._forward(self.to_ids(tokens), rows, ())
 
     def run_with_hooks(
         self,
         tokens: Text,
-        fwd_hooks: "Iterable[tuple[NameFilter, HookFunction]]" = (),
+        fwd_hooks: "Iterable[tuple[NameFilter, HookFunction]] | Mapping[str, HookFunction]" = (),
         rows: RowsWanted = None,
     ) -> Floats:
         """Return the logits behind each token, with functions called at hook points on the way.
@@ -54,7 +61,7 @@ class Inspection(Texts, ABC):
         Parameters
         ----------
         tokens : str or ids
-        fwd_hooks : iterable of (name, function)
+        fwd_hooks : iterable of (name, function), or mapping
             The name may be a pattern with * or ?, or a predicate on names. The function gets
             `(activation, hook)` and returns None or an array; see `jitllm.llm.hooks`.
         rows
@@ -67,7 +74,8 @@ class Inspection(Texts, ABC):
         """
         from jitllm.llm.hooks import FunctionHooks
 
-        hooks = FunctionHooks(self.engine.graph, fwd_hooks)
+        pairs = fwd_hooks.items() if isinstance(fwd_hooks, Mapping) else fwd_hooks
+        hooks = FunctionHooks(self.engine.graph, pairs)
         return self._forward(self.to_ids(tokens), rows, (hooks,))
 
     def run_with_cache(
@@ -80,7 +88,10 @@ class Inspection(Texts, ABC):
         tokens : str or ids
         names_filter : str, iterable of str, or callable, optional
             Names, patterns with * or ?, or a predicate; without one, all of TransformerLens's
-            names but the attention patterns.
+            names but the attention patterns. Those of all tokens are kept together: about
+            4 * (10 * hidden_size + 3 * intermediate_size) bytes per layer and token, and the
+            logits' 4 * n_vocab bytes per token; `hook_points()` tells each one's. Name what you
+            need where prompts are long.
 
         Returns
         -------
@@ -115,7 +126,7 @@ class Inspection(Texts, ABC):
             self.engine.hooks.remove(added)
 
     def hook_points(self) -> "HookPoints":
-        """Return the table of all hook points: name, shape, dtype, extra cost."""
+        """Return the table of all hook points: name, shape, dtype, bytes per token, extra cost."""
         from jitllm.llm.hooks import describe
 
         return describe(self.engine.graph)
@@ -123,10 +134,23 @@ class Inspection(Texts, ABC):
     def _forward(self, ids: list[int], rows: RowsWanted, hooks: "tuple[Hooks, ...]") -> Floats:
         if not ids:
             raise ValueError("expected tokens, got none")
-        wanted = np.atleast_1d(np.arange(len(ids))[slice(None) if rows is None else rows])
+        wanted = _wanted(rows, len(ids))
         ascending, back = np.unique(wanted, return_inverse=True)
         with self.sequence() as sequence:
             pieces = list(sequence.extend(ids, ascending, hooks))
         logits = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         in_order = np.array_equal(ascending, wanted)
         return np.ascontiguousarray(logits if in_order else logits[back])
+
+
+def _wanted(rows: RowsWanted, n_tokens: int) -> npt.NDArray[np.intp]:
+    """Return the numbers of the rows that are asked for, from 0."""
+    if isinstance(rows, bool | np.bool_ | float | str):
+        raise TypeError(f"expected rows as a slice, an int or ints, got {rows!r:.80}")
+    try:
+        return np.atleast_1d(np.arange(n_tokens)[slice(None) if rows is None else rows])
+    except IndexError as error:
+        raise IndexError(
+            f"expected rows from {-n_tokens} to {n_tokens - 1}, the tokens being {n_tokens}; "
+            f"got {rows!r:.80}"
+        ) from error

@@ -4,7 +4,7 @@ import dataclasses
 import weakref
 from collections.abc import Mapping
 from collections.abc import Sequence as Sequence_
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from jitllm.llm.identity import Identity
 from jitllm.llm.inspection import Inspection
@@ -85,6 +85,13 @@ class Model(Inspection):
         from jitllm.llm.display import model_html
 
         return model_html(self)
+
+    def __reduce__(self) -> NoReturn:
+        path = str(self.identity.paths[0])
+        raise TypeError(
+            "a model can be neither copied nor pickled: its memory belongs to this process; give "
+            f"its path away and load it there: jitllm.load({path!r})"
+        )
 
     def facts(self) -> dict[str, str]:
         """Return what the printed form shows, as texts."""
@@ -241,6 +248,7 @@ class Model(Inspection):
         *,
         stream: bool = False,
         tools: Tools | None = None,
+        template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> "Generation | list[Generation] | GenerationStream":
@@ -249,9 +257,11 @@ class Model(Inspection):
         Parameters
         ----------
         messages : sequence of mapping
-            OpenAI-shaped.
+            OpenAI-shaped. Content is text, or a list of text parts.
         tools : sequence of mapping, optional
             JSON descriptions of functions, for templates that show them to the model.
+        template : str, optional
+            The text of a chat template in Jinja, in place of the file's.
         template_kwargs : mapping, optional
             What else the template reads, such as `enable_thinking`.
         params, stream, **sampling
@@ -265,14 +275,14 @@ class Model(Inspection):
         Raises
         ------
         ChatTemplateError
-            If the file has no template, or the template refuses the messages.
+            If the file has no template and none is given, the template refuses the messages, or a
+            message lacks its role or content.
         """
         from jitllm.llm.generate import generate_all
         from jitllm.llm.request import Request
 
-        template = self.need_tokenizer("a chat").chat_template()
-        text = template.render(messages, tools=tools, **(template_kwargs or {}))
-        thinks = "</think>" in template.source or self.has_token("</think>")
+        text, used = self.chat_text(messages, template, tools=tools, **(template_kwargs or {}))
+        thinks = "</think>" in used.source or self.has_token("</think>")
         opened = thinks and text.rstrip().endswith("<think>")
         request = Request.build(self, params, **sampling)
         request = dataclasses.replace(request, has_reasoning=thinks, think_opened=opened)
@@ -284,16 +294,31 @@ class Model(Inspection):
 
     @overload
     def apply_chat_template(
-        self, messages: Messages, tokenize: Literal[False] = False, **template_kwargs: Any
+        self,
+        messages: Messages,
+        tokenize: Literal[False] = False,
+        *,
+        template: str | None = None,
+        **template_kwargs: Any,
     ) -> str: ...
 
     @overload
     def apply_chat_template(
-        self, messages: Messages, tokenize: Literal[True], **template_kwargs: Any
+        self,
+        messages: Messages,
+        tokenize: Literal[True],
+        *,
+        template: str | None = None,
+        **template_kwargs: Any,
     ) -> list[int]: ...
 
     def apply_chat_template(
-        self, messages: Messages, tokenize: bool = False, **template_kwargs: Any
+        self,
+        messages: Messages,
+        tokenize: bool = False,
+        *,
+        template: str | None = None,
+        **template_kwargs: Any,
     ) -> str | list[int]:
         """Return the prompt that `chat` makes of messages.
 
@@ -302,11 +327,12 @@ class Model(Inspection):
         messages : sequence of mapping
         tokenize : bool
             Return token ids.
+        template : str, optional
+            The text of a chat template in Jinja, in place of the file's.
         **template_kwargs
             `tools`, `add_generation_prompt` (default true), and what else the template reads.
         """
-        template = self.need_tokenizer("a chat").chat_template()
-        text = template.render(messages, **template_kwargs)
+        text, _ = self.chat_text(messages, template, **template_kwargs)
         return self.chat_ids(text) if tokenize else text
 
     @overload

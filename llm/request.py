@@ -44,7 +44,7 @@ class Request:
         params: SamplingParams | None = None,
         *,
         sampler: SamplerChain | None = None,
-        logits_processors: Sequence[LogitsFunction] = (),
+        logits_processors: LogitsFunction | Sequence[LogitsFunction] = (),
         **sampling: Any,
     ) -> "Request":
         """Merge parameters: keywords go before `params`, these before the file's defaults."""
@@ -62,7 +62,7 @@ class Request:
             )
         if merged.stop:
             model.need_tokenizer("stop strings")
-        return cls(merged, sampler, tuple(logits_processors))
+        return cls(merged, sampler, _functions(logits_processors))
 
     def seed_for(self, index: int) -> int:
         """Return the seed of the result with this index: each has its own."""
@@ -88,3 +88,14 @@ class Request:
             logits_processors=self.logits_processors,
             seed=seed,
         )
+
+
+def _functions(given: Any) -> tuple[LogitsFunction, ...]:
+    """Return logits processors as a tuple; one may come alone."""
+    functions = (given,) if callable(given) else tuple(given)
+    for function in functions:
+        if not callable(function):
+            raise TypeError(
+                f"expected logits_processors that are called f(ids, logits), got {function!r:.80}"
+            )
+    return functions

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
+_SHOWN, _SHOWN_END = 80, 20  # characters of a text, and of its end, in a printed form
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,9 @@ class Chunk:
         return self.text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Generation:
-    """A finished generation; `str` of it is its text.
+    """A finished generation; `str` of it is its text. It can be pickled and copied.
 
     Attributes
     ----------
@@ -137,13 +138,17 @@ class Generation:
     timings: Timings
     logprobs: list[TokenLogprob] | None = None
     prompt_logprobs: list[TokenLogprob] | None = None
-    pieces: list[str] = field(default_factory=list, repr=False)
+    pieces: list[str] = field(default_factory=list)
     reasoning: str | None = None
     content: str | None = None
-    make_provenance: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
+    make_provenance: Callable[[], dict[str, Any]] = field(default=dict, compare=False)
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        n_tokens = self.usage.completion_tokens
+        return f"<Generation: {shorten(self.text)}, {n_tokens} tokens, {self.finish_reason}>"
 
     @property
     def message(self) -> dict[str, Any]:
@@ -158,7 +163,8 @@ class Generation:
     def provenance(self) -> dict[str, Any]:
         """What is needed to get the same tokens again; plain data.
 
-        The digest of the model file is computed at the first use.
+        The digest of the model file is computed at the first use, which reads the file: use it
+        once before the result is pickled for another machine.
         """
         return self.make_provenance()
 
@@ -186,6 +192,13 @@ class Generation:
 def _row(entry: TokenLogprob) -> Mapping[str, Any]:
     top = [(text, logprob) for _, text, logprob in entry.top]
     return {"token": entry.token, "id": entry.token_id, "logprob": entry.logprob, "top": top}
+
+
+def shorten(text: str) -> str:
+    """Return a text as Python writes it, its middle left out if it is long."""
+    if len(text) > _SHOWN:
+        text = f"{text[: _SHOWN - _SHOWN_END]} ... {text[-_SHOWN_END:]}"
+    return repr(text)
 
 
 def split_reasoning(text: str, *, opened: bool = False) -> tuple[str | None, str]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from jitllm.llm.errors import UnsupportedTokenizer
+from jitllm.llm.messages import checked_messages
+from jitllm.llm.tokenizer.chat_template import ChatTemplate
 from jitllm.llm.tokenizer.stream import TextStream
 from jitllm.llm.tokenizer.tokenizer import Tokenizer
 
@@ -70,6 +72,8 @@ class Texts:
         parse_special : bool
             Read texts such as `<|im_start|>` as tokens; False for text of strangers.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"expected a text, got {text!r:.80}")
         tokenizer = self.need_tokenizer("a text")
         return tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
 
@@ -96,6 +100,8 @@ class Texts:
         if isinstance(tokens, str):
             return self.tokenize(tokens, add_special=add_special)
         try:
+            if isinstance(tokens, bytes | bytearray | Mapping):  # they would pass as ids
+                raise TypeError
             ids = [operator.index(token) for token in tokens]
         except TypeError as error:
             raise TypeError(f"expected a text or token ids, got {tokens!r:.80}") from error
@@ -116,8 +122,42 @@ class Texts:
         prompts = [self.to_ids(one) for one in many]
         for i, ids in enumerate(prompts):
             if not ids:
-                raise ValueError(f"expected a prompt with tokens, got none in prompt {i}")
+                which = f"none in prompt {i}" if is_many(prompt) else "an empty prompt"
+                raise ValueError(f"expected a prompt with tokens, got {which}")
         return prompts
+
+    def chat_text(
+        self, messages: Any, template: str | None = None, **variables: Any
+    ) -> tuple[str, ChatTemplate]:
+        """Return the prompt of a chat, and the template that wrote it.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+        template : str, optional
+            The text of one; without it that of the file.
+        **variables
+            What the template reads.
+
+        Raises
+        ------
+        ChatTemplateError
+        """
+        checked = checked_messages(messages)
+        found = self._template(template)
+        return found.render(checked, **variables), found
+
+    def _template(self, source: str | None) -> ChatTemplate:
+        tokenizer = self.need_tokenizer("a chat")
+        if source is None:
+            return tokenizer.chat_template()
+        if not isinstance(source, str):
+            raise TypeError(f"expected the text of a template, got {type(source).__name__}")
+        bos, eos = (
+            "" if token is None else tokenizer.vocabulary.tokens[token]
+            for token in (tokenizer.bos_id, tokenizer.eos_id)
+        )
+        return ChatTemplate(source, bos=bos, eos=eos, name="given")
 
     def chat_ids(self, text: str) -> list[int]:
         """Return the ids of a chat that a template wrote: one token of beginning, no end."""

@@ -17,7 +17,7 @@ def test_names_are_sorted_and_exist() -> None:
     assert jitllm.__all__ == sorted(jitllm.__all__)
     for name in jitllm.__all__:
         assert getattr(jitllm, name) is not None
-    assert set(jitllm.__all__) <= set(dir(jitllm))
+    assert set(jitllm.__all__) == set(dir(jitllm)) - {"__version__"}
 
 
 def test_every_error_is_public() -> None:

@@ -69,7 +69,12 @@ def _prompt(given: list[str | None], file: Path | None) -> str:
         return file.read_text("utf-8")
     if not texts and sys.stdin.isatty():
         raise click.UsageError("give a PROMPT, or one on stdin")
-    return texts[0] if texts and texts[0] != "-" else sys.stdin.read()
+    if texts and texts[0] != "-":
+        return texts[0]
+    text = sys.stdin.read()
+    if not text:
+        raise click.UsageError("give a PROMPT: there is none on stdin")
+    return text
 
 
 def _as_dict(result: "Generation") -> dict[str, Any]:

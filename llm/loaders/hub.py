@@ -98,10 +98,12 @@ def _only(matches: list[str], models: dict[str, list[str]], where: str, asked: s
 
 
 def _remote_names(repo: str, cached: list[str]) -> list[str]:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
-    try:
-        return sorted(HfApi().list_repo_files(repo))
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    try:  # one request, not repeated: without a network the answer comes soon
+        found = HfApi().model_info(repo, timeout=timeout)
+        return sorted(sibling.rfilename for sibling in found.siblings or ())
     except Exception as error:  # the library's versions raise those of different HTTP libraries
         there = ", ".join(cached) or "no model"
         raise ModelNotFoundError(

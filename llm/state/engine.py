@@ -80,7 +80,7 @@ class Engine:
     def new_cells(self) -> Cells:
         """Return the cells of a new sequence, without pages."""
         self.check_open()
-        return Cells(self.pools, self.n_ctx, self.slots)
+        return Cells(self.pools, self.slots)
 
     def run(
         self,

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,13 @@ Ints = npt.NDArray[np.int32]
 SLACK_PAGES = 4
 """Pages kept behind a sliding window, so that short truncations need no recomputation."""
 
-_SEQUENCES = 4  # full-length sequences that fit at once
-_LEAST_PAGES = 256  # many short sequences fit too; memory is used when it is written to
+_SEQUENCES = 64  # full-length sequences that fit at once, if memory allows
+_LEAST_PAGES = 4096  # many short sequences fit too; memory is used when it is written to
+# Of the machine's memory, for all caches of a model. Windows counts memory when it is reserved.
+_SHARE = 1 / 8 if os.name == "nt" else 1 / 2
 _NONE = -1
+_FIRST_BLOCKS = 8
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux's control groups, version 2
 
 
 def pages_of(n_tokens: int) -> int:
@@ -30,8 +35,8 @@ def pages_of(n_tokens: int) -> int:
 def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, itemsize: int) -> int:
     """Return how many pages each pool should have.
 
-    Enough for four sequences of `n_ctx` tokens, less where all pools together would not fit into
-    the machine's memory.
+    Enough for 64 sequences of `n_ctx` tokens, less where all pools together would take more than
+    half of the machine's memory.
 
     Parameters
     ----------
@@ -44,16 +49,21 @@ def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, itemsiz
     """
     wanted = max(_SEQUENCES * pages_of(n_ctx), _LEAST_PAGES) + pages_of(max_tokens) + SLACK_PAGES
     numbers = sum(heads * (dk + dv) for spec in caches for heads, dk, dv in spec.layers)
-    fitting = memory_bytes() // max(1, numbers * PAGE_TOKENS * itemsize)
+    fitting = int(_SHARE * memory_bytes()) // max(1, numbers * PAGE_TOKENS * itemsize)
     return max(1, min(wanted, fitting))
 
 
 def memory_bytes() -> int:
-    """Return the machine's memory."""
+    """Return the machine's memory, or what a container may use of it."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return 1 << 34
+    try:
+        limit = int(_CONTAINER_LIMIT.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return machine
+    return min(machine, limit)
 
 
 class PagePool:
@@ -68,27 +78,34 @@ class PagePool:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.window = pool.spec.window
-        self._references = [0] * pool.n_pages
-        self._free = list(range(pool.n_pages - 1, -1, -1))
+        self._references: dict[int, int] = {}  # of the pages that are held
+        self._free: list[int] = []  # of those that were held once
+        self._n_touched = 0  # pages from here on were never held
         self._lock = threading.RLock()  # a collected sequence may drop pages inside `take`
 
     @property
     def used_pages(self) -> int:
         """Number of pages that some sequence holds."""
-        return len(self._references) - len(self._free)
+        return len(self._references)
 
     def take(self) -> int:
         """Return a page nobody holds; BackendError if there is none."""
         with self._lock:
-            if not self._free:
-                raise BackendError(
-                    f"expected a free page in a cache of {len(self._references)} pages "
-                    f"({PAGE_TOKENS} tokens each), all are held; close sequences that are not "
-                    "needed any more, or load the model with a larger n_ctx"
-                )
-            page = self._free.pop()
+            page = self._free.pop() if self._free else self._untouched()
             self._references[page] = 1
         return page
+
+    def _untouched(self) -> int:
+        n_pages = self.pool.n_pages
+        if self._n_touched == n_pages:
+            size = n_pages * self.pool.page_bytes / 2**20
+            raise BackendError(
+                f"expected a free page in a cache of {n_pages} pages ({PAGE_TOKENS} tokens each, "
+                f"{size:.0f} MiB in all), all are held; close sequences that are not needed any "
+                'more, or load the model with kv_dtype="f16" or on a machine with more memory'
+            )
+        self._n_touched += 1
+        return self._n_touched - 1
 
     def share(self, page: int) -> None:
         """Count one more holder of a page."""
@@ -100,6 +117,7 @@ class PagePool:
         with self._lock:
             self._references[page] -= 1
             if not self._references[page]:
+                del self._references[page]
                 self._free.append(page)
 
     def is_shared(self, page: int) -> bool:
@@ -108,17 +126,18 @@ class PagePool:
 
 
 class _Column:
-    """One sequence's pages in one cache."""
+    """One sequence's pages in one cache; its tables grow with it."""
 
-    def __init__(self, pool: PagePool, n_blocks: int) -> None:
+    def __init__(self, pool: PagePool) -> None:
         self.pool = pool
-        self.pages: Ints = np.full(n_blocks, _NONE, np.int32)
-        self.table: Ints = np.zeros(n_blocks, np.int32)  # what backends see: no -1
+        self.pages: Ints = np.full(_FIRST_BLOCKS, _NONE, np.int32)
+        self.table: Ints = np.zeros(_FIRST_BLOCKS, np.int32)  # what backends see: no -1
         self.first = 0  # blocks before this one fell out of the window
         self.end = 0  # blocks from this one on were never written
 
     def prepare(self, start: int, stop: int) -> None:
         """Make the cells start to stop - 1 writable for this sequence alone."""
+        self._grow(pages_of(stop))
         for block in range(start // PAGE_TOKENS, pages_of(stop)):
             page = int(self.pages[block])
             if page == _NONE:
@@ -150,7 +169,7 @@ class _Column:
         self.first = min(self.first, keep)
 
     def fork(self) -> "_Column":
-        twin = _Column(self.pool, len(self.pages))
+        twin = _Column(self.pool)
         for page in self.pages[self.first : self.end]:
             if page != _NONE:
                 self.pool.share(int(page))
@@ -160,6 +179,12 @@ class _Column:
 
     def count(self) -> int:
         return int((self.pages != _NONE).sum())
+
+    def _grow(self, n_blocks: int) -> None:
+        if n_blocks > len(self.pages):
+            more = max(n_blocks, 2 * len(self.pages)) - len(self.pages)
+            self.pages = np.concatenate([self.pages, np.full(more, _NONE, np.int32)])
+            self.table = np.concatenate([self.table, np.zeros(more, np.int32)])
 
     def _set(self, block: int, page: int) -> None:
         self.pages[block] = self.table[block] = page
@@ -178,21 +203,17 @@ class Cells:
     Parameters
     ----------
     pools : sequence of PagePool
-    n_ctx : int
-        Most cells.
     slots : SlotPool, optional
         Of the model's states, if it has any.
     """
 
-    def __init__(
-        self, pools: Sequence[PagePool], n_ctx: int, slots: SlotPool | None = None
-    ) -> None:
-        self._columns = [_Column(pool, pages_of(n_ctx)) for pool in pools]
+    def __init__(self, pools: Sequence[PagePool], slots: SlotPool | None = None) -> None:
+        self._columns = [_Column(pool) for pool in pools]
         self._states = StateHistory(slots) if slots else None
 
     @property
     def tables(self) -> list[Ints]:
-        """Page table of each cache, int32; entries without a page are 0."""
+        """Page table of each cache, int32, as long as was prepared; without a page: 0."""
         return [column.table for column in self._columns]
 
     @property
@@ -251,7 +272,7 @@ class Cells:
 
     def fork(self) -> "Cells":
         """Return cells that share all pages with these."""
-        twin = Cells((), 0)
+        twin = Cells(())
         twin._columns = [column.fork() for column in self._columns]
         twin._states = self._states.fork() if self._states else None
         return twin

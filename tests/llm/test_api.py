@@ -1,7 +1,9 @@
 """Loading, closing, texts and chats: the rest of the public API."""
 
+import copy
 import gc
 import os
+import pickle
 import sys
 import weakref
 from pathlib import Path
@@ -54,8 +56,13 @@ def test_forward_rows(stories: jitllm.Model) -> None:
             np.atleast_2d(logits[rows]),
             atol=0 if stories.device == "cpu" else 2e-3,
         )
-    with pytest.raises(IndexError):
-        stories.forward("Once", rows=[7])
+    chosen = stories.forward("Once upon a time", rows=np.array([True, False, False, True, False]))
+    assert len(chosen) == 2
+    with pytest.raises(IndexError, match=r"rows from -2 to 1, the tokens being 2; got \[7\]"):
+        stories.forward("Once"[:4], rows=[7])
+    for wrong in (True, "1", 0.5):
+        with pytest.raises(TypeError, match="expected rows as a slice"):
+            stories.forward("Once", rows=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected tokens, got none"):
         stories.forward([])
 
@@ -131,6 +138,118 @@ def test_sampling_defaults_come_from_the_file(chatty: Path) -> None:
 def test_a_model_without_template(reference: jitllm.Model) -> None:
     with pytest.raises(jitllm.ChatTemplateError, match="it has none"):
         reference.chat([{"role": "user", "content": "hi"}])
+
+
+def test_a_template_can_be_given(reference: jitllm.Model) -> None:
+    messages = [{"role": "user", "content": "A dog"}]
+    with pytest.raises(jitllm.ChatTemplateError, match="give the text of one as template="):
+        reference.apply_chat_template(messages)
+    assert reference.apply_chat_template(messages, template=TEMPLATE) == "<s>[user]A dog[assistant]"
+    ids = reference.apply_chat_template(messages, True, template=TEMPLATE)
+    result = reference.chat(messages, template=TEMPLATE, max_tokens=2)
+    assert result.prompt_token_ids == ids
+    with pytest.raises(TypeError, match="expected the text of a template, got PosixPath|WindowsP"):
+        reference.chat(messages, template=Path("x"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "kind", "words"),
+    [
+        ("hello", TypeError, r'a list of messages such as \[\{"role": .*got str'),
+        (None, TypeError, "got NoneType"),
+        ({"role": "user", "content": "a"}, TypeError, "got one mapping"),
+        (["hello"], TypeError, "message 0: expected a mapping .*got 'hello'"),
+        ([], jitllm.ChatTemplateError, "expected messages such as .*got none"),
+        ([{}], jitllm.ChatTemplateError, "message 0: expected a role"),
+        (
+            [{"role": "user"}],
+            jitllm.ChatTemplateError,
+            "message 0: expected its content .*got none",
+        ),
+        ([{"role": "user", "content": 5}], jitllm.ChatTemplateError, "content .*got int"),
+        (
+            [{"role": "user", "content": [{"type": "image_url"}]}],
+            jitllm.ChatTemplateError,
+            "message 0: expected parts .*got 'image_url'; models here read only text",
+        ),
+    ],
+)
+def test_wrong_messages(
+    reference: jitllm.Model, messages: Any, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        reference.chat(messages, template=TEMPLATE)
+
+
+def test_content_in_parts_and_calls_without_content(reference: jitllm.Model) -> None:
+    parts = [{"type": "text", "text": "A"}, {"type": "text", "text": "dog"}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+    ]
+    template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    assert reference.apply_chat_template(messages, template=template) == "[A\ndog][None]"
+    assert messages[0]["content"] is parts
+
+
+def test_arguments_of_wrong_types(reference: jitllm.Model) -> None:
+    load: Any = jitllm.load
+    for use, words in (
+        (lambda m: m.tokenize(5), "expected a text, got 5"),
+        (lambda m: m.generate(b"abc"), "a text or token ids, got b'abc'"),
+        (lambda m: m.generate({1: 2}), "a text or token ids"),
+        (lambda m: m.generate("a", logits_processors=[5]), r"called f\(ids, logits\), got 5"),
+        (lambda m: load(None), "a path or a reference as text, got None"),
+        (lambda m: load(b"x.gguf"), "a path or a reference as text, got b'x.gguf'"),
+        (lambda m: load("x", n_ctx=None), "n_ctx as an int.*got None"),
+        (lambda m: load("x", n_ctx="512"), "n_ctx as an int.*got '512'"),
+        (lambda m: load("x", n_ctx=True), "n_ctx as an int.*got True"),
+        (copy.copy, "neither copied nor pickled"),
+        (copy.deepcopy, "neither copied nor pickled"),
+        (pickle.dumps, r"load it there: jitllm.load\('.*stories260K.gguf'\)"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            use(reference)
+    with pytest.raises(ValueError, match="expected a prompt with tokens, got an empty prompt"):
+        reference.generate([])
+    with pytest.raises(ValueError, match="got none in prompt 1"):
+        reference.generate([[1], []])
+
+
+def test_one_logits_processor_may_come_alone(reference: jitllm.Model) -> None:
+    seen = []
+    reference.generate("a", max_tokens=2, logits_processors=lambda ids, logits: seen.append(1))
+    assert len(seen) == 2
+
+
+def test_printed_forms_are_short(reference: jitllm.Model) -> None:
+    assert len(repr(reference.config)) < 1000
+    assert "num_attention_heads=5 * (8,)" in repr(reference.config)
+    stream = reference.stream("Once", max_tokens=2, temperature=0)
+    assert repr(stream) == "<GenerationStream: '', 0 tokens, open>"
+    text = stream.finish().text
+    assert repr(stream) == f"<GenerationStream: {text!r}, 2 tokens, length>"
+
+
+def test_a_longer_context_than_trained_for(caplog: pytest.LogCaptureFixture) -> None:
+    path = model_path("stories260K")
+    with jitllm.load(path, n_ctx=10**8, device="reference", progress=False) as model:
+        assert "n_ctx=100000000 is more than the 512 tokens" in caplog.text
+        with model.sequence([1] * 600) as sequence:
+            assert len(sequence) == 600 and sequence.nbytes < 1 << 20
+    caplog.clear()
+    jitllm.load(path, device="reference", progress=False).close()
+    assert caplog.text == ""
+    with pytest.raises(ValueError, match="at most 2147483647, got 2147483648"):
+        jitllm.load(path, n_ctx=2**31)
+
+
+@pytest.mark.parametrize("device", devices())
+def test_many_long_sequences_fit(device: str) -> None:
+    with jitllm.load(model_path("stories260K"), device=device, progress=False) as model:
+        held = [model.sequence([1] * model.n_ctx) for _ in range(16)]
+        for sequence in held:
+            sequence.close()
 
 
 def test_wrong_loading(tmp_path: Path) -> None:

@@ -96,6 +96,18 @@ def test_run_reads_a_file_or_stdin(
     assert capsys.readouterr().out == 2 * (expected + "\n")
 
 
+def test_a_missing_prompt_is_told_before_the_model_loads(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelOptions, "load", lambda options: pytest.fail("loaded"))
+    empty = tmp_path / "empty"
+    empty.touch()
+    with empty.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["run", STORIES]) == 2
+    assert "give a PROMPT: there is none on stdin" in capsys.readouterr().err
+
+
 def test_seed_makes_a_run_repeatable(capsys: Capture) -> None:
     texts = []
     for seed in ("7", "7", "8"):

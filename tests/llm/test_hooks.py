@@ -241,7 +241,24 @@ def test_table(reference: jitllm.Model) -> None:
     assert by_name["blk.0.attn_q"].shape == "[T, 64]"
     assert by_name["unembed.hook_out"].shape == "[O, 512]"
     assert by_name["blk.0.kqv_out.pattern"].shape == "[heads, T, keys]"
+    assert by_name["blk.0.attn_q"].bytes_per_token == 4 * 64
+    assert by_name["blk.0.kqv_out.pattern"].bytes_per_token == 4 * 8
     assert "computed" in by_name["blk.0.kqv_out.pattern"].extra_cost
     assert len(repr(points).splitlines()) == len(points) + 1
     html = points._repr_html_()
     assert html.count("<tr>") == len(points) + 1
+
+
+def test_hooks_as_a_mapping(reference: jitllm.Model) -> None:
+    pairs = [("blocks.1.hook_resid_post", lambda x, hook: 0 * x)]
+    expected = reference.run_with_hooks("Once upon", pairs)
+    np.testing.assert_array_equal(reference.run_with_hooks("Once upon", dict(pairs)), expected)
+
+
+def test_numbers_beyond_float32_are_refused(reference: jitllm.Model) -> None:
+    for value in (1e39, -1e300):
+        hook = ("blocks.0.hook_resid_post", lambda x, hook, value=value: np.full(x.shape, value))
+        with pytest.raises(jitllm.HookError, match="float32 can hold, up to 3.403e.38, got float6"):
+            reference.run_with_hooks("Once", [hook])
+    inf = ("blk.0.attn_norm", lambda x, hook: x.astype(float))
+    assert np.isfinite(reference.run_with_hooks("Once", [inf])).all()

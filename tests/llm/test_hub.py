@@ -1,6 +1,10 @@
 """Models in repositories, with the hub library's functions replaced: no test uses a network."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,11 +43,12 @@ class Hub:
         path.write_bytes(MODEL)
         return path
 
-    def list_repo_files(self, _: object, repo: str) -> list[str]:
+    def model_info(self, repo: str, timeout: float) -> SimpleNamespace:
+        assert 0 < timeout <= 10
         self.calls.append(f"list {repo}")
         if repo != "owner/name":
             raise ConnectionError("no route")
-        return self.names
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.names])
 
     def hf_hub_download(self, repo: str, name: str) -> str:
         self.calls.append(name)
@@ -62,7 +67,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(fake.cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(
-        huggingface_hub.HfApi, "list_repo_files", lambda api, repo: fake.list_repo_files(api, repo)
+        huggingface_hub.HfApi,
+        "model_info",
+        lambda _, repo, timeout: fake.model_info(repo, timeout),
     )
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake.hf_hub_download)
     return fake
@@ -148,6 +155,36 @@ def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_network(hub: Hub) -> None:
     with pytest.raises(ModelNotFoundError, match="ConnectionError: no route.*give the path"):
         resolve("owner/other:Q8_0")
+
+
+def test_a_path_is_told_before_the_repository(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="^'models/x/y.gguf' is no file or folder in .*"):
+        resolve("models/x/y.gguf")
+    (tmp_path / "models").mkdir()
+    hub.calls.clear()
+    with pytest.raises(ModelNotFoundError, match="^expected a model file at 'models/x/y.gguf'"):
+        resolve("models/x/y.gguf")
+    assert hub.calls == []
+
+
+def test_without_a_network_there_is_one_attempt(tmp_path: Path) -> None:
+    """The library itself, against a port where nobody listens: it would try for 20 seconds."""
+    code = (
+        "import sys, time; from jitllm.llm.loaders.sources import resolve; start = time.time()\n"
+        "try: resolve('owner/name:Q8_0')\n"
+        "except FileNotFoundError as error: print(error, time.time() - start)"
+    )
+    env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=os.environ | env, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    message, _, seconds = done.stdout.rpartition(" ")
+    assert "expected to list the repository owner/name" in message
+    assert float(seconds) < 5
 
 
 def test_failed_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

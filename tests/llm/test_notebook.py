@@ -60,14 +60,15 @@ def test_interrupt(kernel: Any) -> None:
 
 def test_show_updates_one_display_and_can_be_interrupted(kernel: Any) -> None:
     manager, client = kernel
-    code = "r = m.stream('Once', ignore_eos=True, logits_processors=[slow]).show()"
+    code = "s = m.stream('Once', ignore_eos=True, logits_processors=slow)\ns.show()"
     reply, outputs, seconds = _run(client, code, manager.interrupt_kernel)
     assert reply["status"] == "ok"
     assert seconds < 0.5
     shown = [m["content"] for m in outputs if m["msg_type"].endswith("display_data")]
+    assert not [m for m in outputs if m["msg_type"] == "execute_result"]
     assert len({content["transient"]["display_id"] for content in shown}) == 1
     assert 2 < len(shown) < 20
-    code = "import html; print(r.finish_reason); print(html.escape(r.text))"
+    code = "import html; r = s.result; print(r.finish_reason); print(html.escape(r.text))"
     _, outputs, _ = _run(client, code)
     printed = "".join(m["content"]["text"] for m in outputs if m["msg_type"] == "stream")
     reason, _, text = printed.partition("\n")

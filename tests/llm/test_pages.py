@@ -1,6 +1,7 @@
 """Pages: counted, copied when written to, dropped behind a window; checked against a plain list."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from jitllm.backends.base import PAGE_TOKENS
 from jitllm.backends.ir import CacheSpec
 from jitllm.backends.reference import ReferencePool
 from jitllm.llm.errors import BackendError
-from jitllm.llm.state.pages import SLACK_PAGES, Cells, PagePool, pages_of, pool_pages
+from jitllm.llm.state.pages import (
+    SLACK_PAGES,
+    Cells,
+    PagePool,
+    memory_bytes,
+    pages_of,
+    pool_pages,
+)
 
 _N_CTX = 4096
 
@@ -30,7 +38,7 @@ class _Text:
         self, pool: PagePool, values: Sequence[int] = (), cells: Cells | None = None
     ) -> None:
         self.pool, self.values = pool, list(values)
-        self.cells = cells or Cells([pool], _N_CTX)
+        self.cells = cells or Cells([pool])
 
     def append(self, values: list[int]) -> None:
         start = len(self.values)
@@ -129,8 +137,30 @@ def test_exhaustion_is_an_error_that_can_be_recovered_from() -> None:
     assert second.seen() == second.expected()
 
 
-def test_pool_pages_hold_four_sequences_and_fit_into_memory() -> None:
-    small = CacheSpec(0, ((1, 64, 64),))
-    assert pool_pages([small], 32768, 512, 2) >= 4 * 32768 // PAGE_TOKENS
-    huge = CacheSpec(0, ((10**6, 10**3, 10**3),))
-    assert pool_pages([huge], 10**6, 512, 4) * 10**6 * 2 * 10**3 * 4 * 64 < 1 << 45
+def test_pool_pages_hold_many_sequences_and_fit_into_memory() -> None:
+    small = CacheSpec(0, ((1, 8, 8),))
+    assert pool_pages([small], 32768, 512, 2) >= 64 * 32768 // PAGE_TOKENS
+    assert pool_pages([small], 64, 64, 2) >= 4096
+    large = CacheSpec(0, ((100, 10**3, 10**3),))
+    size = pool_pages([large], 10**6, 512, 4) * 100 * 2 * 10**3 * 4 * PAGE_TOKENS
+    assert 0.1 * memory_bytes() < size <= memory_bytes() / 2
+
+
+def test_a_container_may_have_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = memory_bytes()
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("jitllm.llm.state.pages._CONTAINER_LIMIT", limit)
+    assert memory_bytes() >= machine
+    limit.write_text("max\n")
+    assert memory_bytes() >= machine
+    limit.write_text("1048576\n")
+    assert memory_bytes() == 1 << 20
+
+
+def test_tables_are_as_long_as_their_sequence() -> None:
+    cells = Cells([_pool()])
+    assert len(cells.tables[0]) < 16
+    cells.prepare(0, 100 * PAGE_TOKENS)
+    assert 100 <= len(cells.tables[0]) <= 200
+    assert cells.tables[0][:100].tolist() == list(range(100))
+    assert len(cells.fork().tables[0]) == len(cells.tables[0])

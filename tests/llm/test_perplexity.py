@@ -103,6 +103,9 @@ def test_nothing_to_score(
 ) -> None:
     with pytest.raises(ValueError, match="expected a continuation"):
         reference.loglikelihood("Once", "")
+    assert len(reference.tokenize("th")) == len(reference.tokenize("t")) == 2
+    with pytest.raises(ValueError, match="got 'h', which becomes part of the context's last token"):
+        reference.loglikelihood("t", "h")
     path = conformance_model("qwen2-dense", tmp_path_factory.mktemp("model") / "m.gguf")
     with jitllm.load(path, device="reference", progress=False) as model:
         with pytest.raises(ValueError, match="no token of beginning"):

@@ -1,6 +1,7 @@
 """Results: counts, reasoning, messages, tables, HTML."""
 
 import json
+import pickle
 import re
 
 import pytest
@@ -22,6 +23,13 @@ def test_prints_as_its_text() -> None:
     assert result.usage.total_tokens == 3
     assert result.timings.tokens_per_s == 0.5
     assert result.timings.prompt_tokens_per_s == 2.0
+
+
+def test_printed_form_is_short() -> None:
+    assert repr(_result("some text")) == "<Generation: 'some text', 2 tokens, stop>"
+    shown = repr(_result("a" * 5000 + "the end"))
+    assert shown.endswith("athe end', 2 tokens, stop>") and " ... " in shown
+    assert len(shown) < 150
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,8 @@ def test_frame_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_provenance_gives_the_same_tokens_again(reference: jitllm.Model) -> None:
     result = reference.generate("Once", max_tokens=12)
+    copied = pickle.loads(pickle.dumps(result))
+    assert copied == result and copied.provenance == result.provenance
     facts = json.loads(json.dumps(result.provenance))
     assert len(facts["model"]["sha256"]) == 64
     assert facts["versions"]["jitllm"] == jitllm.__version__
