@@ -16,15 +16,22 @@ class PieceLengths(dict[str, tuple[int, ...]]):
     ----------
     pieces : iterable of str
         Not empty.
+
+    Attributes
+    ----------
+    longest : int
+        Length of the longest piece.
     """
 
     head = _HEAD
 
     def __init__(self, pieces: Iterable[str]) -> None:
         super().__init__()
+        self.longest = 0
         self._short: set[str] = set()
         self._long: dict[str, set[int]] = {}
         for piece in pieces:
+            self.longest = max(self.longest, len(piece))
             if len(piece) < _HEAD:
                 self._short.add(piece)
             else:

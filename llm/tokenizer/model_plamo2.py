@@ -15,6 +15,7 @@ _CACHED_WORDS = 1 << 16
 _SCALE = 10_000  # scores are rounded to integers, so that sums have no order
 _UNKNOWN_COST = 10_000_000
 _WORST_COST = 20_000_000
+_NEVER = 1 << 60
 
 
 class Encoder(BaseEncoder):
@@ -90,7 +91,8 @@ class Encoder(BaseEncoder):
     def _best_cover(self, text: str) -> list[int]:
         pieces, lengths, head = self._pieces, self._lengths, self._lengths.head
         n = len(text)
-        costs = [0] * (n + 1)
+        # a slice at the end may be shorter than its length says: that must not count
+        costs = [0] * (n + 1) + [_NEVER] * lengths.longest
         steps: list[tuple[int, int]] = [(0, 0)] * n  # length and id of the token at each place
         for start in range(n - 1, -1, -1):
             best = costs[start + 1] + _UNKNOWN_COST

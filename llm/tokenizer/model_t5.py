@@ -66,6 +66,10 @@ class Encoder(BaseEncoder):
         """The text with its space marks turned into spaces."""
         return text_bytes(text.replace(SPACE_MARK, " "))
 
+    def newline_id(self) -> int | None:
+        """The first id of a newline at the start; None where it is normalized away."""
+        return next(iter(self.encode("\n", True)), None)
+
     def _kept(self) -> frozenset[str]:
         """All beginnings of user-defined tokens, whose text is not normalized."""
         users = np.flatnonzero(self._types == TokenType.USER_DEFINED).tolist()
@@ -142,8 +146,10 @@ class Encoder(BaseEncoder):
         pieces, lengths, head = self._pieces, self._lengths, self._lengths.head
         unknown, unknown_score = self.unknown_id, self._unknown_score
         n = len(text)
-        scores = [float("-inf")] * (n + 1)
-        steps: list[tuple[int, int]] = [(0, unknown)] * (n + 1)  # where the last token begins, id
+        # a slice at the end may be shorter than its length says: what that writes is never read
+        n_places = n + 1 + lengths.longest
+        scores = [float("-inf")] * n_places
+        steps: list[tuple[int, int]] = [(0, unknown)] * n_places  # where the last token begins, id
         scores[0] = 0.0
         start = 0
         while start < n:

@@ -222,9 +222,9 @@ class Tokenizer:
 
     @cached_property
     def nl_id(self) -> int | None:
-        """The id of a newline, or of its first part; the padding id where it has none."""
+        """The id of a newline, or of its first part; the kind's padding id where it has none."""
         token = self.encoder.newline_id()
-        return self.pad_id if token is None else token
+        return self._rules.pad if token is None else token
 
     @cached_property
     def _partition(self) -> Partition:

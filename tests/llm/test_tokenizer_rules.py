@@ -182,7 +182,7 @@ def test_a_file_may_have_no_tokenizer(kind: str | None) -> None:
 
 @pytest.mark.parametrize("kind", ["bert?", "../model_llama", "chat_template", "base", "registry"])
 def test_unknown_kinds_name_those_that_are_known(kind: str) -> None:
-    with pytest.raises(UnsupportedTokenizer, match=r"one of .*gpt2, llama.*got"):
+    with pytest.raises(UnsupportedTokenizer, match=r"one of .*gpt2.*, llama.*got"):
         Tokenizer.from_metadata({"tokenizer.ggml.model": kind})
 
 
@@ -243,7 +243,7 @@ def test_junk_in_a_file_is_an_error_of_ours_or_harmless(kind: str, key: str, val
 
 def test_text_that_no_token_can_write_is_refused() -> None:
     tokenizer = built(metadata("llama", {"a": 1, "b": 1}, unknown_token_id=99))
-    with pytest.raises(ModelFormatError, match="<0xE2>"):
+    with pytest.raises(ModelFormatError, match="expected an unknown token"):
         tokenizer.encode("a b")
 
 
