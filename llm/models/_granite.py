@@ -1,0 +1,100 @@
+"""What all Granite models share. Source: IBM, "Granite 3.0 Language Models", 2024."""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.words.experts import Routing, experts
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _layers as nn
+
+
+def build(
+    g: GraphBuilder,
+    config: ModelConfig,
+    windows: tuple[int, ...],
+    turned: tuple[bool, ...],
+    sinks: str = "",
+) -> None:
+    """Add the nodes: a Llama with factors on embeddings, scores, both branches and logits.
+
+    Parameters
+    ----------
+    g : GraphBuilder
+    config : ModelConfig
+    windows : tuple of int
+        Window of each layer, 0 for none.
+    turned : tuple of bool
+        Whether a layer has rope.
+    sinks : str
+        Name of the layers' sinks, without "blk.{i}."; "" for none.
+    """
+    meta = config.metadata
+    scale = meta.get("attention.scale", float, 0.0)
+    branch_scale = meta.get("residual_scale", float, 0.0)
+    if config.rope_scaling.type == "longrope":
+        rotation = nn.long_rope_of(g, config, "norm")
+    else:
+        rotation = nn.rope_of(g, config, "norm")
+    x = nn.embeddings(g, config)
+    x = blocks.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
+    for i, window in enumerate(windows):
+        blk = f"blk.{i}."
+        h = nn.norm(g, x, config, blk + "attn_norm")
+        q, k, v = nn.qkv(g, h, config, i)
+        if turned[i]:
+            q, k = nn.turn(g, q, k, rotation, config, i)
+        h = blocks.attention(
+            g, q, k, v, config, i, scale=scale, window=window, sinks=sinks and blk + sinks
+        )
+        h = blocks.attention_output(g, h, config, i, bias=True)
+        h = blocks.scaled(g, h, branch_scale, blk + "attn_out_scaled")
+        x = g.add(x, h, name=blk + "ffn_inp")
+
+        h = network(g, nn.norm(g, x, config, blk + "ffn_norm"), config, i)
+        h = blocks.scaled(g, h, branch_scale, blk + "ffn_out_scaled")
+        x = g.add(x, h, name=blk + "l_out")
+    blocks.scaled_logits(g, x, config, 1 / meta.get("logit_scale", float))
+
+
+def network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    """A gated network, or experts, with one more for all tokens if the file has it: [rows, n]."""
+    if not config.num_experts:
+        return nn.gated_mlp(g, x, config, i, bias=True)
+    blk = f"blk.{i}."
+    n_shared = config.metadata.get("expert_shared_feed_forward_length", int, 0)
+    routed = _experts(g, x, config, i, "ffn_moe_out" if n_shared else "ffn_out")
+    if not n_shared:
+        return routed
+    shared = _shared_expert(g, x, config, i, n_shared)
+    return g.add(routed, shared, name=blk + "ffn_out")
+
+
+def _experts(g: GraphBuilder, x: Value, config: ModelConfig, i: int, name: str) -> Value:
+    blk = f"blk.{i}."
+    logits = g.matmul(
+        x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
+    )
+    both = g.optional(blk + "ffn_gate_up_exps.weight")
+    return experts(
+        g, x, logits, Routing(config.num_experts_per_tok), fused=bool(both),
+        gate="" if both else g.optional(blk + "ffn_gate_exps.weight"),
+        up=both or blk + "ffn_up_exps.weight", down=blk + "ffn_down_exps.weight", name=blk + name,
+    )  # fmt: skip
+
+
+def _shared_expert(g: GraphBuilder, x: Value, config: ModelConfig, i: int, n_ff: int) -> Value:
+    """A gated network whose gate may be the first half of its matrix `up`."""
+    blk, gate_weight = f"blk.{i}.", f"blk.{i}.ffn_gate_shexp.weight"
+    if g.has(gate_weight):
+        gate = g.matmul(x, gate_weight, width=n_ff, name=blk + "ffn_shexp_gate")
+        up = g.matmul(x, blk + "ffn_up_shexp.weight", width=n_ff, name=blk + "ffn_shexp_up")
+    else:
+        both = g.matmul(
+            x, blk + "ffn_up_shexp.weight", width=2 * n_ff, name=blk + "ffn_shexp_gate_up"
+        )
+        gate = g.columns(both, 0, n_ff, name=blk + "ffn_shexp_gate")
+        up = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_shexp_up")
+    h = g.glu(gate, up, act="silu", name=blk + "ffn_shexp_act")
+    return g.matmul(
+        h, blk + "ffn_down_shexp.weight", width=config.hidden_size, name=blk + "ffn_shexp"
+    )
