@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels import formats
+from jitllm.kernels.formats._values import meanings, unpack
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -70,7 +71,7 @@ def quantize_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
 def linear_parts(name: str, data: Bytes) -> tuple[Bytes, Floats, Floats]:
     """Return codes, scales and offsets of a quantized tensor, group by group.
 
-    A weight is scale * (code - center) + offset in float32, `center` as in the format.
+    A weight is scale * (code - center) + offset in float32, or scale * table[code]; see the format.
 
     Parameters
     ----------
@@ -85,25 +86,15 @@ def linear_parts(name: str, data: Bytes) -> tuple[Bytes, Floats, Floats]:
     scales, offsets : float32 [n * groups per block]
     """
     fmt = formats.get(name)
-    blocks = data.reshape(-1, fmt.block_bytes).T
-    n, n_groups = blocks.shape[1], fmt.block_size // fmt.group
-    codes, half = np.empty((fmt.block_size, n), np.uint8), np.empty((2, n), np.uint16)
-    sc, mn = np.zeros((n_groups, n), np.uint8), np.zeros((n_groups, n), np.uint8)
-    formats.unpack_block(name)(blocks, codes, half, sc, mn)  # an element here is a row of blocks
-    d, m = half.view(np.float16).astype(np.float32)
-    if fmt.scales in ("d", "dm"):
-        scales, offsets = d[:, None], m[:, None]
-    else:
-        integers = sc.view(np.int8) if fmt.scales == "k_d" else sc
-        scales, offsets = (d * integers.astype(np.float32)).T, -(m * mn.astype(np.float32)).T
-    flat = codes.T.reshape(-1, fmt.group)
-    return flat, np.ascontiguousarray(scales).reshape(-1), np.ascontiguousarray(offsets).reshape(-1)
+    blocks = data.reshape(-1, fmt.block_bytes)
+    codes, scales, offsets = unpack(fmt, formats.unpack_block(name), blocks)
+    return codes.reshape(-1, fmt.group), scales.reshape(-1), offsets.reshape(-1)
 
 
 def _fast_matmul(x: Floats, name: str, data: Bytes, shape: tuple[int, int]) -> Floats:
     fmt, (n, k) = formats.get(name), shape
     codes, scales, offsets = linear_parts(name, data)
-    weights = (codes.astype(np.int32) - fmt.center).reshape(n, k // fmt.group, fmt.group)
+    weights = meanings(fmt, codes).astype(np.int32).reshape(n, k // fmt.group, fmt.group)
     scales, offsets = scales.reshape(n, k // fmt.group), offsets.reshape(n, k // fmt.group)
     x_codes, x_scales = quantize_activations(x)
     inputs = split(x_codes.astype(np.int32), k // fmt.group)

@@ -1,0 +1,51 @@
+"""IQ2_XS: value = d / 8 * (2 s + 1) * table[code], 256 weights a block, 16 a group.
+
+The code of weight j of 8 is the grid's level (0 to 2), plus 3 if its sign is minus.
+
+======= =====================================================================
+bytes   content
+======= =====================================================================
+0-1     float16 d
+2-65    per 8 weights 16 bits: 9 bits of grid number, 7 that number the signs
+66-73   4 bits s per group, low nibble first
+======= =====================================================================
+"""
+
+import numpy as np
+
+from jitllm.kernels.formats import Bytes, Floats, Format
+from jitllm.kernels.formats import _values as values
+from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._grids import SIGNS, grid
+
+GRID = grid("iq2_xs")  # uint8 [512, 8]
+
+FORMAT = Format(
+    name="IQ2_XS",
+    id=17,
+    block_size=256,
+    block_bytes=74,
+    planes=(2, 1),
+    group=16,
+    scales="k_d",
+    table=(8, 25, 43, -8, -25, -43),
+    factor=0.125,
+)
+
+
+def dequantize(blocks: Bytes) -> Floats:
+    """Return the values of uint8 blocks [n, 74] as float32 [n, 256]."""
+    return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:
+    """Fill the codes and scales of one block; see `jitllm.kernels.formats.unpack_block`."""
+    half[0] = np.int32(block[0]) | np.int32(block[1]) << 8
+    for g in range(16):
+        sc[g] = 2 * (block[66 + g // 2] >> (4 * (g % 2)) & 15) + 1
+        mn[g] = 0
+    for part in range(32):
+        word = np.int32(block[2 + 2 * part]) | np.int32(block[3 + 2 * part]) << 8
+        signs = SIGNS[word >> 9]
+        for j in range(8):
+            codes[8 * part + j] = GRID[word & 511, j] + 3 * (signs >> j & 1)

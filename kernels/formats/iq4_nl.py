@@ -1,0 +1,38 @@
+"""IQ4_NL: value = d * table[code], 32 weights a block.
+
+======= =======================================================================
+bytes   content
+======= =======================================================================
+0-1     float16 d
+2-17    16 bytes: code j in the low nibble of byte j, code 16+j in the high one
+======= =======================================================================
+"""
+
+import numpy as np
+
+from jitllm.kernels.formats import Bytes, Floats, Format
+from jitllm.kernels.formats import _values as values
+from jitllm.kernels.formats._fields import Halves
+
+FORMAT = Format(
+    name="IQ4_NL",
+    id=20,
+    block_size=32,
+    block_bytes=18,
+    planes=(4,),
+    scales="d",
+    table=(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
+)
+
+
+def dequantize(blocks: Bytes) -> Floats:
+    """Return the values of uint8 blocks [n, 18] as float32 [n, 32]."""
+    return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:
+    """Fill the codes and scales of one block; see `jitllm.kernels.formats.unpack_block`."""
+    half[0] = np.int32(block[0]) | np.int32(block[1]) << 8
+    for i in range(16):
+        codes[i] = block[2 + i] & 15
+        codes[16 + i] = block[2 + i] >> 4
