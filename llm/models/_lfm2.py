@@ -1,0 +1,70 @@
+"""What LFM2's models share: layers of attention or of a short convolution.
+
+Source: Liquid AI, "LFM2 Technical Report", 2025.
+"""
+
+from collections.abc import Callable
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.rope import rotation
+from jitllm.llm.graph.words.ssm import causal_conv
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _layers as nn
+
+
+def layers(
+    g: GraphBuilder,
+    config: ModelConfig,
+    feed_forward: Callable[[Value, int], Value],
+    *,
+    window: int = 0,
+) -> None:
+    """Add embeddings, layers and logits.
+
+    Parameters
+    ----------
+    feed_forward : callable
+        (normalized rows [T, n], number of the layer) to rows [T, n].
+    window : int
+        Positions that attention sees, 0 for all.
+    """
+    turns = rotation("neox", config.rotary_dim, config.rope_theta, config.rope_scaling)
+    x = nn.embeddings(g, config)
+    for i in range(config.num_hidden_layers):
+        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+        if config.num_key_value_heads[i]:
+            q, k, v = nn.qkv(g, h, config, i)
+            q, k = nn.head_norms(g, q, k, config, i)
+            q, k = nn.turn(g, q, k, turns, config, i)
+            h = nn.attend(g, q, k, v, config, i, window=window)
+        else:
+            h = _short_conv(g, h, config, i)
+        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
+        h = feed_forward(nn.norm(g, x, config, f"blk.{i}.ffn_norm"), i)
+        x = g.add(x, h, name=f"blk.{i}.l_out")
+    x = g.select_outputs(x, name="output_rows")
+    # the files call the norm behind the last layer that of the embeddings
+    tensor = "token_embd_norm" if g.has("token_embd_norm.weight") else "output_norm"
+    blocks.output(g, nn.norm(g, x, config, "output_norm", tensor), config)
+
+
+def _short_conv(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    """c * convolution of (b * x), all three projections of the rows: [T, n]."""
+    blk, n = f"blk.{i}.", config.hidden_size
+    taps = config.metadata.get("shortconv.l_cache", int)
+    if taps < 2:
+        raise ModelFormatError(
+            f"key '{config.architecture}.shortconv.l_cache': expected at least 2, got {taps}"
+        )
+    parts = g.matmul(x, blk + "shortconv.in_proj.weight", width=3 * n, name=blk + "shortconv_in")
+    b, c, y = (
+        g.columns(parts, j * n, (j + 1) * n, name=f"{blk}shortconv_{part}")
+        for j, part in enumerate("bcx")
+    )
+    y = g.mul(b, y, name=blk + "shortconv_bx")
+    y = causal_conv(g, y, blk + "shortconv.conv.weight", taps=taps, name=blk + "shortconv_conv")
+    y = g.mul(c, y, name=blk + "shortconv_gated")
+    return g.matmul(y, blk + "shortconv.out_proj.weight", width=n, name=blk + "shortconv_out")
