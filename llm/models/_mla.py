@@ -10,6 +10,7 @@ Source: DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
@@ -17,6 +18,7 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import RopeScaling, Rotation, rotation
 from jitllm.llm.graph.words.heads import head_columns, head_matmul, join_heads
+from jitllm.llm.graph.words.sparse import sparse_attention
 from jitllm.llm.models import _layers as nn
 
 
@@ -55,14 +57,25 @@ class Latent:
     length: int = 0
 
     @classmethod
-    def from_config(cls, config: ModelConfig, *, mscale_is_all: bool = False) -> "Latent":
+    def from_config(
+        cls,
+        config: ModelConfig,
+        *,
+        suffix: str = "",
+        turn: tuple[Rotation, float] | None = None,
+        mscale_is_all: bool = False,
+    ) -> "Latent":
         """Read the metadata.
 
         Parameters
         ----------
         config : ModelConfig
+        suffix : str
+            Of the keys of sizes, "_swa" for layers with a window.
+        turn : (Rotation, float), optional
+            Rotation and scale of the scores, by default those of `yarn`.
         mscale_is_all : bool
-            YaRN: `mscale` equals `mscale_all_dim`, which the file has; else it is 1.
+            For `yarn`.
 
         Raises
         ------
@@ -70,18 +83,19 @@ class Latent:
             If a size is impossible.
         """
         meta, rope = config.metadata, config.rotary_dim
-        k_dim = meta.get("attention.key_length_mla", int, 0)
-        v_dim = meta.get("attention.value_length_mla", int, 0)
+        k_dim = meta.get(f"attention.key_length_mla{suffix}", int, 0)
+        v_dim = meta.get(f"attention.value_length_mla{suffix}", int, 0)
         is_absorbed = k_dim > 0 and v_dim > 0
         if not is_absorbed:
             k_dim, v_dim = config.head_dim, config.v_head_dim
-        rank = meta.get("attention.kv_lora_rank", int)
+        rank = meta.get(f"attention.kv_lora_rank{suffix}", int)
         if not 0 < rope < k_dim or rank < 1 or rank % 16:
             raise ModelFormatError(
-                f"{config.architecture}: expected attention.kv_lora_rank in steps of 16, and "
-                f"rope.dimension_count from 1 to below the key length; got {rank}, {rope}, {k_dim}"
+                f"{config.architecture}: expected attention.kv_lora_rank{suffix} in steps of 16, "
+                "and rope.dimension_count from 1 to below the key length; got "
+                f"{rank}, {rope}, {k_dim}"
             )
-        turn, scale = yarn(config, k_dim, mscale_is_all=mscale_is_all)
+        turn = turn or yarn(config, k_dim, mscale_is_all=mscale_is_all)
         slope = meta.get("attention.temperature_scale", float, 0.0)
         return cls(
             q_rank=meta.get("attention.q_lora_rank", int, 0),
@@ -90,8 +104,8 @@ class Latent:
             rope=rope,
             v_dim=v_dim,
             is_absorbed=is_absorbed,
-            rotation=turn,
-            scale=scale,
+            rotation=turn[0],
+            scale=turn[1],
             slope=slope,
             length=meta.get("attention.temperature_length", int) if slope else 0,
         )
@@ -102,6 +116,7 @@ def yarn(
 ) -> tuple[Rotation, float]:
     """Return the rotation and the scale of the scores for keys of `k_dim` columns.
 
+    `mscale_is_all`: YaRN's `mscale` equals its `mscale_all_dim`, which the file has; else it is 1.
     DeepSeek's YaRN multiplies the scores by the square of 0.1 mscale_all_dim ln(factor) + 1, and
     cosine and sine by the quotient of that with mscale and with mscale_all_dim. Files hold 0.1
     mscale_all_dim. Where they hold nothing, the common YaRN magnitude stands for both.
@@ -152,6 +167,8 @@ def keys(
     latent = g.columns(both, 0, mla.rank, name=name)
     latent = nn.norm(g, latent, config, f"{name}_norm")
     part = g.columns(both, mla.rank, mla.rank + mla.rope, name=f"blk.{i}.attn_k_pe")
+    if g.has(f"blk.{i}.attn_k_norm.weight"):
+        part = nn.norm(g, part, config, f"blk.{i}.attn_k_norm")
     return latent, g.rope(part, mla.rotation, n_heads=1, name=f"blk.{i}.attn_k_pe_rope")
 
 
@@ -170,20 +187,46 @@ def attend(
     g: GraphBuilder, x: Value, latent: Value, config: ModelConfig, mla: Latent, i: int
 ) -> Value:
     """Attention of normalized x [T, n] and its query latent, with the output matrix: [T, n]."""
+    return output(g, heads(g, x, latent, config, mla, i), config, i)
+
+
+def heads(
+    g: GraphBuilder, x: Value, latent: Value, config: ModelConfig, mla: Latent, i: int,
+    *, chosen: Value | None = None, window: int = 0, sinks: str = "",
+) -> Value:  # fmt: skip
+    """What the heads give to the output matrix: [T, H * v_dim].
+
+    Parameters
+    ----------
+    x, latent : Value
+        Normalized rows [T, n], and what `query_latent` made of them.
+    mla : Latent
+    i : int
+        The layer.
+    chosen : Value, optional
+        Positions to attend to, from `words.sparse`. Such keys are absorbed ones, and so are those
+        of layers with a window or sinks.
+    window : int
+        Positions that a query sees, itself included; 0 for all.
+    sinks : str
+        Tensor (H,) of one more logit of each head, in the denominator only; or "".
+    """
     q = queries(g, latent, config, mla, i)
     nope, pe = parts_of_queries(g, q, config, mla, i)
     kv, k_pe = keys(g, x, config, mla, i)
-    if mla.is_absorbed:
-        z = _absorbed(g, nope, pe, kv, k_pe, config, mla, i)
+    if not mla.is_absorbed:
+        return _in_full(g, nope, pe, kv, k_pe, config, mla, i)
+    q = absorbed_query(g, nope, pe, config, mla, i)
+    k = latent_key(g, kv, k_pe, i)
+    common: dict[str, Any] = {
+        "n_heads": config.num_attention_heads[i], "n_kv_heads": 1, "scale": mla.scale,
+        "sinks": sinks, "name": f"blk.{i}.kqv_latent",
+    }  # fmt: skip
+    if chosen is None:
+        z = g.attention(q, k, kv, window=window, **common)
     else:
-        z = _in_full(g, nope, pe, kv, k_pe, config, mla, i)
-    return output(g, z, config, i)
-
-
-def output(g: GraphBuilder, z: Value, config: ModelConfig, i: int) -> Value:
-    """Return the heads' results z [T, H * v_dim] times the output matrix: [T, n]."""
-    names = f"blk.{i}.attn_output", f"blk.{i}.attn_out"
-    return nn.linear(g, z, names[0], config.hidden_size, bias=False, as_name=names[1])
+        z = sparse_attention(g, q, k, kv, chosen, **common)
+    return values_of_heads(g, z, config, mla, i)
 
 
 def absorbed_query(
@@ -212,17 +255,10 @@ def values_of_heads(g: GraphBuilder, z: Value, config: ModelConfig, mla: Latent,
     )  # fmt: skip
 
 
-def _absorbed(
-    g: GraphBuilder, nope: Value, pe: Value, kv: Value, k_pe: Value, config: ModelConfig,
-    mla: Latent, i: int,
-) -> Value:  # fmt: skip
-    q = absorbed_query(g, nope, pe, config, mla, i)
-    k = latent_key(g, kv, k_pe, i)
-    z = g.attention(
-        q, k, kv, n_heads=config.num_attention_heads[i], n_kv_heads=1, scale=mla.scale,
-        name=f"blk.{i}.kqv_latent",
-    )  # fmt: skip
-    return values_of_heads(g, z, config, mla, i)
+def output(g: GraphBuilder, z: Value, config: ModelConfig, i: int) -> Value:
+    """Return the heads' results z [T, H * v_dim] times the output matrix: [T, n]."""
+    names = f"blk.{i}.attn_output", f"blk.{i}.attn_out"
+    return nn.linear(g, z, names[0], config.hidden_size, bias=False, as_name=names[1])
 
 
 def _in_full(

@@ -4,6 +4,7 @@
 Source: DeepSeek-AI, "DeepSeek-V2" and "DeepSeek-V3", 2024.
 """
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _deepseek as deepseek
@@ -20,9 +21,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     )  # fmt: skip
     gating = "sigmoid" if is_glm else "softmax"
 
-    deepseek.layers(
-        g,
-        config,
-        lambda x, i: mla.attend(g, x, mla.query_latent(g, x, config, latent, i), config, latent, i),
-        lambda x, i: deepseek.feed_forward(g, x, config, i, default_gating=gating),
-    )
+    def attention(x: Value, i: int) -> Value:
+        queries = mla.query_latent(g, x, config, latent, i)
+        return mla.attend(g, x, queries, config, latent, i)
+
+    def feed_forward(x: Value, i: int) -> Value:
+        return deepseek.feed_forward(g, x, config, i, default_gating=gating)
+
+    deepseek.layers(g, config, attention, feed_forward)

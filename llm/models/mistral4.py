@@ -1,5 +1,6 @@
 """Mistral Small 4: "mistral4"."""
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _deepseek as deepseek
@@ -9,9 +10,12 @@ from jitllm.llm.models import _mla as mla
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: DeepSeek 2 with another YaRN, whose queries may grow with the position."""
     latent = mla.Latent.from_config(config)
-    deepseek.layers(
-        g,
-        config,
-        lambda x, i: mla.attend(g, x, mla.query_latent(g, x, config, latent, i), config, latent, i),
-        lambda x, i: deepseek.feed_forward(g, x, config, i),
-    )
+
+    def attention(x: Value, i: int) -> Value:
+        queries = mla.query_latent(g, x, config, latent, i)
+        return mla.attend(g, x, queries, config, latent, i)
+
+    def feed_forward(x: Value, i: int) -> Value:
+        return deepseek.feed_forward(g, x, config, i)
+
+    deepseek.layers(g, config, attention, feed_forward)

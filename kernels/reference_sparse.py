@@ -1,0 +1,113 @@
+"""Twins of the kernels of sparse attention, in plain NumPy: see `llm/graph/words/sparse.py`."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.kernels.reference_weights import Floats, f32, f64, split
+
+Ints = npt.NDArray[Any]
+
+
+def top_positions(scores: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
+    """Return the places of the k largest of `scores` [S], ascending; of equals the lower first."""
+    return np.sort(np.argsort(-scores, kind="stable")[:k])
+
+
+def index_positions(
+    q: Floats, keys: Floats, w: Floats, positions: Ints, *, n_heads: int, top_k: int, scale: float
+) -> Floats:
+    """Choose the best positions of each row by the lightning indexer.
+
+    Parameters
+    ----------
+    q, w : float32 [T, H * D], [T, H]
+    keys : float32 [S, D]
+        Of the positions 0 to S - 1.
+    positions : int [T]
+        Row t sees the positions up to its own.
+    n_heads, top_k : int
+    scale : float
+
+    Returns
+    -------
+    float32 [T, top_k]
+        Positions, ascending, followed by -1.
+    """
+    chosen = np.full((len(q), top_k), -1, np.float32)
+    weights = w * np.float32(scale)
+    for t, p in enumerate(positions):
+        products = f32(split(f64(q[t : t + 1]), n_heads)[0] @ f64(keys[: p + 1]).T)
+        best = top_positions(f64(weights[t]) @ np.maximum(products, 0), top_k)
+        chosen[t, : len(best)] = best
+    return chosen
+
+
+def index_blocks(
+    q: Floats, keys: Floats, positions: Ints, *, n_heads: int, top_k: int, block: int, local: int
+) -> Floats:
+    """Choose the best blocks for each head of the index: float32 [T, H * top_k * block].
+
+    Parameters as for `index_positions`; see `llm/graph/words/sparse.py` for the rule.
+    """
+    chosen = np.full((len(q), n_heads, top_k * block), -1, np.float32)
+    for t, p in enumerate(positions):
+        products = split(f64(q[t : t + 1]), n_heads)[0] @ f64(keys[: p + 1]).T
+        last = p // block
+        for h in range(n_heads):
+            padded = np.pad(products[h], (0, (last + 1) * block - p - 1), constant_values=-np.inf)
+            scores = padded.reshape(-1, block).max(axis=1)
+            scores[max(0, last + 1 - local) :] = np.inf
+            best = top_positions(scores, top_k)
+            places = (best[:, None] * block + np.arange(block)).ravel()
+            places = places[places <= p]
+            chosen[t, h, : len(places)] = places
+    return chosen.reshape(len(q), -1)
+
+
+def sparse_attention(
+    q: Floats,
+    keys: Floats,
+    values: Floats,
+    positions: Ints,
+    chosen: Floats,
+    *,
+    n_heads: int,
+    n_kv_heads: int,
+    scale: float,
+    choices: int = 1,
+    sinks: Floats | None = None,
+) -> Floats:
+    """Return softmax(q k^T * scale) v over chosen positions: float32 [T, H * dv].
+
+    Parameters
+    ----------
+    q : float32 [T, H * dk]
+    keys, values : float32 [S, G * dk], [S, G * dv]
+        Of the positions 0 to S - 1.
+    positions : int [T]
+    chosen : float32 [T, choices * most]
+        Positions; what is not one up to the row's own is no choice.
+    n_heads, n_kv_heads, choices : int
+        Key head g reads choice g % choices.
+    scale : float
+    sinks : float32 [H], optional
+    """
+    group, out = n_heads // n_kv_heads, []
+    k, v = split(f64(keys), n_kv_heads), split(f64(values), n_kv_heads)
+    for t, p in enumerate(positions):
+        heads, places = split(f64(q[t : t + 1]), n_heads)[0], chosen[t].reshape(choices, -1)
+        for h in range(n_heads):
+            g = h // group
+            seen = places[g % choices]
+            seen = seen[(seen >= 0) & (seen <= p)].astype(np.int64)
+            scores = k[seen, g] @ heads[h] * scale
+            sink = -np.inf if sinks is None else float(sinks[h])
+            top = max(scores.max(initial=-np.inf), sink)
+            if top == -np.inf:
+                out.append(np.zeros(v.shape[2]))
+                continue
+            weights = np.exp(scores - top)
+            out.append(weights @ v[seen, g] / (weights.sum() + np.exp(sink - top)))
+    return f32(np.array(out)).reshape(len(q), -1)

@@ -1,0 +1,145 @@
+"""Words of sparse attention: a small index chooses the positions that attention then reads.
+
+================= ================ ==============================================================
+op                weights          attrs; what y is
+================= ================ ==============================================================
+index_positions   ()               cache, layer, n_heads, head_dim, top_k, scale; inputs q, k, w.
+                                   Writes k to the cache; y[t] is the top_k positions s <= p with
+                                   the largest sum over heads h of
+                                   w[t, h] * scale * max(0, q[t, h] . k[s])
+index_blocks      ()               cache, layer, n_heads, head_dim, top_k, block, local; inputs q,
+                                   k. Writes k; y[t, h] is the positions s <= p of the top_k
+                                   blocks of `block` positions with the largest q[t, h] . k[s] of
+                                   any s <= p; the last `local` blocks are always among them
+sparse_attention  (sinks (H,) or   cache, layer, n_heads, n_kv_heads, head_dim, v_head_dim, scale;
+                  "",)             inputs q, k, v, positions. As `attention`, over the chosen
+                                   positions alone; key head g reads choice g % choices
+================= ================ ==============================================================
+
+Chosen positions are whole numbers in float32, ascending, followed by -1 where there are fewer. Of
+equal scores the lower position, or block, is chosen first.
+"""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.graph.builder import GraphBuilder
+
+MAX_POSITIONS = 1 << 24  # beyond, float32 has no number for every position
+
+
+def index_positions(
+    g: GraphBuilder,
+    q: Value,
+    k: Value,
+    w: Value,
+    *,
+    n_heads: int,
+    top_k: int,
+    scale: float,
+    name: str,
+) -> Value:
+    """The lightning indexer: the `top_k` best positions of each row, [T, top_k].
+
+    Parameters
+    ----------
+    q, k, w : Value
+        [T, H * D], [T, D] and [T, H].
+    n_heads, top_k : int
+    scale : float
+        Of the scores.
+    name : str
+
+    Notes
+    -----
+    DeepSeek-AI, "DeepSeek-V3.2", 2025, section 2.1.
+    """
+    attrs = _index(g, q, k, n_heads, name) | {"top_k": top_k, "scale": float(scale)}
+    if w.width != n_heads or top_k < 1:
+        raise ValueError(f"{name}: {w.width} weights of {n_heads} heads, top {top_k}")
+    return g.node("index_positions", name, (q, k, w), q.rows, top_k, (), attrs)
+
+
+def index_blocks(
+    g: GraphBuilder,
+    q: Value,
+    k: Value,
+    *,
+    n_heads: int,
+    top_k: int,
+    block: int,
+    local: int,
+    name: str,
+) -> Value:
+    """The positions of the `top_k` best blocks, for each head of the index: [T, H * top_k * block].
+
+    Parameters
+    ----------
+    q, k : Value
+        [T, H * D] and [T, D].
+    n_heads, top_k : int
+    block : int
+        Positions of a block.
+    local : int
+        Blocks before the row's position, its own included, that are always chosen.
+    name : str
+
+    Notes
+    -----
+    MiniMax, "MiniMax-M3", 2026.
+    """
+    if min(top_k, block) < 1 or not 0 <= local <= top_k:
+        raise ValueError(f"{name}: top {top_k} of blocks of {block}, {local} of them local")
+    attrs = _index(g, q, k, n_heads, name) | {"top_k": top_k, "block": block, "local": local}
+    return g.node("index_blocks", name, (q, k), q.rows, n_heads * top_k * block, (), attrs)
+
+
+def _index(g: GraphBuilder, q: Value, k: Value, n_heads: int, name: str) -> dict[str, int | float]:
+    if q.width != n_heads * k.width or g.n_ctx > MAX_POSITIONS:
+        raise ValueError(f"{name}: {q.width} columns for {n_heads} heads of {k.width}")
+    cache, layer = g._cache_place(0, (1, k.width, 0))
+    return {"cache": cache, "layer": layer, "n_heads": n_heads, "head_dim": k.width}
+
+
+def sparse_attention(
+    g: GraphBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    positions: Value,
+    *,
+    n_heads: int,
+    n_kv_heads: int,
+    scale: float,
+    name: str,
+    sinks: str = "",
+    choices: int = 1,
+) -> Value:
+    """Attention of q [T, H*dk] to chosen positions of the cache with k, v added: [T, H*dv].
+
+    Parameters
+    ----------
+    q, k, v : Value
+        [T, H * dk], [T, G * dk] and [T, G * dv].
+    positions : Value
+        [T, choices * most positions], from an index of this module; one choice for all key heads,
+        or one for each.
+    n_heads, n_kv_heads : int
+        H and G.
+    scale : float
+    name : str
+    sinks : str
+        Tensor (H,), one more logit of each head, in the denominator only; or "".
+    choices : int
+        1 or G.
+    """
+    dk, dv = q.width // n_heads, v.width // n_kv_heads
+    if k.width != n_kv_heads * dk or n_heads % n_kv_heads or choices not in (1, n_kv_heads):
+        raise ValueError(f"{name}: {n_heads} heads, keys of {n_kv_heads}, {choices} choices")
+    if sinks:
+        g.weight(sinks, (n_heads,))
+    cache, layer = g._cache_place(0, (n_kv_heads, dk, dv))
+    attrs = {
+        "cache": cache, "layer": layer, "n_heads": n_heads, "n_kv_heads": n_kv_heads,
+        "head_dim": dk, "v_head_dim": dv, "scale": float(scale), "choices": choices,
+    }  # fmt: skip
+    inputs = (q, k, v, positions)
+    return g.node("sparse_attention", name, inputs, q.rows, n_heads * dv, (sinks,), attrs)

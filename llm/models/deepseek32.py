@@ -1,0 +1,10 @@
+"""DeepSeek 3.2: "deepseek32"."""
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _dsa
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: DeepSeek 3 whose rows attend to the positions that an index chooses."""
+    _dsa.build(g, config, "neox", (True,) * config.num_hidden_layers, "softmax")
