@@ -1,0 +1,23 @@
+"""ERNIE 4.5 with experts: "ernie4_5-moe". Source: Baidu, "ERNIE 4.5 Technical Report", 2025."""
+
+import dataclasses
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: a Llama with experts, chosen with a bias, in every layer of a period's end."""
+    rotation, routing = nn.rope_of(g, config, "norm"), moe.softmax_routing(config, norm=True)
+
+    def network(x: Value, i: int) -> Value:
+        if moe.is_dense(config, i) or not moe.ends_period(config, i):
+            return nn.gated_mlp(g, x, config, i)
+        bias = g.optional(f"blk.{i}.exp_probs_b.bias")
+        return moe.mixture(g, x, config, i, dataclasses.replace(routing, bias=bias))
+
+    deepseek.layers(g, config, lambda x, i: moe.attend(g, x, config, i, rotation), network)

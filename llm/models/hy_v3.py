@@ -1,0 +1,27 @@
+"""Hunyuan 3: "hy_v3". Source: Tencent, "Hy3", 2026."""
+
+import dataclasses
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: norms on heads; a layer with a router has experts, one of them shared."""
+    rotation = nn.rope_of(g, config, "neox")
+
+    def network(x: Value, i: int) -> Value:
+        if not g.has(f"blk.{i}.ffn_gate_inp.weight"):
+            return nn.gated_mlp(g, x, config, i, scale=True)
+        routing = moe.routing_of(g, config, i, "sigmoid")
+        routing = dataclasses.replace(routing, bias=g.optional(f"blk.{i}.exp_probs_b"))
+        return moe.mixture(g, x, config, i, routing, scale=True)
+
+    def attention(x: Value, i: int) -> Value:
+        return moe.attend(g, x, config, i, rotation, head_norms=True)
+
+    deepseek.layers(g, config, attention, network)

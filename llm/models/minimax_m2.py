@@ -1,0 +1,29 @@
+"""MiniMax M2: "minimax-m2". Source: MiniMax, "MiniMax-M2", 2025."""
+
+import dataclasses
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: norms over all heads of q and k at once, experts chosen with a bias."""
+    rotation = nn.rope_of(g, config, "neox")
+
+    def attention(x: Value, i: int) -> Value:
+        q, k, v = nn.qkv(g, x, config, i)
+        q = nn.norm(g, q, config, f"blk.{i}.attn_q_norm")
+        k = nn.norm(g, k, config, f"blk.{i}.attn_k_norm")
+        q, k = nn.turn(g, q, k, rotation, config, i)
+        return blocks.attention_output(g, blocks.attention(g, q, k, v, config, i), config, i)
+
+    def network(x: Value, i: int) -> Value:
+        routing = dataclasses.replace(moe.routing_of(g, config, i), norm=True)
+        return moe.mixture(g, x, config, i, routing)
+
+    deepseek.layers(g, config, attention, network)

@@ -1,0 +1,18 @@
+"""The language model of Qwen 3 VL with experts: "qwen3vlmoe". Source: Bai et al., 2025."""
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: Qwen 3 with experts and rope in sections, which for text is common rope."""
+    rotation, routing = nn.rope_of(g, config, "neox"), moe.softmax_routing(config, norm=True)
+    deepseek.layers(
+        g,
+        config,
+        lambda x, i: moe.attend(g, x, config, i, rotation, head_norms=True),
+        lambda x, i: moe.mixture(g, x, config, i, routing),
+    )
