@@ -67,7 +67,7 @@ def unescape(text: str) -> bytes:
             continue
         following = next(parts, "")
         if following == "x":
-            digits = [_digit(digit) for digit, _ in zip(parts, range(2), strict=False)]
+            digits = [_digit(digit) for _, digit in zip(range(2), parts, strict=False)]
             if len(digits) == 2:
                 out.append((digits[0] * 16 + digits[1]) & 0xFF)
         else:
