@@ -39,6 +39,11 @@ class SlotPool:
         """Bytes of the slots that some sequence holds."""
         return (len(self._references) - len(self._free)) * self.pool.slot_bytes
 
+    @property
+    def n_free(self) -> int:
+        """Number of slots nobody holds."""
+        return len(self._free)
+
     def take(self) -> int:
         """Return a slot nobody holds; BackendError if there is none."""
         with self._lock:
@@ -88,9 +93,18 @@ class StateHistory:
         return (len(self._held) + (self._next >= 0)) * self._pool.pool.slot_bytes
 
     def prepare(self) -> None:
-        """Take the slot that the next run writes."""
-        if self._next < 0:
-            self._next = self._pool.take()
+        """Take the slot that the next run writes; where none is free, one of an earlier state.
+
+        Raises
+        ------
+        BackendError
+            If no slot is free and there are no earlier states, or only others hold them too.
+        """
+        while self._next < 0:
+            if len(self._held) > 1 and not self._pool.n_free:
+                self._pool.drop(self._held.pop(0)[1])
+            else:
+                self._next = self._pool.take()
 
     def commit(self, n_tokens: int) -> None:
         """Make what the run wrote the current states, behind `n_tokens` tokens."""
