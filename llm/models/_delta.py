@@ -6,16 +6,13 @@ Source: Qwen Team, "Qwen3-Next", 2025; Yang et al., "Gated Delta Networks", 2024
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm, sigmoid
+from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm
 from jitllm.llm.graph.words.heads import head_columns
-from jitllm.llm.graph.words.row_dot import row_dot
 from jitllm.llm.graph.words.ssm import causal_conv
 from jitllm.llm.models import _layers as nn
 
@@ -169,32 +166,10 @@ def delta_attention(
     v = g.columns(mixed, end, end + sizes.value_width, name=blk + "ssm_v")
     rate = g.values(blk + "ssm_a", (sizes.n_heads,))
     decay = decay_gate(g, alpha, rate, blk + "ssm_dt.bias", name=blk + "ssm_decay")
+    beta = g.activation(beta, act="sigmoid", name=blk + "ssm_beta_sigmoid")
     y = delta_net(
-        g, q, k, v, decay, sigmoid(g, beta, name=blk + "ssm_beta_sigmoid"),
-        n_heads=sizes.n_heads, n_key_heads=sizes.n_key_heads, scale=sizes.head_dim**-0.5,
-        tiled=tiled, name=blk + "ssm_y",
+        g, q, k, v, decay, beta, n_heads=sizes.n_heads, n_key_heads=sizes.n_key_heads,
+        scale=sizes.head_dim**-0.5, tiled=tiled, name=blk + "ssm_y",
     )  # fmt: skip
     y = g.rms_norm(y, blk + "ssm_norm.weight", eps=eps, group=sizes.head_dim, name=blk + "ssm_norm")
     return gated(g, y, z, act="silu", name=blk + "ssm_gated")
-
-
-def project_one(g: GraphBuilder, x: Value, tensor: str, width: int, *, name: str) -> Value:
-    """x w^T with a matrix (width, K), which for width 1 may be a vector (K,): [rows, width]."""
-    weight = f"{tensor}.weight"
-    if width == 1 and g.has(weight) and len(g.tensors[weight].shape) == 1:
-        return row_dot(g, x, weight, name=name)
-    return g.matmul(x, weight, width=width, name=name)
-
-
-def interleaved(rotation: Rotation, sections: list[int]) -> Rotation:
-    """Return the rotation for text of pairs that turn by time, height, width in turns.
-
-    Text has one position for these three and none for a fourth, to which the pairs belong that
-    the `sections` of the first three do not reach: they do not turn. Source: Qwen Team, "Qwen3-VL",
-    2025.
-    """
-    pairs = np.arange(len(rotation.frequencies)) % max(1, sum(sections))
-    turns = np.zeros(len(pairs), bool)
-    for axis, n in enumerate(sections[:3]):
-        turns |= (pairs % 3 == axis) & (pairs < 3 * n)
-    return replace(rotation, frequencies=np.where(turns, rotation.frequencies, np.float32(0)))

@@ -7,6 +7,7 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _delta as delta
 from jitllm.llm.models import _layers as nn
+from jitllm.llm.models._sections import interleaved, sections_of
 
 
 def layers(
@@ -14,8 +15,7 @@ def layers(
 ) -> None:
     """Add the nodes of a model whose layers' networks are made by `feed_forward(x, i)`."""
     sizes = delta.DeltaNet.from_config(config)
-    sections = config.metadata.per_layer("rope.dimension_sections", int, 4)
-    rotation = delta.interleaved(nn.rope_of(g, config, "neox"), list(sections))
+    rotation = interleaved(nn.rope_of(g, config, "neox"), sections_of(config))
     delta.layers(
         g,
         config,

@@ -8,8 +8,8 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.experts import Routing
+from jitllm.llm.graph.words.row_dot import project
 from jitllm.llm.models import _deepseek as deepseek
-from jitllm.llm.models import _delta as delta
 
 
 def gated_shared(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
@@ -23,6 +23,7 @@ def gated_shared(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Valu
     n_ff = meta.get("expert_shared_feed_forward_length", int, 0) or config.intermediate_size[i]
     name = blk + "ffn_shexp"
     shared = deepseek.gated(g, x, config, blk + "ffn_", "_shexp", n_ff, scale=True, name=name)
-    gate = delta.project_one(g, x, blk + "ffn_gate_inp_shexp", 1, name=blk + "ffn_gate_inp_shexp")
+    name = blk + "ffn_gate_inp_shexp"
+    gate = project(g, x, f"{name}.weight", 1, name=name)
     shared = gated(g, shared, gate, name=blk + "ffn_shexp_gated")
     return g.add(y, shared, name=blk + "ffn_out")

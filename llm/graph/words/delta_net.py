@@ -12,7 +12,6 @@ decay_gate (shift,)     rate (float32, a number for each head), bound (None or a
                         exp(rate * softplus(x + shift)), or exp(bound * sigmoid(rate * (x + shift)))
 gated      ()           act ("sigmoid" or "silu"); y = x * act(second input), of which a column
                         belongs to x.width / its width consecutive columns of x
-sigmoid    ()           y = 1 / (1 + e^-x)
 ========== ============ ===========================================================================
 """
 
@@ -100,6 +99,16 @@ def l2_norm(g: GraphBuilder, x: Value, *, group: int, eps: float, name: str) -> 
     return g.scale(y, group**-0.5, name=name)
 
 
-def sigmoid(g: GraphBuilder, x: Value, *, name: str) -> Value:
-    """1 / (1 + e^-x): [rows, width]."""
-    return g.node("sigmoid", name, (x,), x.rows, x.width)
+def short_conv(g: GraphBuilder, x: Value, weight: str, *, taps: int, name: str) -> Value:
+    """`causal_conv` and silu, with weights that may have more dimensions, of size 1: [T, C]."""
+    shape = tuple(g.tensors[weight].shape) if g.has(weight) else ()
+    if tuple(n for n in shape if n > 1) != (x.width, taps):
+        shape = (x.width, taps)  # what the error is to say
+    values = g.values(weight, shape).reshape(x.width, taps)
+    attrs = {
+        "state": g.state((taps - 1) * x.width),
+        "taps": np.ascontiguousarray(values.T),
+        "bias": None,
+        "act": "silu",
+    }
+    return g.node("causal_conv", name, (x,), x.rows, x.width, (), attrs)

@@ -1,0 +1,62 @@
+"""Ling and Ring 3: "bailingmoe3". Source: Inclusion AI, "Ling 3.0", 2026."""
+
+from dataclasses import replace
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.rope import Rotation
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _kda as kda
+from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _units as units
+from jitllm.llm.models._sections import consecutive, sections_of
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: delta attention, some layers gated latent attention, experts."""
+    sizes, is_delta = kda.Kda.from_config(config).bounded(config, 1.0), kda.delta_layers(config)
+    if sizes.bound is None or sizes.bound >= 0:
+        raise ModelFormatError(
+            f"key '{config.architecture}.kda.gate_lower_bound': expected a negative number, got "
+            f"{sizes.bound}"
+        )
+    latent = mla.Latent.from_config(config)
+    latent = replace(
+        latent, scale=(latent.nope + latent.rope) ** -0.5, rotation=_rotation(config, latent)
+    )
+
+    def attention(x: Value, i: int) -> Value:
+        if is_delta[i]:
+            return kda.attend(g, x, config, sizes, i)
+        return kda.gated_latent(g, x, config, latent, config.num_attention_heads[i], i)
+
+    dense = units.limited(config, "swiglu_clamp_shexp", "swiglu_limit")
+    expert = units.limited(config, "swiglu_clamp_exp", "swiglu_limit")
+    deepseek.layers(
+        g, config, attention, lambda x, i: _feed_forward(g, x, config, dense[i], expert[i], i)
+    )
+
+
+def _rotation(config: ModelConfig, latent: mla.Latent) -> Rotation:
+    """The rotation for text: models that also see images have sections, and pair other columns."""
+    sections = sections_of(config)
+    if not (sections[0] and sections[1]):
+        return latent.rotation
+    return consecutive(replace(latent.rotation, kind="neox"), sections)
+
+
+def _feed_forward(
+    g: GraphBuilder, x: Value, config: ModelConfig, dense: units.Unit, expert: units.Unit, i: int
+) -> Value:
+    meta, blk = config.metadata, f"blk.{i}."
+    if i < meta.get("leading_dense_block_count", int):
+        n_ff = config.intermediate_size[i]
+        return units.network(g, x, blk + "ffn_", "", n_ff, dense, name=blk + "ffn_out")
+    routing = deepseek.routing_of(g, config, i, "sigmoid")
+    y = units.routed(g, x, units.router(g, x, config.num_experts, i), routing, expert, i)
+    n_ff = meta.get("expert_shared_feed_forward_length", int, 0)
+    n_ff = n_ff or config.moe_intermediate_size * max(1, meta.get("expert_shared_count", int))
+    shared = units.network(g, x, blk + "ffn_", "_shexp", n_ff, dense, name=blk + "ffn_shexp")
+    return g.add(y, shared, name=blk + "ffn_out")

@@ -1,0 +1,38 @@
+"""Kimi Linear: "kimi-linear". Source: Kimi Team, "Kimi Linear", 2025."""
+
+from dataclasses import replace
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _kda as kda
+from jitllm.llm.models import _mla as mla
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: delta attention, some layers latent attention without rope, experts."""
+    sizes, is_delta = kda.Kda.from_config(config), kda.delta_layers(config)
+    latent = kda.without_rope(mla.Latent.from_config(config))
+    latent = replace(latent, scale=(latent.nope + latent.rope) ** -0.5)
+
+    def attention(x: Value, i: int) -> Value:
+        if is_delta[i]:
+            return kda.attend(g, x, config, sizes, i)
+        absorbed = replace(latent, is_absorbed=not g.has(f"blk.{i}.attn_kv_b.weight"))
+        q = mla.query_latent(g, x, config, absorbed, i)
+        return mla.attend(g, x, q, config, absorbed, i)
+
+    deepseek.layers(g, config, attention, lambda x, i: _feed_forward(g, x, config, i))
+
+
+def _feed_forward(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    meta, blk = config.metadata, f"blk.{i}."
+    if i < meta.get("leading_dense_block_count", int, 0):
+        return deepseek.feed_forward(g, x, config, i)
+    routing = replace(deepseek.routing_of(g, config, i, "sigmoid"), norm=True)
+    y = deepseek.routed(g, x, config, i, routing, scale=False)
+    n_ff = config.moe_intermediate_size * max(1, meta.get("expert_shared_count", int))
+    name = blk + "ffn_shexp"
+    shared = deepseek.gated(g, x, config, blk + "ffn_", "_shexp", n_ff, scale=False, name=name)
+    return g.add(y, shared, name=blk + "ffn_out")
