@@ -60,7 +60,12 @@ class Texts:
         return isinstance(self.metadata.get("tokenizer.chat_template"), str)
 
     def tokenize(
-        self, text: str, *, add_special: bool = True, parse_special: bool = True
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = True,
+        at_start: bool = True,
     ) -> list[int]:
         """Return the token ids of a text.
 
@@ -71,17 +76,24 @@ class Texts:
             Put the tokens of beginning and end around it where the model wants them.
         parse_special : bool
             Read texts such as `<|im_start|>` as tokens; False for text of strangers.
+        at_start : bool
+            Where the model puts a space before a text, put it. False for text that goes on
+            where other text ended.
         """
         if not isinstance(text, str):
             raise TypeError(f"expected a text, got {text!r:.80}")
         tokenizer = self.need_tokenizer("a text")
-        return tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+        return tokenizer.encode(
+            text, add_special=add_special, parse_special=parse_special, at_start=at_start
+        )
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """Return the text of token ids, with the texts of special ones."""
         return self.need_tokenizer("token ids to a text").decode(ids)
 
-    def to_ids(self, tokens: Text, *, add_special: bool = True) -> list[int]:
+    def to_ids(
+        self, tokens: Text, *, add_special: bool = True, at_start: bool = True
+    ) -> list[int]:
         """Return checked token ids.
 
         Parameters
@@ -89,6 +101,8 @@ class Texts:
         tokens : str or ids
         add_special : bool
             For a text: put the tokens of beginning and end around it where the model wants them.
+        at_start : bool
+            For a text: False if it goes on where other text ended.
 
         Raises
         ------
@@ -98,7 +112,7 @@ class Texts:
             If an id is not in the vocabulary.
         """
         if isinstance(tokens, str):
-            return self.tokenize(tokens, add_special=add_special)
+            return self.tokenize(tokens, add_special=add_special, at_start=at_start)
         try:
             if isinstance(tokens, bytes | bytearray | Mapping):  # they would pass as ids
                 raise TypeError

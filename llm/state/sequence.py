@@ -89,7 +89,9 @@ class Sequence:
         """Add tokens, or a text, to the end; returns the sequence.
 
         A text gets the token of beginning, if the model wants one, only when the sequence is
-        empty. When this is interrupted or fails, the sequence keeps the tokens that were computed.
+        empty; later ones go on exactly where the sequence ends, without a space that the model
+        would put before a text. When this is interrupted or fails, the sequence keeps the tokens
+        that were computed.
 
         Raises
         ------
@@ -256,7 +258,10 @@ class Sequence:
         self._n_done = self._cells.truncate(n_tokens)
 
     def _to_ids(self, tokens: Text) -> list[int]:
-        return self.model.to_ids(tokens, add_special=not self._ids)
+        tokenizer = self.model.tokenizer
+        bos = None if tokenizer is None else tokenizer.bos_id
+        at_start = self._ids in ([], [bos])
+        return self.model.to_ids(tokens, add_special=not self._ids, at_start=at_start)
 
     def _check_room(self, n_tokens: int) -> None:
         self._check_open()

@@ -37,6 +37,19 @@ def test_append_in_pieces_is_append_at_once(stories: jitllm.Model) -> None:
         assert_same(stories, sequence.logits, expected[-1])
 
 
+def test_texts_appended_in_pieces_are_the_text(stories: jitllm.Model) -> None:
+    pieces = ["Once up", "on a", " time", "\n", "é", "  x"]
+    with stories.sequence() as sequence:
+        for piece in pieces:
+            sequence.append(piece)
+        ids = sequence.token_ids
+    assert stories.tokenizer is not None
+    assert stories.tokenizer.decode(ids, skip_special=True) == " " + "".join(pieces)
+    assert stories.tokenizer.decode(ids[1:]) == "".join(pieces)
+    with stories.sequence(ids[:1]).append("Once") as sequence:
+        assert sequence.token_ids == stories.tokenize("Once")
+
+
 @pytest.mark.parametrize("n_tokens", [1, 5, -1, -3])
 def test_truncate_is_as_if_never_longer(stories: jitllm.Model, n_tokens: int) -> None:
     ids = stories.tokenize(TEXT)
