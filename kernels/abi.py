@@ -115,7 +115,8 @@ MATMUL = _op("matmul", "matmul", "rows w n k x y ldy bias residual ldr scratch s
 MATMUL_FLOAT = _op(
     "matmul_float", "matmul", "rows w n k x ldx y ldy bias residual ldr scratch scratch_bytes"
 )
-# y[t] = W[tokens[t]] from packed weights. Factory parameter fmt.
+# y[t] = W[tokens[t]] from packed weights. Factory parameters fmt and by ("tokens", the default, or
+# "positions" for W[positions[t]]).
 EMBED = _op("embed", "embed", "w k y ldy")
 # y = x / sqrt(mean(x^2) + eps) * w over each `group` columns (group = width, or a head's size).
 # w is float32 [group], or 0 for none.

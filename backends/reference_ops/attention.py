@@ -41,8 +41,8 @@ def _remember(
             f"positions {first} to {end - 1}"
         )
     if new:
-        heads, pages = node.attrs["n_kv_heads"], pool.layers[layer]
-        kernels.kv_write(*new, pages, table, segment.position, n_kv_heads=heads)
+        (k, v), pages, heads = new, pool.layers[layer], node.attrs["n_kv_heads"]
+        kernels.kv_write(k, v, pages, table, segment.position, n_kv_heads=heads)
     blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
     parts = [pool.read(layer, table[b % len(table)]) for b in blocks]
     kept = slice(first % PAGE_TOKENS, first % PAGE_TOKENS + end - first)

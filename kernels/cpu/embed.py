@@ -21,8 +21,9 @@ SPAN = 256
 VALUES_BYTES = 64 * SPAN
 
 
-def embed(*, fmt: str):
-    """Return the kernel of `abi.EMBED` for weights of any format."""
+def embed(*, fmt: str, by: str = "tokens"):
+    """Return the kernel of `abi.EMBED` for weights of any format; `by` "positions" reads those."""
+    numbers = {"tokens": abi.TOKENS, "positions": abi.POSITIONS}[by]
     write = value_writer(fmt)
     unit, per_unit = packed.unit_bytes(fmt), packed.unit_weights(formats.get(fmt))
 
@@ -37,7 +38,7 @@ def embed(*, fmt: str):
     def embed_rows(args, thread, n_threads, counter):
         run, weights, k = load_i64(args), load_i64(args + 8), load_i64(args + 16)
         y, ldy = load_i64(args + 24), load_i64(args + 32)
-        n, tokens = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * abi.TOKENS)
+        n, tokens = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * numbers)
         values, block_bytes = stack_bytes(VALUES_BYTES), k // per_unit * unit
         row = atomic_add(counter, 1)
         while row < n:

@@ -21,7 +21,8 @@ from jitllm.kernels.simd import (
 
 
 @inline
-def _sum(x, width):
+def row_sum(x, width):
+    """Return the sum over one row."""
     a = b = c = d = splat_f32(ZERO)
     i = 0
     while i + 64 <= width:
@@ -43,7 +44,7 @@ def _add_square(acc, x, mean):
 
 
 @inline
-def _sum_squares(x, width, mean):
+def sum_squares(x, width, mean):
     """Sum (x - mean)^2 over one row; `mean` is a splat."""
     a = b = c = d = splat_f32(ZERO)
     i = 0
@@ -61,7 +62,7 @@ def _sum_squares(x, width, mean):
 
 
 @inline
-def _inverse_root(total, width, eps):
+def inverse_root(total, width, eps):
     """Return 1 / sqrt(total / width + eps) in every lane."""
     return splat_f32(ONE) / sqrt(splat_f32(total) / splat_f32(as_f32(width)) + splat_f32(eps))
 
@@ -94,14 +95,14 @@ def rms_norm(args, thread, n_threads, counter):
         for r in range(row, end):
             for start in range(0, 4 * width, 4 * group):
                 source = x + r * ldx + start
-                total = _sum_squares(source, group, splat_f32(ZERO))
-                factor = _inverse_root(total, group, eps)
+                total = sum_squares(source, group, splat_f32(ZERO))
+                factor = inverse_root(total, group, eps)
                 _scale(source, w, y + r * ldy + start, group, factor)
         row, end = next_rows(counter, n_rows, width)
 
 
 @inline
-def _centre(x, w, b, y, width, mean, factor):
+def centre(x, w, b, y, width, mean, factor):
     """y = (x - mean) * factor * w + b; b = 0: nothing added."""
     one, zero = splat_f32(ONE), splat_f32(ZERO)
     for i in range(0, width, 16):
@@ -126,7 +127,7 @@ def layer_norm(args, thread, n_threads, counter):
     while row < end:
         for r in range(row, end):
             source = x + r * ldx
-            mean = splat_f32(_sum(source, width)) / splat_f32(as_f32(width))
-            factor = _inverse_root(_sum_squares(source, width, mean), width, eps)
-            _centre(source, w, b, y + r * ldy, width, mean, factor)
+            mean = splat_f32(row_sum(source, width)) / splat_f32(as_f32(width))
+            factor = inverse_root(sum_squares(source, width, mean), width, eps)
+            centre(source, w, b, y + r * ldy, width, mean, factor)
         row, end = next_rows(counter, n_rows, width)

@@ -62,7 +62,7 @@ def test_one_run_needs_no_cache(model: Path, device: str) -> None:
     for edit in (_edit({**ALONE, "causal": True}), lambda graph: graph):
         with Runner(model, device, edit=edit, max_tokens=150) as runner:
             whole.append(runner.forward(TOKENS))
-    assert np.array_equal(*whole)
+    assert np.array_equal(whole[0], whole[1])
 
 
 @pytest.mark.parametrize("precision", ["exact", "fast"])

@@ -1,0 +1,32 @@
+"""Refact: "refact". Source: Refact AI, "Refact-1.6B-fim", 2023."""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
+
+MAX_ALIBI_BIAS = 8.0
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: a Llama with ALiBi in place of rope.
+
+    Files with experts, of which no model is known, hold no network that the reference would use:
+    it passes silu of the norm on.
+    """
+
+    def norm(x: Value, name: str) -> Value:
+        return nn.norm(g, x, config, name)
+
+    def attention(x: Value, i: int) -> Value:
+        heads = nn.qkv(g, x, config, i)
+        return dense.attend(g, heads, config, i, max_alibi_bias=MAX_ALIBI_BIAS)
+
+    def network(x: Value, i: int) -> Value:
+        if config.num_experts:
+            return g.activation(x, act="silu", name=f"blk.{i}.ffn_out")
+        return nn.gated_mlp(g, x, config, i)
+
+    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    dense.logits(g, x, config, norm)

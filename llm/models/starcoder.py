@@ -1,0 +1,11 @@
+"""StarCoder and SantaCoder: "starcoder". Source: Li et al., "StarCoder", 2023."""
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: a GPT-2 whose query heads share keys."""
+    dense.gpt(g, config, dense.with_positions(g, nn.embeddings(g, config), config))
