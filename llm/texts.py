@@ -91,9 +91,7 @@ class Texts:
         """Return the text of token ids, with the texts of special ones."""
         return self.need_tokenizer("token ids to a text").decode(ids)
 
-    def to_ids(
-        self, tokens: Text, *, add_special: bool = True, at_start: bool = True
-    ) -> list[int]:
+    def to_ids(self, tokens: Text, *, add_special: bool = True, at_start: bool = True) -> list[int]:
         """Return checked token ids.
 
         Parameters
