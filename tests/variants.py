@@ -4,54 +4,26 @@ The weights of the conformance set are so small that all keys get nearly the sam
 wrong rope changes its logits by an NMSE of 1e-10. Here norms are near 1 and matrices keep the size
 of what goes through them, so that every detail shows.
 
-`data/variants.npz` holds for each what the conformance set holds for its own: tokens (28,) and
-llama.cpp 0.5.0's logits (16, 128) of the last 16 positions (20 tokens in one batch, then 8 single
-ones; context 256, one thread, F32 cache, flash attention off).
+`data/variants.npz`, and `data/variants_dense.npz` for those of `variants_dense.py`, hold for each
+what the conformance set holds for its own: tokens (28,) and llama.cpp 0.5.0's logits (16, 128) of
+the last 16 positions (20 tokens in one batch, then 8 single ones; context 256, one thread, F32
+cache, flash attention off).
 """
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tiny import conformance_model, conformance_weights, write_gguf
+from variant import Variant
+from variants_dense import DENSE_VARIANTS
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Changes to a model of the conformance set.
-
-    Attributes
-    ----------
-    base : str
-        Its name there.
-    metadata : mapping
-        New values of keys, without the architecture's prefix; None removes a key.
-    n_layers : int
-        Layers, alike.
-    without : str
-        Regular expression of tensors to leave out.
-    tensors : mapping of str to shape
-        Tensors to add or replace, NumPy order; "{i}" in a name makes one for each layer.
-    factors : mapping of str to (float, float)
-        One-dimensional tensors to set to evenly spaced values from the first to the second.
-    """
-
-    base: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    n_layers: int = 2
-    without: str = "$^"
-    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
 
 _YARN = {
     "rope.scaling.type": "yarn",
@@ -127,7 +99,7 @@ VARIANTS = {
             "rope_factors_short.weight": (1.0, 2.0),
         },
     ),
-}
+} | DENSE_VARIANTS
 _FACTOR_COUNT = {"phi3-long-fused": 48}
 
 
@@ -142,6 +114,7 @@ def variant_model(name: str, path: str | os.PathLike[str]) -> Path:
     for key, value in variant.metadata.items():
         metadata[f"{arch}.{key}"] = value
     metadata[f"{arch}.block_count"] = variant.n_layers
+    metadata = {key: value for key, value in metadata.items() if value is not None}
     tensors: dict[str, NDArray[Any]] = {
         key: variant_weights(key, shape) for key, shape in _layers(variant, shapes).items()
     }
@@ -181,5 +154,6 @@ def _layers(variant: Variant, shapes: Shapes) -> Shapes:
 
 def variant_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
-    with np.load(Path(__file__).parent / "data" / "variants.npz") as golden:
+    file = "variants_dense.npz" if name in DENSE_VARIANTS else "variants.npz"
+    with np.load(Path(__file__).parent / "data" / file) as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -42,6 +42,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 def _windows(config: ModelConfig) -> tuple[int, ...]:
     """Window of each layer: by a flag for each, or all but the first of every period."""
     key, n = "attention.sliding_window_pattern", config.num_hidden_layers
+    if not config.sliding_window:
+        return (0,) * n
     if isinstance(config.metadata.values.get(f"{config.architecture}.{key}"), np.ndarray):
         return nn.windows_of(config, PERIOD)
     period = config.metadata.get(key, int, PERIOD)

@@ -117,6 +117,8 @@ WRONG = {
     "scales of experts": ("qwen3moe-routed", _change("experts", scales=(None,) * 3)),
     "temperature": ("mistral3-temperature", _change("scale_by_position", slope=0.45)),
     "length of temperature": ("mistral3-temperature", _change("scale_by_position", length=9)),
+    "attention cap": ("gemma2-windows", _change("attention", soft_cap=0.0)),
+    "gains of heads": ("talkie", _change("column_scale", factors=np.ones(256, np.float32))),
     "halves of the gate": ("phi3-short", _change("columns", start=0, stop=384)),
 }
 
@@ -157,7 +159,7 @@ def test_context_length_chooses_the_rope_factors(files: Callable[[str], Path]) -
 
 
 def test_unknown_architecture_lists_the_known() -> None:
-    with pytest.raises(UnsupportedArchitecture, match=r"gemma3, llama.*got 'no-such'"):
+    with pytest.raises(UnsupportedArchitecture, match=r"gemma3, .*llama, .*got 'no-such'"):
         models.get("no-such")
     with pytest.raises(UnsupportedArchitecture):
         models.get("_layers")
