@@ -100,11 +100,9 @@ class Lowering:
         return self.planner.finish()
 
     def _lower(self, node: Node) -> None:
-        method = getattr(self, f"_op_{node.op}", None)
-        if method:
-            method(node)
-        else:
-            self._operation(node.op)(self, node)
+        # not getattr: the interpreter's cache of methods would keep every name that is made here
+        lower = vars(Lowering).get(f"_op_{node.op}") or self._operation(node.op)
+        lower(self, node)
         self._finish(node)
 
     @staticmethod

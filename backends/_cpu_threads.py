@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ def default_threads() -> int:
     return min(n, MAX_THREADS)
 
 
+@cache
 def _yield_address() -> int:
     """Return the C function by which a waiting thread gives its core away."""
     if sys.platform == "win32":

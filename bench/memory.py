@@ -5,6 +5,7 @@ The peak of a process that loads a model, reads 512 tokens and generates 16, aga
 """
 
 import argparse
+import gc
 import json
 import resource
 import subprocess
@@ -34,6 +35,7 @@ def measure(path: str, rounds: int) -> dict[str, int | list[int]]:
     for _ in range(rounds):
         with jitllm.load(path, n_ctx=1024, progress=False) as model:
             caches = _use(model, 512 if rounds == 1 else 16)
+        gc.collect()  # also empties the interpreter's lists of objects to use again
         machine.return_free_memory()
         resident.append(machine.resident_bytes())
     unit = 1 if sys.platform == "darwin" else 1024
