@@ -45,6 +45,16 @@ DENSE_VARIANTS = {
     "maincoder": Variant("maincoder-dense.gqa"),
     "talkie": Variant("talkie-dense.gqa", {"logit_scale": 2.0}),
     "deci": Variant("deci-dense.gqa", factors=_FACTORS),
+    "deci-layers-lack-parts": Variant(
+        "deci-dense.gqa",
+        {
+            "attention.head_count": np.array([2, 2, 0, 0, 2], np.uint32),
+            "attention.head_count_kv": np.array([1, 0, 0, 0, 1], np.uint32),
+            "feed_forward_length": np.array([384, 384, 384, 0, 384], np.uint32),
+        },
+        n_layers=5,
+        without=rf"blk\.1\.attn_[qkv]\.|blk\.2\.attn_|blk\.3\.|{_NO_SCALES}",
+    ),
     "granite-scales": Variant("granite-dense.gqa", _GRANITE, factors=_FACTORS),
     "granite-no-rope-experts": Variant(
         "granite-moe.routed", _GRANITE | {"rope.scaling.finetuned": False}
@@ -118,7 +128,21 @@ DENSE_VARIANTS = {
             "rope_factors_short.weight": (1.0, 2.0),
         },
     ),
-    "openelm-layers-differ": Variant("openelm-dense.gqa"),
+    "openelm-layers-differ": Variant(
+        "openelm-dense",
+        {
+            "attention.head_count": np.array([2, 4], np.uint32),
+            "attention.head_count_kv": np.array([2, 1], np.uint32),
+            "feed_forward_length": np.array([384, 256], np.uint32),
+        },
+        tensors={
+            "blk.1.attn_qkv.weight": (768, 256),
+            "blk.1.attn_output.weight": (256, 512),
+            "blk.1.ffn_gate.weight": (256, 256),
+            "blk.1.ffn_up.weight": (256, 256),
+            "blk.1.ffn_down.weight": (256, 256),
+        },
+    ),
     "smallthinker-five-layers": Variant(
         "smallthinker-moe.routed",
         {"attention.sliding_window_pattern": None, "rope.freq_base_swa": 100.0}
