@@ -4,11 +4,14 @@ Source: DeepSeek-AI, "DeepSeek-V2" and "DeepSeek-V3", 2024.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
+from jitllm.llm.graph.words import bounded_glu
 from jitllm.llm.graph.words.experts import Routing, experts
 from jitllm.llm.models import _layers as nn
 
@@ -35,6 +38,30 @@ def layers(g: GraphBuilder, config: ModelConfig, attention: Block, feed_forward:
     nn.logits(g, x, config)
 
 
+@dataclass(frozen=True)
+class Unit:
+    """How gate and up make what goes down: `act` of `GraphBuilder.glu` or of `bounded_glu`."""
+
+    act: str = "silu"
+    bounds: tuple[float, float] = (0.0, 0.0)
+
+    def __call__(self, g: GraphBuilder, gate: Value, up: Value, name: str) -> Value:
+        """act(gate) * up, or the bounded form: [rows, width]."""
+        if self.act in bounded_glu.FORMS:
+            bounds = self.bounds
+            return bounded_glu.bounded_glu(g, gate, up, act=self.act, bounds=bounds, name=name)
+        return g.glu(gate, up, act=self.act, name=name)
+
+
+SILU = Unit()
+
+
+def clamped(config: ModelConfig, key: str, i: int) -> Unit:
+    """silu(gate) * up, both held within the bound that `key` has for layer i, if it has one."""
+    bound = config.metadata.per_layer(key, float, config.num_hidden_layers, 0.0)[i]
+    return Unit("swiglu_clamp", (bound, 0.0)) if bound > 1e-6 else SILU
+
+
 def feed_forward(
     g: GraphBuilder,
     x: Value,
@@ -43,6 +70,9 @@ def feed_forward(
     *,
     scale: bool = False,
     default_gating: str = "softmax",
+    unit: Unit = SILU,
+    expert_unit: Unit | None = None,
+    chosen: Value | None = None,
 ) -> Value:
     """A gated network in the leading layers, experts and a shared one in the others: [T, n].
 
@@ -52,15 +82,23 @@ def feed_forward(
         Use the scales of matrices, where the file has them.
     default_gating : str
         Where the file does not say.
+    unit, expert_unit : Unit
+        Of the networks that all tokens use, and of experts if theirs is another.
+    chosen : Value, optional
+        Numbers of the experts [T, k], which are then not chosen by the router.
     """
+    blk = f"blk.{i}."
+    common: dict[str, Any] = {"scale": scale, "unit": unit}
     if i < config.metadata.get("leading_dense_block_count", int, 0):
         width = config.intermediate_size[i]
-        return gated(g, x, config, f"blk.{i}.ffn_", "", width, scale=scale, name=f"blk.{i}.ffn_out")
-    blk = f"blk.{i}."
+        return gated(g, x, config, blk + "ffn_", "", width, **common, name=blk + "ffn_out")
     routing = routing_of(g, config, i, default_gating)
-    y = routed(g, x, config, i, routing, scale=scale)
+    y = routed(
+        g, x, config, i, routing, scale=scale, unit=expert_unit or unit, chosen=chosen
+    )  # fmt: skip
     n_ff = config.moe_intermediate_size * config.metadata.get("expert_shared_count", int, 0)
-    shared = gated(g, x, config, blk + "ffn_", "_shexp", n_ff, scale=scale, name=blk + "ffn_shexp")
+    name = blk + "ffn_shexp"
+    shared = gated(g, x, config, blk + "ffn_", "_shexp", n_ff, **common, name=name)
     return g.add(y, shared, name=blk + "ffn_out")
 
 
@@ -74,8 +112,9 @@ def gated(
     *,
     scale: bool,
     name: str,
+    unit: Unit = SILU,
 ) -> Value:
-    """down(silu(gate(x)) * up(x)) of tensors such as `prefix`gate`suffix`.weight: [T, n]."""
+    """down(unit(gate(x), up(x))) of tensors such as `prefix`gate`suffix`.weight: [T, n]."""
 
     def project(y: Value, part: str, width: int, as_name: str) -> Value:
         tensor = f"{prefix}{part}{suffix}"
@@ -85,7 +124,7 @@ def gated(
 
     gate = project(x, "gate", n_ff, f"{prefix}gate{suffix}")
     up = project(x, "up", n_ff, f"{prefix}up{suffix}")
-    h = g.glu(gate, up, act="silu", name=f"{prefix}act{suffix}")
+    h = unit(g, gate, up, f"{prefix}act{suffix}")
     return project(h, "down", config.hidden_size, name)
 
 
@@ -110,7 +149,15 @@ def routing_of(g: GraphBuilder, config: ModelConfig, i: int, default_gating: str
 
 
 def routed(
-    g: GraphBuilder, x: Value, config: ModelConfig, i: int, routing: Routing, *, scale: bool
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    i: int,
+    routing: Routing,
+    *,
+    scale: bool,
+    unit: Unit = SILU,
+    chosen: Value | None = None,
 ) -> Value:
     """A router and its experts: [T, n]. Gate and up of an expert may be one matrix."""
     blk, n_experts = f"blk.{i}.", config.num_experts
@@ -119,9 +166,8 @@ def routed(
         tensor = f"{blk}ffn_{part}_exps.scale"
         return g.values(tensor, (n_experts,)) if scale and g.has(tensor) else None
 
-    logits = g.matmul(
-        x, blk + "ffn_gate_inp.weight", width=n_experts, name=blk + "ffn_moe_logits"
-    )  # fmt: skip
+    router = blk + "ffn_gate_inp.weight"
+    logits = g.matmul(x, router, width=n_experts, name=blk + "ffn_moe_logits")
     fused = g.has(blk + "ffn_gate_up_exps.weight")
     return experts(
         g, x, logits, routing,
@@ -129,5 +175,5 @@ def routed(
         up=blk + ("ffn_gate_up_exps.weight" if fused else "ffn_up_exps.weight"),
         down=blk + "ffn_down_exps.weight",
         fused=fused, scales=(scales("gate"), scales("up"), scales("down")),
-        name=blk + "ffn_moe_out",
+        act=unit.act, bounds=unit.bounds, chosen=chosen, name=blk + "ffn_moe_out",
     )  # fmt: skip
