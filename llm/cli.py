@@ -83,9 +83,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return CLOSED_PIPE
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "jitllm"
-        _show_error(f"{error.format_message()} See `{path} --help`.")
+        _show_error(f"{error.format_message().rstrip('.')}. See `{path} --help`.")
         return USAGE
     except click.ClickException as error:
         return _fail(error, error.format_message())

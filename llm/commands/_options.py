@@ -67,12 +67,13 @@ def verbosity(function: Function) -> Function:
     """Add -v and -q; the function gets `quiet`."""
 
     @click.option("-v", "--verbose", count=True, help="Log more; twice for everything.")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+    @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
     @functools.wraps(function)
     def wrapped(*args: Any, verbose: int, **kwargs: Any) -> Any:
+        if not kwargs["quiet"]:
+            logging.basicConfig(format="%(name)s: %(message)s")  # warnings of all libraries
         if verbose:
             level = logging.INFO if verbose == 1 else logging.DEBUG
-            logging.basicConfig(format="%(name)s: %(message)s")
             logging.getLogger("jitllm").setLevel(level)
         return function(*args, **kwargs)
 
@@ -83,9 +84,9 @@ def model_options(function: Function) -> Function:
     """Add the options of loading to a `ModelCommand`; the function gets them as `options`."""
 
     @click.option("-c", "--n-ctx", "--ctx-size", "n_ctx", default=0, type=click.IntRange(0),
-                  help="Context length in tokens; 0 for the model's own.")  # fmt: skip
+                  help="Longest text in tokens; 0 for the model's own.")  # fmt: skip
     @click.option("-t", "--threads", "--n-threads", "n_threads", type=click.IntRange(1),
-                  help="Threads; by default the physical cores.")  # fmt: skip
+                  help="Threads; by default one for each free core.")  # fmt: skip
     @click.option("--device", default="cpu", show_default=True, help="Backend to run on.")
     @click.option("--kv-dtype", default="f16", show_default=True, type=click.Choice(["f16", "f32"]),
                   help="Type of cached keys and values.")  # fmt: skip

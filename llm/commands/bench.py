@@ -79,7 +79,8 @@ def _counts(context: click.Context, parameter: click.Parameter, value: str) -> l
     callback=_counts,
     help="Tokens that are there before; several with commas.",
 )
-@click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1))
+@click.option("-r", "--repetitions", default=5, show_default=True, type=click.IntRange(1),
+              help="How often each test is done; one more goes before.")  # fmt: skip
 @json_option
 @model_options
 def command(
@@ -90,7 +91,10 @@ def command(
     repetitions: int,
     as_json: bool,
 ) -> None:
-    """Measure tokens per second of prompts (pp) and of generation (tg)."""
+    """Measure tokens per second.
+
+    Tests are named as in llama-bench: pp512 reads a prompt of 512 tokens, tg64 generates 64.
+    """
     tests = [(n, 0) for n in n_prompt if n] + [(0, n) for n in n_gen if n]
     cases = [Case(*test, depth) for depth in n_depth for test in tests]
     if not cases:

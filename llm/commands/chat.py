@@ -1,6 +1,7 @@
 """`jitllm chat`: a conversation in the terminal."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,10 +31,19 @@ class Conversation:
         System prompt.
     sampling : dict
         Keywords of `Sequence.generate`.
+    template : str, optional
+        Text of a chat template, in place of the model's.
     """
 
-    def __init__(self, model: "Model", system: str | None, sampling: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: "Model",
+        system: str | None,
+        sampling: dict[str, Any],
+        template: str | None = None,
+    ) -> None:
         self.model = model
+        self.template = template
         self.sampling = sampling
         self.system = system
         self.sequence = model.sequence()
@@ -74,8 +84,8 @@ class Conversation:
 
     def _read_new_tokens(self) -> None:
         """Bring the sequence to the whole conversation; what it has read or written stays."""
-        text = self.model.apply_chat_template(self.messages)
-        tokens = self.model.apply_chat_template(self.messages, tokenize=True)
+        text = self.model.apply_chat_template(self.messages, template=self.template)
+        tokens = self.model.chat_ids(text)
         new = self._continuation(text, tokens)
         if new is None:  # the template changed earlier turns: keep what both begin with
             same = _common_prefix(self.sequence.token_ids, tokens)
@@ -107,16 +117,29 @@ def _common_prefix(a: Any, b: Any) -> int:
 
 @click.command(cls=ModelCommand)
 @click.option("-sys", "--system-prompt", "system", help="System prompt.")
+@click.option("--chat-template-file", "template_file", type=click.Path(path_type=Path),
+              help="A chat template in Jinja, in place of the model's.")  # fmt: skip
 @sampling_options(default_max_tokens=None)
 @model_options
-def command(options: ModelOptions, system: str | None, sampling: dict[str, Any]) -> None:
-    """Talk to a model. /reset starts over, /exit or Ctrl-D ends, Ctrl-C stops an answer."""
+def command(
+    options: ModelOptions,
+    system: str | None,
+    template_file: Path | None,
+    sampling: dict[str, Any],
+) -> None:
+    """Talk to a model.
+
+    /reset starts over, /exit or Ctrl-D ends, Ctrl-C stops an answer. The model's chat template
+    writes down the conversation.
+    """
+    template = template_file.read_text("utf-8") if template_file else None
     with options.load() as model:
-        if not model.has_chat_template:
+        if template is None and not model.has_chat_template:
             raise ChatTemplateError(
-                f"expected a chat template in {options.ref}, got none; `jitllm run` needs none"
+                f"expected a chat template in {options.ref}, got none; "
+                "give one by --chat-template-file, or use `jitllm run`, which needs none"
             )
-        conversation = Conversation(model, system, sampling)
+        conversation = Conversation(model, system, sampling, template)
         interactive = sys.stdin.isatty()
         if interactive:
             _enable_line_editing()

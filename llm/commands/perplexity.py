@@ -33,9 +33,10 @@ def command(
     chunks: int | None,
     as_json: bool,
 ) -> None:
-    """Print the perplexity of the text in FILE, in chunks of --n-ctx tokens (512 by default).
+    """Print how well a model predicts a text.
 
-    The second half of each chunk counts, as in llama.cpp.
+    That is the perplexity of the text in FILE, in chunks of --n-ctx tokens (512 by default). The
+    second half of each chunk counts, as in llama.cpp.
     """
     path = file or file_option
     if path is None:

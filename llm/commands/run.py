@@ -36,9 +36,10 @@ def command(
     sampling: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Continue PROMPT (stdin if it is missing or "-") and print what the model adds.
+    """Continue a text.
 
-    No chat template is applied; `jitllm chat` does that.
+    Prints what the model adds to PROMPT (stdin if it is missing or "-"). No chat template is
+    applied; `jitllm chat` does that.
     """
     text = _prompt([prompt, prompt_option], file)
     with options.load() as model:

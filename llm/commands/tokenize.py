@@ -26,10 +26,15 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Print the tokens of TEXT (stdin if it is missing or "-")."""
+    """Print the tokens of a text.
+
+    TEXT is read from stdin if it is missing or "-".
+    """
     from jitllm.llm.api import load_tokenizer
 
     text = prompt if prompt is not None else text
+    if text is None and sys.stdin.isatty():
+        raise click.UsageError("give a TEXT, or one on stdin")
     if text is None or text == "-":
         text = sys.stdin.read()
     tokenizer = load_tokenizer(ref)

@@ -12,7 +12,10 @@ _PROMPT_TOKENS = 16  # enough for the kernels of many rows; one more token runs 
 @click.command(cls=ModelCommand)
 @model_options
 def command(options: ModelOptions) -> None:
-    """Compile every kernel a model needs, so that later starts take a fraction of a second."""
+    """Compile a model's kernels.
+
+    Later starts then take a fraction of a second.
+    """
     from jitllm.kernels import jit
     from jitllm.llm.commands.bench import random_tokens
 

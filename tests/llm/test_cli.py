@@ -117,6 +117,21 @@ def test_seed_makes_a_run_repeatable(capsys: Capture) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.parametrize("args", [[], ["cache"]])
+def test_without_a_command_there_is_help(args: list[str], capsys: Capture) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "\nCommands:\n" in err and "error" not in err
+
+
+def test_warnings_are_shown(expected: str) -> None:
+    args = ["run", STORIES, "Once upon", "--device", "reference", "-c", "600", "--temp", "0"]
+    done = _run([*args, "-n", "12"])
+    assert done.stdout == expected + "\n"
+    assert "jitllm.api: n_ctx=600 is more than the 512 tokens" in done.stderr
+    assert _run([*args, "-n", "12", "-q"]).stderr == ""
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str, capsys: Capture) -> None:
     assert main([name, "--help"]) == 0
@@ -262,6 +277,17 @@ def test_chat_from_a_pipe(chat_model: Path, tmp_path: Path) -> None:
     half = len(done.stdout) // 2
     assert done.stdout[:half] == done.stdout[half:] != "\n"  # the same answer after a reset
     assert "unknown command '/what'" in done.stderr
+
+
+def test_chat_with_a_template_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "template.jinja"
+    path.write_text(TEMPLATE)
+    args = ["chat", STORIES, *GREEDY, "-q", "--chat-template-file", str(path)]
+    done = subprocess.run(_command(args), input="Hi\n", capture_output=True, text=True, check=True)
+    with jitllm.load(STORIES, device="reference", progress=False) as model:
+        message = {"role": "user", "content": "Hi"}
+        answer = model.chat([message], template=TEMPLATE, max_tokens=12, temperature=0)
+    assert (done.stdout, done.stderr) == (answer.text + "\n", "")
 
 
 def test_conversation_reads_only_what_is_new(
