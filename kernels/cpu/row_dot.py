@@ -1,21 +1,31 @@
-"""Products of rows with one vector.
+"""Products of rows with one vector, or with other rows.
 
 Sums run over four vectors of lanes in ascending columns, then a fixed pairwise tree, so the bits of
 a row depend on that row alone. Per column: 4 bytes of the row, and 4 of the vector, which stays in
 the first-level cache.
 """
 
+import numpy as np
+
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.rows import next_rows, row_count
-from jitllm.kernels.cpu.vmath import ZERO, load_part
+from jitllm.kernels.cpu.vmath import ZERO, first_f32, load_part
 from jitllm.kernels.simd import (
+    fabs,
     fma,
+    load_f32,
     load_f32x16,
     load_i64,
     reduce_add,
     splat_f32,
+    sqrt,
     store_f32,
+    vmax,
+    where_gt,
+    where_lt,
 )
+
+ROOT_MIN = np.float32(1e-6)
 
 
 @inline
@@ -45,3 +55,29 @@ def row_dot(args, thread, n_threads, counter):
         for r in range(row, end):
             store_f32(y + r * ldy, _product(x + r * ldx, w, width))
         row, end = next_rows(counter, n_rows, width)
+
+
+@inline
+def _signed_root(d):
+    zero = splat_f32(ZERO)
+    root = sqrt(vmax(fabs(d), splat_f32(ROOT_MIN)))
+    return where_gt(d, zero, root, where_lt(d, zero, zero - root, zero))
+
+
+def signed_root_dot(args, thread, n_threads, counter):
+    """y[t, g] = the signed root of a[t, g] . b[t, g] * scale (`SIGNED_ROOT_DOT` of `cpu_ops`)."""
+    n_rows = row_count(args)
+    a, lda, b, ldb = (load_i64(args + 16), load_i64(args + 24), load_i64(args + 32),
+                      load_i64(args + 40))  # fmt: skip
+    y, ldy, width, n_groups = (load_i64(args + 48), load_i64(args + 56), load_i64(args + 64),
+                               load_i64(args + 72))  # fmt: skip
+    scale = load_f32(args + 80)
+    row, end = next_rows(counter, n_rows, width * n_groups)
+    while row < end:
+        for r in range(row, end):
+            for g in range(n_groups):
+                at = 4 * g * width
+                product = _product(a + r * lda + at, b + r * ldb + at, width) * scale
+                root = _signed_root(splat_f32(product))
+                store_f32(y + r * ldy + 4 * g, first_f32(root))
+        row, end = next_rows(counter, n_rows, width * n_groups)

@@ -107,7 +107,13 @@ def layers(
 
 
 def gated_attention(
-    g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i: int
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    rotation: Rotation,
+    i: int,
+    *,
+    bias: bool = True,
 ) -> Value:
     """Attention whose result is multiplied by sigmoid of a gate: [T, n].
 
@@ -115,7 +121,15 @@ def gated_attention(
     """
     heads, size, blk = config.num_attention_heads[i], config.head_dim, f"blk.{i}."
     doubled = replace(config, num_attention_heads=tuple(2 * n for n in config.num_attention_heads))
-    both, k, v = nn.qkv(g, x, doubled, i)
+    if bias:
+        both, k, v = nn.qkv(g, x, doubled, i)
+    else:
+        n_kv = config.num_key_value_heads[i]
+        widths = {"q": 2 * heads * size, "k": n_kv * size, "v": n_kv * config.v_head_dim}
+        both, k, v = (
+            nn.linear(g, x, f"{blk}attn_{part}", width, bias=False)
+            for part, width in widths.items()
+        )
     q = head_columns(g, both, 0, size, n_heads=heads, name=blk + "attn_q_query")
     gate = head_columns(g, both, size, 2 * size, n_heads=heads, name=blk + "attn_q_gate")
     q, k = nn.head_norms(g, q, k, config, i)
@@ -141,6 +155,7 @@ def delta_attention(
     i: int,
     *,
     tiled: bool,
+    act: str = "silu",
 ) -> Value:
     """The delta net of layer i behind its projections, before its output matrix: [T, H * D].
 
@@ -154,6 +169,8 @@ def delta_attention(
         [T, H * D], the gate of the output.
     tiled : bool
         As for `delta_net`.
+    act : str
+        Of the output's gate.
     """
     blk, end, eps = f"blk.{i}.", 2 * sizes.key_width, config.rms_norm_eps
     mixed = causal_conv(
@@ -172,4 +189,4 @@ def delta_attention(
         scale=sizes.head_dim**-0.5, tiled=tiled, name=blk + "ssm_y",
     )  # fmt: skip
     y = g.rms_norm(y, blk + "ssm_norm.weight", eps=eps, group=sizes.head_dim, name=blk + "ssm_norm")
-    return gated(g, y, z, act="silu", name=blk + "ssm_gated")
+    return gated(g, y, z, act=act, name=blk + "ssm_gated")

@@ -19,15 +19,22 @@ def layers(
     delta.layers(
         g,
         config,
-        lambda x, i: _delta_layer(g, x, config, sizes, i),
+        lambda x, i: delta_layer(g, x, config, sizes, i),
         lambda x, i: delta.gated_attention(g, x, config, rotation, i),
         feed_forward,
     )
 
 
-def _delta_layer(
-    g: GraphBuilder, x: Value, config: ModelConfig, sizes: delta.DeltaNet, i: int
+def delta_layer(
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    sizes: delta.DeltaNet,
+    i: int,
+    *,
+    act: str = "silu",
 ) -> Value:
+    """A delta net with its matrices: [T, n]; `act` is that of its output's gate."""
     blk, heads = f"blk.{i}.", sizes.n_heads
 
     def project(part: str, width: int) -> Value:
@@ -36,5 +43,5 @@ def _delta_layer(
     qkv = project("attn_qkv", 2 * sizes.key_width + sizes.value_width)
     z = project("attn_gate", sizes.value_width)
     beta, alpha = project("ssm_beta", heads), project("ssm_alpha", heads)
-    y = delta.delta_attention(g, qkv, beta, alpha, z, config, sizes, i, tiled=True)
+    y = delta.delta_attention(g, qkv, beta, alpha, z, config, sizes, i, tiled=True, act=act)
     return nn.linear(g, y, blk + "ssm_out", config.hidden_size, bias=False)

@@ -10,7 +10,7 @@ delta_net  ()           state, n_heads, n_key_heads, head_dim, v_head_dim, scale
                         key head h // (H / G), or h % G if `tiled`
 decay_gate (shift,)     rate (float32, a number for each head), bound (None or a number); y =
                         exp(rate * softplus(x + shift)), or exp(bound * sigmoid(rate * (x + shift)))
-gated      ()           act ("sigmoid" or "silu"); y = x * act(second input), of which a column
+gated      ()           act (one of GATES); y = x * act(second input), of which a column
                         belongs to x.width / its width consecutive columns of x
 ========== ============ ===========================================================================
 """
@@ -20,7 +20,7 @@ import numpy as np
 from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 
-GATES = ("sigmoid", "silu")
+GATES = ("sigmoid", "silu", "softplus")
 
 
 def delta_net(
@@ -99,15 +99,21 @@ def l2_norm(g: GraphBuilder, x: Value, *, group: int, eps: float, name: str) -> 
     return g.scale(y, group**-0.5, name=name)
 
 
-def short_conv(g: GraphBuilder, x: Value, weight: str, *, taps: int, name: str) -> Value:
-    """`causal_conv` and silu, with weights that may have more dimensions, of size 1: [T, C]."""
+def short_conv(
+    g: GraphBuilder, x: Value, weight: str, *, taps: int, name: str, dilation: int = 1
+) -> Value:
+    """`causal_conv` and silu, with weights that may have more dimensions, of size 1: [T, C].
+
+    Of `dilation` consecutive tokens it sees one.
+    """
     shape = tuple(g.tensors[weight].shape) if g.has(weight) else ()
     if tuple(n for n in shape if n > 1) != (x.width, taps):
         shape = (x.width, taps)  # what the error is to say
-    values = g.values(weight, shape).reshape(x.width, taps)
+    values = np.zeros(((taps - 1) * dilation + 1, x.width), np.float32)
+    values[::dilation] = g.values(weight, shape).reshape(x.width, taps).T
     attrs = {
-        "state": g.state((taps - 1) * x.width),
-        "taps": np.ascontiguousarray(values.T),
+        "state": g.state((len(values) - 1) * x.width),
+        "taps": values,
         "bias": None,
         "act": "silu",
     }
