@@ -4,10 +4,10 @@ The weights of the conformance set are so small that all keys get nearly the sam
 wrong rope changes its logits by an NMSE of 1e-10. Here norms are near 1 and matrices keep the size
 of what goes through them, so that every detail shows.
 
-`data/variants.npz`, and `data/variants_dense.npz` for those of `variants_dense.py`, hold for each
-what the conformance set holds for its own: tokens (28,) and llama.cpp 0.5.0's logits (16, 128) of
-the last 16 positions (20 tokens in one batch, then 8 single ones; context 256, one thread, F32
-cache, flash attention off).
+`data/variants.npz`, and for those of `variants_dense.py` and `variants_decoders.py` the file of
+that name, hold for each what the conformance set holds for its own: tokens (28,) and llama.cpp
+0.5.0's logits (16, 128) of the last 16 positions (20 tokens in one batch, then 8 single ones;
+context 256, one thread, F32 cache, flash attention off).
 """
 
 import os
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tiny import conformance_model, conformance_weights, write_gguf
 from variant import Variant
+from variants_decoders import DECODER_VARIANTS
 from variants_dense import DENSE_VARIANTS
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
@@ -99,7 +100,8 @@ VARIANTS = {
             "rope_factors_short.weight": (1.0, 2.0),
         },
     ),
-} | DENSE_VARIANTS
+}
+VARIANTS |= DENSE_VARIANTS | DECODER_VARIANTS
 _FACTOR_COUNT = {"phi3-long-fused": 48}
 
 
@@ -154,6 +156,7 @@ def _layers(variant: Variant, shapes: Shapes) -> Shapes:
 
 def variant_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
-    file = "variants_dense.npz" if name in DENSE_VARIANTS else "variants.npz"
+    files = {"variants_dense.npz": DENSE_VARIANTS, "variants_decoders.npz": DECODER_VARIANTS}
+    file = next((file for file, names in files.items() if name in names), "variants.npz")
     with np.load(Path(__file__).parent / "data" / file) as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -1,5 +1,7 @@
 """MPT: "mpt". Source: MosaicML, "Introducing MPT-7B", 2023."""
 
+import numpy as np
+
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
@@ -40,7 +42,8 @@ def _network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     h = project(x, "ffn_up", n_ff, "ffn_up")
     if g.has(scales):
         h = g.activation(h, act="gelu", name=blk + "ffn_act.unscaled")
-        h = column_scale(g, h, 1 / g.values(scales, (n_ff,)), name=blk + "ffn_act")
+        factors = np.reciprocal(g.values(scales, (n_ff,)))
+        h = column_scale(g, h, factors, name=blk + "ffn_act")
     else:
         h = g.activation(h, act="gelu", name=blk + "ffn_act")
     return project(h, "ffn_down", config.hidden_size, "ffn_out")

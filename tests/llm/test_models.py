@@ -119,6 +119,12 @@ WRONG = {
     "length of temperature": ("mistral3-temperature", _change("scale_by_position", length=9)),
     "attention cap": ("gemma2-windows", _change("attention", soft_cap=0.0)),
     "gains of heads": ("talkie", _change("column_scale", factors=np.ones(256, np.float32))),
+    "slopes": ("bloom", _change("attention", slopes=np.array([0.25, 0.0625], np.float32))),
+    "tokens behind": ("dream", _change("attention", causal=True)),
+    "bounds of heads": ("olmo-bounds", _change("clamp", bound=1.6)),
+    "window and rope": ("cohere2-windows", _change("attention", window=9)),
+    "weights of heads": ("stablelm", _change("column_scale", factors=np.ones(256, np.float32))),
+    "logit factor": ("command-r", _change("scale", factor=0.26)),
     "halves of the gate": ("phi3-short", _change("columns", start=0, stop=384)),
 }
 
