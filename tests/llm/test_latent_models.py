@@ -1,0 +1,154 @@
+"""Latent and sparse attention against llama.cpp's logits, and whether wrong details are seen."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driver import Runner, devices, nmse
+from latent_variants import VARIANTS, latent_golden, latent_model
+from quantized import quantized_copy
+
+from jitllm.backends.ir import Graph, Node
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.models import _mla as mla
+from jitllm.llm.models.loading import open_model
+
+MAX_NMSE = 1e-6
+WRONG_NMSE = 1e-5
+SPARSE = ["deepseek32-chosen", "glm-dsa-shared", "dots3note-windows", "minimax-m3-blocks"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Path of a variant, written once."""
+    folder, done = tmp_path_factory.mktemp("latent"), dict[str, Path]()
+
+    def path(name: str) -> Path:
+        if name not in done:
+            done[name] = latent_model(name, folder / f"{name}.gguf")
+        return done[name]
+
+    return path
+
+
+def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
+    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
+    tokens, expected = latent_golden(name)
+    with Runner(path, device, **options) as runner:
+        runs = [runner.forward(tokens[:20])]
+        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
+    return nmse(np.concatenate(runs)[-16:], expected)
+
+
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logits_are_those_of_llama_cpp(
+    files: Callable[[str], Path], name: str, device: str
+) -> None:
+    assert error(files(name), name, device) <= MAX_NMSE
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_the_choice_is_in_the_graph(files: Callable[[str], Path], name: str) -> None:
+    """With a context that the index covers, all positions are read without it."""
+    ops = []
+    for n_ctx in (256, 8):
+        with GGUFFile(files(name)) as file:
+            model = open_model(file, "reference", n_ctx=n_ctx)
+        model.backend.close()
+        ops.append({node.op for node in model.graph.nodes})
+    assert "sparse_attention" in ops[0] and "sparse_attention" not in ops[1]
+    assert not any(op.startswith("index") for op in ops[1])
+
+
+def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
+    def edit(graph: Graph) -> Graph:
+        def changed(node: Node) -> Node:
+            return (
+                dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
+            )
+
+        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
+
+    return edit
+
+
+WRONG = {
+    "scale": ("deepseek2-yarn-groups", _change("attention", scale=192**-0.5)),
+    "magnitude": ("mistral4-temperature", _change("rope", magnitude=1.0)),
+    "temperature": ("mistral4-temperature", _change("scale_by_position", length=9)),
+    "pairs": ("deepseek2-in-full", _change("rope", kind="neox")),
+    "groups of experts": ("deepseek2-yarn-groups", _change("experts", n_group=1, topk_group=1)),
+    "pairs of the index": ("deepseek32-chosen", _change("rope", kind="norm")),
+    "scale over chosen": ("glm-dsa-shared", _change("sparse_attention", scale=576**-0.5)),
+    "window": ("dots3note-windows", _change("attention", window=9)),
+    "own blocks": ("minimax-m3-blocks", _change("index_blocks", local=0)),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
+    name, edit = WRONG[what]
+    assert error(files(name), name, edit=edit) > WRONG_NMSE
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_a_wrong_choice_is_seen(files: Callable[[str], Path], name: str) -> None:
+    tokens, expected = latent_golden(name)
+
+    def tap(_: str, rows: Any) -> None:
+        rows[:, 0] = -1  # one chosen position less
+
+    with Runner(files(name), "cpu") as runner:
+        names = [n.name for n in runner.graph.nodes if n.op.startswith("index")]
+    with Runner(files(name), "cpu", taps=names) as runner:
+        changed = runner.forward(tokens, tap=tap)
+    assert nmse(changed[-16:], expected) > WRONG_NMSE
+
+
+def _bits(path: Path, tokens: Any, step: int, **options: Any) -> Any:
+    with Runner(path, "cpu", max_tokens=step, **options) as runner:
+        return runner.forward(tokens).view(np.uint32)
+
+
+@pytest.mark.parametrize("name", ["deepseek2-yarn-groups", *SPARSE])
+def test_bits_do_not_depend_on_cuts_or_threads(files: Callable[[str], Path], name: str) -> None:
+    tokens = np.tile(latent_golden(name)[0], 6)[:150]  # three pages
+    whole = _bits(files(name), tokens, 150, n_threads=3, precision="fast", kv_dtype="f16")
+    cut = _bits(files(name), tokens, 7, n_threads=1, precision="fast", kv_dtype="f16")
+    np.testing.assert_array_equal(cut, whole)
+
+
+@pytest.mark.parametrize("precision", ["fast", "exact"])
+@pytest.mark.parametrize("name", ["deepseek2-yarn-groups", "dots3note-windows"])
+def test_quantized_matrices_of_heads(
+    files: Callable[[str], Path], tmp_path: Path, name: str, precision: str
+) -> None:
+    path = quantized_copy(files(name), tmp_path / "q.gguf", "Q8_0")
+    tokens = latent_golden(name)[0]
+    logits, bits = [], []
+    for device in ("reference", "cpu"):
+        with Runner(path, device, precision=precision) as runner:
+            logits.append(runner.forward(tokens))
+    assert nmse(logits[1], logits[0]) < (1e-4 if precision == "fast" else 1e-9)
+    for step in (1, 28):
+        bits.append(_bits(path, tokens, step, precision=precision))
+    np.testing.assert_array_equal(bits[0], bits[1])
+
+
+def test_impossible_sizes(files: Callable[[str], Path], tmp_path: Path) -> None:
+    from jitllm.llm.config import ModelConfig
+
+    with GGUFFile(files("deepseek2-yarn-groups")) as file:
+        config = ModelConfig.from_file(file)
+    values = dict(config.metadata.values)
+    values["deepseek2.attention.kv_lora_rank"] = 500
+    broken = dataclasses.replace(
+        config, metadata=dataclasses.replace(config.metadata, values=values)
+    )
+    with pytest.raises(ModelFormatError, match=r"kv_lora_rank.*got 500"):
+        mla.Latent.from_config(broken)
