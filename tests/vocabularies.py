@@ -6,10 +6,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jitllm.llm.tokenizer import Tokenizer
 
 DATA = Path(__file__).parent / "data" / "vocab"
 NAMES = ("phi-3", "gpt-2", "falcon")
+KINDS = (
+    *("bert_accents", "bert_cased", "bert_strip", "dna", "dna_none", "dna_special"),
+    *("plamo2", "plamo2_few", "plamo2_words", "rwkv", "rwkv_bos", "t5_ab", "t5_bos", "t5_cross"),
+    *("t5_map", "t5_none", "t5_plain", "ws", "ws_gpt2", "ws_lower"),
+)
+_CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 
 
 @cache
@@ -17,6 +25,22 @@ def recorded(name: str) -> dict[str, Any]:
     """What `data/vocab/NOTICE.md` says of the file `<name>.json.xz`."""
     content: dict[str, Any] = json.loads(lzma.decompress((DATA / f"{name}.json.xz").read_bytes()))
     return content
+
+
+@cache
+def recorded_kind(name: str) -> dict[str, Any]:
+    """What `data/vocab/NOTICE.md` says of one of `KINDS`."""
+    content: dict[str, Any] = recorded("kinds")[name]
+    metadata = dict(content["metadata"])
+    if _CHARSMAP in metadata:
+        metadata[_CHARSMAP] = np.frombuffer(bytes.fromhex(metadata[_CHARSMAP]), np.uint8)
+    return {**content, "metadata": metadata}
+
+
+@cache
+def kind_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of one of `KINDS`, or of "bert-bge"."""
+    return built((recorded if name == "bert-bge" else recorded_kind)(name)["metadata"])
 
 
 @cache
