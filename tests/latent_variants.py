@@ -157,6 +157,28 @@ VARIANTS = {
         },
         without=r"blk\.1\.indexer",
     ),
+    "hy_v4-shared": LatentVariant(
+        "hy_v4-moe.routed",
+        _CHOICE
+        | {
+            "attention.head_count": 4,
+            "swiglu_clamp_exp": np.array([0.5, 0.5], np.float32),
+            "hyper_connection.count": 3,
+        },
+        _heads("{i}", 4)
+        | _INDEX_OF_16
+        | {
+            "blk.{i}.attn_gate.weight": (512, 128),
+            "blk.{i}.attn_sinks.weight": (4,),
+            "blk.{i}.hc_attn_fn.weight": (6, 384),
+            "blk.{i}.hc_attn_base.weight": (6,),
+            "blk.{i}.hc_ffn_fn.weight": (6, 384),
+            "blk.{i}.hc_ffn_base.weight": (6,),
+            "output_hc_fn.weight": (3, 384),
+            "output_hc_base.weight": (3,),
+        },
+        without=r"blk\.1\.indexer",
+    ),
     "minimax-m3-blocks": LatentVariant(
         "minimax-m3-moe.routed",
         {

@@ -1,0 +1,77 @@
+"""Layers around several residual streams: hyper-connections.
+
+Source: Zhu et al., "Hyper-Connections", 2024; DeepSeek-AI, "mHC: Manifold-Constrained
+Hyper-Connections", 2025.
+"""
+
+from dataclasses import dataclass
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.words import streams as words
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
+
+
+@dataclass(frozen=True)
+class Streams:
+    """How streams are read and written.
+
+    Attributes
+    ----------
+    n : int
+        How many there are.
+    eps : float
+        Added to what is read of a stream, and to the sums of a mix.
+    magnitude, post_eps : float
+        What is written is `magnitude` times a sigmoid, + `post_eps`.
+    iterations : int
+        Of the mix of streams; 0 for no mix.
+    """
+
+    n: int
+    eps: float
+    magnitude: float
+    post_eps: float = 0.0
+    iterations: int = 0
+
+    def gates(
+        self, g: GraphBuilder, x: Value, config: ModelConfig, prefix: str, n_parts: int
+    ) -> Value:
+        """Gates from the tensors `prefix`_fn, _scale and _base, for the first `n_parts` uses."""
+        width = sum([self.n, self.n, self.n * self.n][:n_parts])
+        h = g.rms_norm(x, "", eps=config.rms_norm_eps, name=f"{prefix}_norm")
+        h = g.matmul(h, f"{prefix}_fn.weight", width=width, name=f"{prefix}_fn")
+        return words.stream_gates(
+            g, h, n_streams=self.n, scale=g.values(f"{prefix}_scale.weight", (n_parts,)),
+            base=g.values(f"{prefix}_base.weight", (width,)), eps=self.eps,
+            magnitude=self.magnitude, post_eps=self.post_eps,
+            iterations=self.iterations if n_parts == 3 else 0, name=f"{prefix}_gates",
+        )  # fmt: skip
+
+
+def layers(
+    g: GraphBuilder,
+    config: ModelConfig,
+    streams: Streams,
+    attention: deepseek.Block,
+    feed_forward: deepseek.Block,
+) -> None:
+    """Add embeddings, layers whose two blocks read and write the streams, and logits."""
+    x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
+    n_parts = 3 if streams.iterations else 2
+    for i in range(deepseek.n_layers_of(config)):
+        blk = f"blk.{i}."
+        for part, block, out in (
+            ("attn", attention, "ffn_inp"), ("ffn", feed_forward, "l_out")
+        ):  # fmt: skip
+            gates = streams.gates(g, x, config, f"{blk}hc_{part}", n_parts)
+            h = words.stream_read(g, x, gates, n_streams=streams.n, name=f"{blk}hc_{part}_in")
+            h = block(nn.norm(g, h, config, f"{blk}{part}_norm"), i)
+            x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + out)
+    x = g.select_outputs(x, name="output_rows")
+    gates = streams.gates(g, x, config, "output_hc", 1)
+    x = words.stream_read(g, x, gates, n_streams=streams.n, name="output_hc")
+    x = nn.norm(g, x, config, "output_norm")
+    g.matmul(x, "output.weight", width=config.vocab_size, name="output")
