@@ -24,6 +24,7 @@ class ExpertOps:
     def __init__(self, lowering: "Lowering", node: Node) -> None:
         self.lowering, self.node, self.attrs = lowering, node, node.attrs
         self.n_experts, self.k = node.inputs[1].width, node.attrs["k"]
+        self.n_stacked = self.n_experts // node.attrs["experts_per_group"]
         self.tile_rows = levels.current().tile[1]
         self.slots = abi.expert_slots(lowering.max_tokens, self.k, self.n_experts, self.tile_rows)
         self.taken: list[Buffer] = []
@@ -88,7 +89,8 @@ class ExpertOps:
         ids, weights = self._take(pairs), self._take(pairs)
         chosen = [self.lowering.buffer(value) for value in self.node.inputs[2:]]
         params = {"gating": self.attrs["gating"], "norm": self.attrs["norm"]}
-        same = {name: self.attrs[name] for name in ("norm_min", "n_group", "topk_group")}
+        names = ("norm_min", "n_group", "topk_group", "experts_per_group")
+        same = {name: self.attrs[name] for name in names}
         self.lowering.planner.emit(
             abi.TOP_K_EXPERTS, [logits, *chosen], [ids, weights], cost=8 * self.n_experts,
             params=params, logits=logits, ldl=logits.stride,
@@ -103,7 +105,7 @@ class ExpertOps:
         slot_of = self._take(4 * self.lowering.max_tokens * self.k)
         self.lowering.planner.emit(
             abi.ROUTE, [ids], [index, experts, slot_of], cost=self.n_experts * self.k,
-            params={"tile_rows": self.tile_rows}, ids=ids, n_experts=self.n_experts, k=self.k,
+            params={"tile_rows": self.tile_rows}, ids=ids, n_experts=self.n_stacked, k=self.k,
             index=index, tile_experts=experts, slot_of=slot_of,
         )  # fmt: skip
         return index, experts, slot_of

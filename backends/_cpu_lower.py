@@ -77,7 +77,7 @@ class Lowering:
         self.exact, self.max_tokens, self.n_threads, self.taps = exact, max_tokens, n_threads, taps
         self.states, self.planner = states, Planner(run)
         self.constants: list[Any] = []  # arrays that ops point to
-        self.row_factors: list[tuple[float, int, Floats]] = []
+        self.row_factors: list[tuple[float, int, int, Floats]] = []
         self.cuts: list[Cut] = []
         self._buffers: dict[int, Buffer] = {}
         self._quantized: dict[int, Buffer] = {}
@@ -351,7 +351,8 @@ class Lowering:
     def _op_scale_by_position(self, node: Node) -> None:
         """Multiply by a factor of each row, which `run` computes from the positions."""
         factors = aligned(64 * self.max_tokens).view(np.float32).reshape(self.max_tokens, 16)
-        self.row_factors.append((node.attrs["slope"], node.attrs["length"], factors))
+        attrs = node.attrs
+        self.row_factors.append((attrs["slope"], attrs["length"], attrs["offset"], factors))
         x, y = self._buffers[node.inputs[0].id], self.new(node.outputs[0])
         width = node.outputs[0].width
         self.planner.emit(

@@ -87,8 +87,8 @@ class CpuProgram(Program):
             run[word] = array.ctypes.data
         run[abi.N_SEGMENTS], run[abi.SEGMENTS] = len(segments), segments.ctypes.data
         arrays += self._set_alone(segments)
-        for slope, length, factors in self._lowering.row_factors:
-            steps = batch.positions // length
+        for slope, length, offset, factors in self._lowering.row_factors:
+            steps = (batch.positions + offset) // length
             factors[: len(steps), 0] = 1 + slope * np.log(steps + 1.0)
         return [segments, *tables, *arrays]
 

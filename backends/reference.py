@@ -265,7 +265,7 @@ def _matmul(run: _Run, node: Node, x: Floats) -> Floats:
 
 
 def _scale_by_position(run: _Run, node: Node, x: Floats) -> Floats:
-    steps = run.batch.positions // node.attrs["length"]
+    steps = (run.batch.positions + node.attrs["offset"]) // node.attrs["length"]
     factor = 1 + node.attrs["slope"] * np.log(steps + 1.0)
     return kernels.mul(x, factor.astype(np.float32)[:, None])
 

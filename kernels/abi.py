@@ -167,12 +167,14 @@ ATTENTION = _op(
 )
 # experts [T, E] logits -> ids int32 [T, k], weights float32 [T, k]; `bias` float32 [E] or 0 is
 # added for the choice only, among the experts of the topk_group best of n_group groups. Where
-# `chosen` is not 0 its rows hold the expert numbers as float32, and nothing is chosen. Factory
-# parameters gating (softmax, sigmoid, sqrt_softplus, softmax_topk, sigmoid_topk), norm.
+# `chosen` is not 0 its rows hold the expert numbers as float32, and nothing is chosen. The numbers
+# are divided by experts_per_group before they choose weights and become ids. Factory parameters
+# gating (softmax, sigmoid, sqrt_softplus, softmax_topk, sigmoid_topk), norm.
 TOP_K_EXPERTS = _op(
     "moe",
     "top_k_experts",
-    "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32 n_group topk_group chosen ldc",
+    "logits ldl bias n_experts k ids weights scale:f32 norm_min:f32 n_group topk_group "
+    "experts_per_group chosen ldc",
 )
 # Sort pairs (t, j) of ids int32 [T, k] by expert into slots: index int32 [slots] (row t of each
 # slot, -1 where unused), tile_experts int32 [tiles], slot_of int32 [T, k]; sets N_SLOTS.

@@ -363,6 +363,7 @@ def top_k_experts(
     norm_min: float = 2.0**-14,
     n_group: int = 1,
     topk_group: int = 1,
+    experts_per_group: int = 1,
     chosen: Floats | None = None,
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Choose k experts for every row of logits [T, E]; see `reference.top_k_experts`."""
@@ -377,6 +378,7 @@ def top_k_experts(
     launch(abi.TOP_K_EXPERTS, _run(len(rows)), params={"gating": gating, "norm": norm},
            logits=_data(rows), ldl=rows.strides[0], bias=_data(bias), n_experts=n_experts, k=k,
            ids=_data(ids), weights=_data(weights), scale=scale, norm_min=norm_min,
-           n_group=n_group, topk_group=topk_group, chosen=_data(given),
+           n_group=n_group, topk_group=topk_group, experts_per_group=experts_per_group,
+           chosen=_data(given),
            ldc=0 if given is None else given.strides[0])  # fmt: skip
     return ids, weights

@@ -337,6 +337,7 @@ def top_k_experts(
     norm_min: float = NORM_MIN,
     n_group: int = 1,
     topk_group: int = 1,
+    experts_per_group: int = 1,
     chosen: Floats | None = None,
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Choose k experts for every token and weigh them.
@@ -360,6 +361,8 @@ def top_k_experts(
     n_group, topk_group : int
         Choose only among the `topk_group` of `n_group` groups of consecutive experts with the
         largest sums of their two best scores plus bias (ibid.).
+    experts_per_group : int
+        Divide the numbers by this, which gives ids and the places of their scores.
     chosen : float32 [T, k], optional
         Numbers of the experts; scores are only their weights.
 
@@ -394,6 +397,7 @@ def top_k_experts(
         ids = np.argsort(-ranks, axis=-1, kind="stable")[:, :k]
     else:
         ids = chosen.astype(np.int64)
+    ids = ids // experts_per_group
     weights = np.take_along_axis(scores, ids, axis=-1)
     if gating in ("softmax_topk", "sigmoid_topk"):
         weights = _softmax(weights) if gating == "softmax_topk" else _sigmoid(weights)

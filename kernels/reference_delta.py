@@ -79,12 +79,12 @@ def decay_gate(x: Floats, shift: Floats, rate: Floats, bound: float | None = Non
 
 
 def gated(x: Floats, gate: Floats, act: str = "sigmoid") -> Floats:
-    """Return x * act(gate), act being "sigmoid" or "silu".
+    """Return x * act(gate), act being "sigmoid", "silu" or "softplus".
 
     x is float32 [T, width], gate float32 [T, m]; column j of gate belongs to the columns from
     j * width / m on.
     """
-    opened = 1 / (1 + np.exp(-f64(gate)))
+    opened = np.logaddexp(0, f64(gate)) if act == "softplus" else 1 / (1 + np.exp(-f64(gate)))
     if act == "silu":
         opened = opened * f64(gate)
     return f32(f64(x) * np.repeat(opened, x.shape[1] // gate.shape[1], axis=1))

@@ -9,12 +9,14 @@ from jitllm.backends.ir import Node
 from jitllm.kernels import reference as kernels
 from jitllm.kernels import reference_gated
 
+RULES = ("gating", "norm", "norm_min", "n_group", "topk_group", "experts_per_group")
+
 
 def run(run: Any, node: Node, x: Floats, logits: Floats, chosen: Floats | None = None) -> Floats:
     """Return the weighted sum of each row's experts, [rows, n]."""
     gate, up, down, bias = node.weights
     attrs = node.attrs
-    rules = {name: attrs[name] for name in ("gating", "norm", "norm_min", "n_group", "topk_group")}
+    rules = {name: attrs[name] for name in RULES}
     ids, weights = kernels.top_k_experts(
         logits, attrs["k"], scale=attrs["factor"], bias=run.vector(bias), chosen=chosen, **rules
     )

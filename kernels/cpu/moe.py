@@ -182,7 +182,7 @@ def top_k_experts(*, gating, norm):
                               load_i64(args + 56))  # fmt: skip
         factor, norm_min = load_f32(args + 64), load_f32(args + 72)
         n_group, topk_group = load_i64(args + 80), load_i64(args + 88)
-        given, ldc = load_i64(args + 96), load_i64(args + 104)
+        per_group, given, ldc = load_i64(args + 96), load_i64(args + 104), load_i64(args + 112)
         scores, taken = stack_bytes(16384), stack_bytes(4096)
         row, end = next_rows(counter, n_rows, n)
         while row < end:
@@ -198,6 +198,7 @@ def top_k_experts(*, gating, norm):
                         chosen = _number(given + r * ldc + 4 * i, n)
                     else:
                         chosen = _choose(scores, bias, n, taken)
+                    chosen = chosen // per_group
                     store_i32(ids + 4 * (r * k + i), chosen)
                     store_f32(weights + 4 * (r * k + i), load_f32(scores + 4 * chosen))
                 weigh(weights + 4 * r * k, k)

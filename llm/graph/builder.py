@@ -28,8 +28,8 @@ rope              ()                         n_heads, head_dim, n_rot, kind, fre
                                              "neox"), turn by a = position * frequencies[i]:
                                              (x0 cos a - x1 sin a, x0 sin a + x1 cos a) * magnitude;
                                              columns of a head from n_rot on are copied
-scale_by_position ()                         slope, length; y = x * (1 + slope * ln(floor(position /
-                                             length) + 1))
+scale_by_position ()                         slope, length, offset; y = x * (1 + slope *
+                                             ln(floor((position + offset) / length) + 1))
 attention         (sinks (H,) or "",)        cache, layer (its place in that cache), n_heads,
                                              n_kv_heads, head_dim, v_head_dim, scale, window,
                                              soft_cap, causal, chunked, slopes; inputs q, k, v, or q
@@ -215,12 +215,14 @@ class GraphBuilder:
         }
         return self.node("rope", name, (x,), x.rows, x.width, (), attrs)
 
-    def scale_by_position(self, x: Value, *, slope: float, length: int, name: str) -> Value:
-        """x * (1 + slope * ln(floor(position / length) + 1)): [T, width].
+    def scale_by_position(
+        self, x: Value, *, slope: float, length: int, name: str, offset: int = 0
+    ) -> Value:
+        """x * (1 + slope * ln(floor((position + offset) / length) + 1)): [T, width].
 
         Source: the attention temperature of Llama 4 (meta-llama/llama-models, llama4/model.py).
         """
-        attrs = {"slope": float(slope), "length": length}
+        attrs = {"slope": float(slope), "length": length, "offset": offset}
         return self.node("scale_by_position", name, (x,), x.rows, x.width, (), attrs)
 
     def attention(

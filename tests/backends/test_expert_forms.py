@@ -25,6 +25,7 @@ def _tensors() -> dict[str, np.ndarray]:
         for name, shape in shapes.items()
     }
     made["embedding"] *= np.float32(8)
+    made |= {f"{name}4": made[name][4:] for name in ("gate", "up", "down")}
     numbers = rng.permuted(np.tile(np.arange(E), (V, 1)), axis=1)[:, :K]
     return made | {"numbers": numbers.astype(np.float32)}
 
@@ -81,6 +82,10 @@ FORMS: dict[str, tuple[Routing, Any]] = {
     "bounded": (Routing(K, gating="sqrt_softplus"), {"act": "swiglu_limit", "bounds": (0.5, 0.0)}),
     "groups": (Routing(K, "sigmoid", bias="bias", n_group=4, topk_group=2), {}),
     "weighed input": (Routing(K, "sigmoid", norm=False, weigh_input=True), {}),
+    "shared by groups": (
+        Routing(K, experts_per_group=2),
+        {"gate": "gate4", "up": "up4", "down": "down4"},
+    ),
     "given": (Routing(K, gating="sqrt_softplus"), {"given": True}),
 }  # fmt: skip
 

@@ -153,7 +153,7 @@ def test_decay_gate_equals_twin(width: int, bound: float | None) -> None:
     assert (y >= 0).all() and (y <= 1).all()
 
 
-@pytest.mark.parametrize("act", ["sigmoid", "silu"])
+@pytest.mark.parametrize("act", ["sigmoid", "silu", "softplus"])
 @pytest.mark.parametrize(("width", "gates"), [(64, 1), (60, 3), (48, 48), (34, 17)])
 def test_gated_equals_twin(width: int, gates: int, act: str) -> None:
     rng = np.random.default_rng(5)
@@ -166,5 +166,10 @@ def test_gated_equals_twin(width: int, gates: int, act: str) -> None:
     )  # fmt: skip
     expected = reference_delta.gated(x, gate, act)
     np.testing.assert_allclose(y, expected, rtol=2e-6, atol=1e-7)
-    by_hand = x[2, -1] / (1 + np.exp(-float(gate[2, -1]))) * (gate[2, -1] if act == "silu" else 1)
-    assert abs(y[2, -1] - by_hand) < 1e-6
+    last = float(gate[2, -1])
+    opened_by_hand = {
+        "sigmoid": 1 / (1 + np.exp(-last)),
+        "silu": last / (1 + np.exp(-last)),
+        "softplus": np.log1p(np.exp(last)),
+    }
+    assert abs(y[2, -1] - x[2, -1] * opened_by_hand[act]) < 1e-6

@@ -66,6 +66,15 @@ def test_given_experts_are_only_weighted(gating: str) -> None:
     np.testing.assert_allclose(weights, expected, rtol=3e-6)
 
 
+def test_groups_that_share_an_expert() -> None:
+    logits = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
+    options: dict[str, Any] = {"gating": "softmax", "norm": False, "experts_per_group": 2}
+    for kernels in (host, reference):
+        ids, weights = kernels.top_k_experts(logits, 3, **options)
+        assert ids.tolist() == [[0, 1, 1]]
+        np.testing.assert_allclose(weights, [[0.1, 0.4, 0.4]], rtol=1e-6)
+
+
 def test_numbers_of_no_expert_reach_no_foreign_memory() -> None:
     wild = np.array([[np.nan, -1, 4, 3e38]], np.float32)
     ids, _ = host.top_k_experts(_logits(1, 4), 4, gating="softmax", norm=True, chosen=wild)

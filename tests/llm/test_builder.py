@@ -172,6 +172,7 @@ def test_experts_check_their_stacks() -> None:
         (Routing(2, n_group=3), {}, "2 experts of 1 of 3 groups of 4"),
         (Routing(3, n_group=2), {}, "3 experts of 1 of 2 groups of 4"),
         (Routing(2, n_group=2, topk_group=3), {}, "3 of 2 groups"),
+        (Routing(2, experts_per_group=3), {}, "4 experts in groups of 3"),
         (Routing(2), {"act": "swiglu_oai"}, "act must be one of"),
         (Routing(2), {"act": "situ", "gate": "gate"}, "bounds a > 0"),
         (Routing(2), {"biases": (None, np.zeros((4, 5)), None)}, r"shape \(4, 6\), got \(4, 5\)"),

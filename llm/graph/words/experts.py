@@ -33,6 +33,9 @@ class Routing:
         largest sums of their two best scores plus bias.
     weigh_input : bool
         Multiply the experts' input, not their output, by the weights.
+    experts_per_group : int
+        Outputs of the router that stand for one expert of the stacks: number c is chosen, expert
+        c // experts_per_group used, with the score of that output. It may be used more than once.
     """
 
     k: int
@@ -44,6 +47,7 @@ class Routing:
     n_group: int = 1
     topk_group: int = 1
     weigh_input: bool = False
+    experts_per_group: int = 1
 
     def check(self, name: str, n_experts: int) -> None:
         """Raise `ValueError` if there is no such routing of `n_experts` experts."""
@@ -51,6 +55,8 @@ class Routing:
             raise ValueError(f"{name}: gating must be one of {GATINGS}, got {self.gating!r}")
         if not 1 <= self.k <= n_experts:
             raise ValueError(f"{name}: {self.k} of {n_experts} experts")
+        if self.experts_per_group < 1 or n_experts % self.experts_per_group:
+            raise ValueError(f"{name}: {n_experts} experts in groups of {self.experts_per_group}")
         size = n_experts // max(self.n_group, 1)
         if size * self.n_group != n_experts or not (
             1 <= self.topk_group <= self.n_group and self.k <= self.topk_group * size
@@ -114,8 +120,8 @@ def experts(
     Shazeer et al., "Outrageously Large Neural Networks", 2017; Jiang et al., "Mixtral of Experts",
     2024; groups and selection bias: DeepSeek-AI, "DeepSeek-V3", 2024.
     """
-    n_experts = logits.width
-    routing.check(name, n_experts)
+    routing.check(name, logits.width)
+    n_experts = logits.width // routing.experts_per_group
     is_gated = fused or bool(gate)
     if is_gated and act in bounded_glu.FORMS:
         bounded_glu.check(name, act, bounds)
@@ -127,7 +133,7 @@ def experts(
         g.weight(gate, (n_experts, n_ff, x.width))
     g.weight(down, (n_experts, x.width, n_ff))
     if routing.bias:
-        g.weight(routing.bias, (n_experts,))
+        g.weight(routing.bias, (logits.width,))
     scales, biases = scales or (None, None, None), biases or (None, None, None)
     _check_arrays(name, "scales", scales, [(n_experts,)] * 3)
     _check_arrays(name, "biases", biases, [(n_experts, w) for w in (n_ff, width, x.width)])
