@@ -3,14 +3,16 @@
 As in `_layers`, functions add nodes for layer i under the prefix "blk.{i}.".
 """
 
+from typing import Any
+
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.experts import Routing, Three, experts
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
 
@@ -22,33 +24,19 @@ def attend(
     rotation: Rotation | None,
     *,
     head_norms: bool = False,
-    window: int = 0,
-    sinks: str = "",
-    scale: float = 0.0,
-    bias: bool = False,
+    **rules: Any,
 ) -> Value:
-    """A whole attention block: [T, n].
+    """A whole attention block of normalized rows: [T, n].
 
-    Parameters
-    ----------
-    x : Value
-        Normalized rows.
-    rotation : Rotation or None
-        None for a layer without rope.
-    head_norms : bool
-        RMS norms on the heads of q and k, before rope.
-    window, sinks, scale
-        As for `blocks.attention`.
-    bias : bool
-        Use the output matrix's bias if there is one.
+    `rotation` is None for a layer without rope; `head_norms` are RMS norms on the heads of q and
+    k, before rope; `rules` are for `_dense.attend`.
     """
     q, k, v = nn.qkv(g, x, config, i)
     if head_norms:
         q, k = nn.head_norms(g, q, k, config, i)
     if rotation is not None:
         q, k = nn.turn(g, q, k, rotation, config, i)
-    z = blocks.attention(g, q, k, v, config, i, window=window, sinks=sinks, scale=scale)
-    return blocks.attention_output(g, z, config, i, bias=bias)
+    return dense.attend(g, (q, k, v), config, i, **rules)
 
 
 def softmax_routing(config: ModelConfig, *, norm: bool) -> Routing:

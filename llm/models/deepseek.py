@@ -11,7 +11,7 @@ from jitllm.llm.models import _moe as moe
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama whose layers, after the leading ones, have experts."""
     rotation, routing = nn.rope_of(g, config, "norm"), moe.softmax_routing(config, norm=False)
-    scale = config.metadata.get("attention.scale", float, 0.0)
+    scale = config.metadata.get("attention.scale", float, 0.0) or None
 
     def network(x: Value, i: int) -> Value:
         if moe.is_dense(config, i):

@@ -5,11 +5,13 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._sections import interleaved, sections_of
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
-    """Add the nodes: Qwen 3 with experts and rope in sections, which for text is common rope."""
-    rotation, routing = nn.rope_of(g, config, "neox"), moe.softmax_routing(config, norm=True)
+    """Add the nodes: Qwen 3 with experts and rope in sections that alternate."""
+    rotation = interleaved(nn.rope_of(g, config, "neox"), sections_of(config))
+    routing = moe.softmax_routing(config, norm=True)
     deepseek.layers(
         g,
         config,

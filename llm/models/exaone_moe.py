@@ -1,0 +1,26 @@
+"""K-EXAONE: "exaone-moe". Source: LG AI Research, "K-EXAONE Technical Report", 2026."""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+
+WINDOW_PERIOD = 4  # three layers with a window and rope, then one without both
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: norms on heads, rope only beside windows, experts and a shared one."""
+    rotation, windows = nn.rope_of(g, config, "neox"), nn.windows_of(config, WINDOW_PERIOD)
+
+    def attention(x: Value, i: int) -> Value:
+        turned = rotation if windows[i] else None
+        return moe.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
+
+    def network(x: Value, i: int) -> Value:
+        if not g.has(f"blk.{i}.ffn_gate_inp.weight"):
+            return nn.gated_mlp(g, x, config, i)
+        return moe.mixture(g, x, config, i, moe.routing_of(g, config, i))
+
+    deepseek.layers(g, config, attention, network)

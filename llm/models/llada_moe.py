@@ -1,0 +1,23 @@
+"""LLaDA with experts, which writes text by diffusion: "llada-moe".
+
+Source: Zhu et al., "LLaDA-MoE", 2025.
+"""
+
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _moe as moe
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: norms on heads, experts, tokens that all see each other."""
+    rotation = dense.plain_rope(config, "neox")
+    routing = moe.softmax_routing(config, norm=False)
+    rules = {"head_norms": True, "causal": False, "cache": False}
+    deepseek.layers(
+        g,
+        config,
+        lambda x, i: moe.attend(g, x, config, i, rotation, **rules),
+        lambda x, i: moe.mixture(g, x, config, i, routing),
+    )

@@ -1,0 +1,58 @@
+"""MiMo V2: "mimo2". Source: Xiaomi, "MiMo-V2-Flash Technical Report", 2026."""
+
+import dataclasses
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+
+WINDOW_THETA = 10000.0
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: windows on most layers, with fewer heads and sinks; experts with a bias."""
+    meta, windows = config.metadata, nn.windows_of(config, 0)
+    whole = dense.plain_rope(config, "neox")
+    local = blocks.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
+    value_scale = meta.get("attention.value_scale", float, 1.0)
+
+    def attention(x: Value, i: int) -> Value:
+        q, k, v = _heads(g, x, config, i)
+        q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
+        sinks = g.optional(f"blk.{i}.attn_sinks.weight")
+        h = dense.attend(g, (q, k, v), config, i, window=windows[i], sinks=sinks)
+        return blocks.scaled(g, h, value_scale, f"blk.{i}.attn_out_scaled")
+
+    def network(x: Value, i: int) -> Value:
+        if not g.has(f"blk.{i}.ffn_gate_inp.weight"):
+            return nn.gated_mlp(g, x, config, i)
+        routing = dataclasses.replace(
+            moe.softmax_routing(config, norm=True),
+            gating="sigmoid",
+            bias=g.optional(f"blk.{i}.exp_probs_b.bias"),
+        )
+        return moe.mixture(g, x, config, i, routing)
+
+    deepseek.layers(g, config, attention, network)
+
+
+def _heads(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> dense.Heads:
+    """Queries, keys and values, without scales and biases; their matrices may be one."""
+    if g.has(f"blk.{i}.attn_qkv.weight"):
+        return blocks.fused_qkv(g, x, config, i)
+    n_kv = config.num_key_value_heads[i]
+    widths = {
+        "q": config.num_attention_heads[i] * config.head_dim,
+        "k": n_kv * config.head_dim,
+        "v": n_kv * config.v_head_dim,
+    }
+    q, k, v = (
+        g.matmul(x, f"blk.{i}.attn_{part}.weight", width=width, name=f"blk.{i}.attn_{part}")
+        for part, width in widths.items()
+    )
+    return q, k, v
