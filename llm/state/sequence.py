@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,9 @@ class Sequence:
         if self._closed:
             return "<Sequence: closed>"
         return f"<Sequence: {len(self)} of {self.n_ctx} tokens, {self.nbytes} bytes>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a sequence can be neither copied nor pickled: fork() it, or keep its ids")
 
     def _repr_html_(self) -> str:
         from jitllm.llm.display import sequence_html

@@ -1,6 +1,8 @@
 """Sequences: whatever was done to them, they are what a fresh one with the same tokens is."""
 
+import copy
 import gc
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,13 @@ def assert_same(model: jitllm.Model, got: Any, expected: Any) -> None:
         np.testing.assert_array_equal(got, expected)
     else:
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-3)
+
+
+def test_copies_are_forks(reference: jitllm.Model) -> None:
+    with reference.sequence("Once") as sequence:
+        for make in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"neither copied nor pickled: fork\(\) it"):
+                make(sequence)
 
 
 def test_append_in_pieces_is_append_at_once(stories: jitllm.Model) -> None:
