@@ -11,6 +11,40 @@ _SIX_HEADS = {
     "rope.dimension_count": 32,
 }
 _WINDOWS = {"attention.sliding_window": 8, "attention.sliding_window_pattern": None}
+# Sizes of models whose form goes by their many layers.
+_SMALL = {
+    "embedding_length": 32,
+    "feed_forward_length": 32,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+    "attention.key_length": 8,
+    "attention.value_length": 8,
+    "rope.dimension_count": 8,
+}
+_SMALL_SHAPES = {
+    "token_embd.weight": (128, 32),
+    "output_norm.weight": (32,),
+    "blk.{i}.attn_q.weight": (32, 32),
+    "blk.{i}.attn_k.weight": (16, 32),
+    "blk.{i}.attn_v.weight": (16, 32),
+    "blk.{i}.attn_output.weight": (32, 32),
+    "blk.{i}.ffn_gate.weight": (32, 32),
+    "blk.{i}.ffn_up.weight": (32, 32),
+    "blk.{i}.ffn_down.weight": (32, 32),
+}
+_NORMS_BEFORE = {"blk.{i}.attn_norm.weight": (32,), "blk.{i}.ffn_norm.weight": (32,)}
+_NORMS_BEHIND = {
+    "blk.{i}.attn_q_norm.weight": (8,),
+    "blk.{i}.attn_k_norm.weight": (8,),
+    "blk.{i}.post_attention_norm.weight": (32,),
+    "blk.{i}.post_ffw_norm.weight": (32,),
+}
+_NORMS_OF_HEADS = {
+    "blk.{i}.attn_norm.weight": (32,),
+    "blk.{i}.attn_q_norm.weight": (4, 8),
+    "blk.{i}.attn_k_norm.weight": (2, 8),
+}
+_UNUSED = r".*bias$|.*scale$|rope_freqs.*"
 _FACTORS = {"rope_freqs.weight": (1.0, 8.0)}
 _MINICPM = {"embedding_scale": 3.0, "residual_scale": 0.4, "logit_scale": 2.5}
 _NO_POSITIONS = r"position_embd.*|.*act\.scales|.*attn_k_norm.*"
@@ -79,4 +113,31 @@ DECODER_VARIANTS = {
     ),
     "exaone-factors": Variant("exaone-dense.gqa", factors=_FACTORS),
     "exaone4-factors": Variant("exaone4-dense.gqa", factors=_FACTORS),
+    "baichuan-13b": Variant(
+        "baichuan-dense",
+        _SMALL,
+        n_layers=40,
+        without=_UNUSED,
+        tensors=_SMALL_SHAPES | _NORMS_BEFORE | {"output.weight": (128, 32)},
+    ),
+    "exaone4-32b": Variant(
+        "exaone4-dense",
+        _SMALL
+        | _WINDOWS
+        | {
+            "attention.key_length_swa": 8,
+            "attention.value_length_swa": 8,
+            "rope.dimension_count_swa": 8,
+        },
+        n_layers=64,
+        without=_UNUSED,
+        tensors=_SMALL_SHAPES | _NORMS_BEHIND | {"output.weight": (128, 32)},
+    ),
+    "command-r-plus": Variant(
+        "command-r-dense",
+        _SMALL | {"logit_scale": 0.25},
+        n_layers=64,
+        without=_UNUSED,
+        tensors=_SMALL_SHAPES | _NORMS_OF_HEADS,
+    ),
 }

@@ -1,5 +1,7 @@
 """EXAONE 4: "exaone4". Source: LG AI Research, "EXAONE 4.0", 2025."""
 
+from dataclasses import replace
+
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _deepseek as deepseek
@@ -7,6 +9,7 @@ from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
 LAYERS_32B = 64
+WINDOW = 4096  # of the 32B model, where the file does not say
 WINDOW_PERIOD = 4  # three layers with a window and rope, then one with neither
 
 
@@ -14,6 +17,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms behind both blocks and of heads; windows in the 32B model only."""
     n_layers = deepseek.n_layers_of(config)
     has_windows = n_layers == LAYERS_32B
+    config = replace(config, sliding_window=config.sliding_window or WINDOW)
     windows = nn.windows_of(config, WINDOW_PERIOD) if has_windows else (0,) * n_layers
     rotation = dense.rope(g, config, "neox")
     x = nn.embeddings(g, config)
