@@ -102,3 +102,15 @@ def selective_scan(
         s = np.exp(a * steps[t]) * s + f64(b[t])[:, None] * (steps[t] * x[t])
         y[t] = f64(c[t]) @ s
     return f32(y + f64(x) * d), f32(s)
+
+
+def in_blocks(values: Floats) -> Floats:
+    """Return float32 [N, C] as [blocks, N, 16], 16 columns a block, zeros behind the last."""
+    n, width = values.shape
+    padded = np.pad(values, ((0, 0), (0, -width % 16)))
+    return np.ascontiguousarray(padded.reshape(n, -1, 16).transpose(1, 0, 2))
+
+
+def out_of_blocks(blocks: Floats, width: int) -> Floats:
+    """Return the [N, width] that `in_blocks` has made [blocks, N, 16] of."""
+    return blocks.transpose(1, 0, 2).reshape(blocks.shape[1], -1)[:, :width]

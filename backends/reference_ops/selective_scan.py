@@ -16,6 +16,8 @@ def run(run: Any, node: Node, x: Floats, b: Floats, c: Floats, step: Floats) -> 
 
     def one(state: Floats, rows: slice) -> tuple[Floats, Floats]:
         inputs = (x[rows], b[rows], c[rows], step[rows])
-        return reference_ssm.selective_scan(*inputs, a=a, d=d, state=state.reshape(a.shape))
+        before = reference_ssm.out_of_blocks(state.reshape(-1, len(a), 16), x.shape[1])
+        y, after = reference_ssm.selective_scan(*inputs, a=a, d=d, state=before)
+        return y, reference_ssm.in_blocks(after)
 
     return over_segments(run, node, np.empty_like(x), one)

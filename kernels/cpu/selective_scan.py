@@ -1,8 +1,10 @@
 """Scan of a state space with a decay for each element (Gu and Dao, "Mamba", 2023).
 
 Lanes are columns, which need nothing of each other; a thread takes BLOCK columns of one sequence
-through all rows, token after token, so bits depend on the rows of a sequence alone. Per token and
-16 numbers of the state about 25 vector operations, most of them the exponential.
+through all rows, token after token, so bits depend on the rows of a sequence alone. Decays and
+states lie in blocks of 16 columns: rows of all columns, a power of two apart, would push each other
+out of the first-level cache. Per token and 16 numbers of the state about 25 vector operations, most
+of them the exponential.
 """
 
 from jitllm.kernels import abi
@@ -10,21 +12,21 @@ from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu import vmath
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.softplus import softplus
-from jitllm.kernels.cpu.vmath import ZERO, load_part, store_part
+from jitllm.kernels.cpu.vmath import ZERO, load_part
 from jitllm.kernels.simd import fma, load_f32, load_f32x16, load_i64, splat_f32, store_f32x16
 
 BLOCK = 64  # columns of a unit of work
 
 
 @inline
-def _token(source, target, stride, size, b, c, rates, ldr, step, own, n):
-    """One token of n columns, at most 16; returns state times c."""
+def _token(source, target, size, b, c, rates, step, own):
+    """One token of 16 columns; returns state times c."""
     value, total = own * step, splat_f32(ZERO)
     for i in range(size):
-        decay = vmath.exp(load_f32x16(rates + i * ldr) * step)
+        decay = vmath.exp(load_f32x16(rates + 64 * i) * step)
         key, query = splat_f32(load_f32(b + 4 * i)), splat_f32(load_f32(c + 4 * i))
-        new = fma(key, value, load_part(source + i * stride, n) * decay)
-        store_part(target + i * stride, new, n)
+        new = fma(key, value, load_f32x16(source + 64 * i) * decay)
+        store_f32x16(target + 64 * i, new)
         total = fma(new, query, total)
     return total
 
@@ -36,23 +38,23 @@ def _columns(args, segment, start, n):
                       load_i64(args + 32))  # fmt: skip
     c, ldc, steps, lds = (load_i64(args + 40), load_i64(args + 48), load_i64(args + 56),
                           load_i64(args + 64))  # fmt: skip
-    y, ldy, width, size = (load_i64(args + 72), load_i64(args + 80), load_i64(args + 88),
-                           load_i64(args + 96))  # fmt: skip
-    rates, ldr, d = load_i64(args + 104), load_i64(args + 112), load_i64(args + 120)
-    states, slot_bytes = load_i64(args + 128), load_i64(args + 136)
-    at, stride, skip = 4 * start, 4 * width, load_f32x16(d + 4 * start)
+    y, ldy, size, rates = (load_i64(args + 72), load_i64(args + 80), load_i64(args + 96),
+                           load_i64(args + 104))  # fmt: skip
+    states, slot_bytes = load_i64(args + 120), load_i64(args + 128)
+    at, skip = 4 * start, load_f32x16(load_i64(args + 112) + 4 * start)
+    rates += at * size
     slot = load_i64(segment + 8 * abi.SEGMENT_STATE_IN)
-    target = states + slot_bytes * load_i64(segment + 8 * abi.SEGMENT_STATE_OUT) + at
-    source = states + slot_bytes * slot + at
+    target = states + slot_bytes * load_i64(segment + 8 * abi.SEGMENT_STATE_OUT) + at * size
+    source = states + slot_bytes * slot + at * size
     if slot < 0:
         for i in range(size):
-            store_part(target + i * stride, splat_f32(ZERO), n)
+            store_f32x16(target + 64 * i, splat_f32(ZERO))
         source = target
     first = load_i64(segment + 8 * abi.SEGMENT_ROW)
     for row in range(first, first + load_i64(segment + 8 * abi.SEGMENT_ROWS)):
-        own, step = load_f32x16(x + row * ldx + at), softplus(load_f32x16(steps + row * lds + at))
-        total = _token(source, target, stride, size, b + row * ldb, c + row * ldc, rates + at, ldr,
-                       step, own, n)  # fmt: skip
+        own, step = load_part(x + row * ldx + at, n), load_part(steps + row * lds + at, n)
+        key, query = b + row * ldb, c + row * ldc
+        total = _token(source, target, size, key, query, rates, softplus(step), own)
         store_f32x16(y + row * ldy + at, fma(own, skip, total))
         source = target
 

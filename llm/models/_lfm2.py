@@ -26,6 +26,8 @@ def layers(
 
     Parameters
     ----------
+    g : GraphBuilder
+    config : ModelConfig
     feed_forward : callable
         (normalized rows [T, n], number of the layer) to rows [T, n].
     window : int

@@ -13,7 +13,7 @@ ssm_scan         ()       state, n_heads, n_groups, has_step, a (float32 [H]), d
                           Head h reads group h // (H / G). The state is float32 [H, N, P]
 selective_scan   ()       state, a (float32 [N, C]), d (float32 [C]); inputs x, step [T, C], b, c
                           [T, N]: `ssm_scan` with heads of one column, and a factor a for each
-                          element of the state, float32 [N, C]
+                          element of the state, float32 [C / 16, N, 16]: C in blocks
 column_scale     ()       factors (float32 [width]); y = x * factors
 ================ ======== =========================================================================
 """
@@ -89,7 +89,7 @@ def selective_scan(
     The module's table has the formula. Source: Gu and Dao, "Mamba", 2023, section 3.
     """
     attrs = {
-        "state": g.state(x.width * b.width),
+        "state": g.state(-(-x.width // 16) * 16 * b.width),
         "a": np.ascontiguousarray(g.values(a, (x.width, b.width)).T),
         "d": g.values(d, (x.width,)),
     }
