@@ -1,5 +1,7 @@
 """SentencePiece's precompiled normalizer: a map of byte strings to their replacements."""
 
+import re
+
 import numpy as np
 
 from jitllm.llm.errors import ModelFormatError
@@ -41,6 +43,7 @@ class Charsmap:
                 raise _damaged("its sizes do not fit")
             self._units = np.frombuffer(data, "<u4", size // 4, 4).tolist()
             self._replacements = data[4 + size :].decode("latin-1")
+        self._plain = re.compile(self._plain_pattern())
         self.splits_at_spaces = not any(" " in text for text in kept) and self._no_key_goes_on()
 
     def apply(self, text: str) -> str:
@@ -55,12 +58,45 @@ class Charsmap:
         start = 0
         try:
             while start < len(text):
+                plain = self._plain.match(text, start)
+                if plain:
+                    out.append(plain[0])
+                    start = plain.end()
+                    continue
                 written, used = self._prefix(text, start)
                 out.append(written)
                 start += used
         except IndexError:
             raise _damaged("an offset leads outside") from None
         return "".join(out)
+
+    def _plain_pattern(self) -> str:
+        """A pattern for characters that begin no key and nothing kept: most of any text."""
+        begun = {text[0] for text in self._kept}
+        free = [byte for byte in range(1, 256) if chr(byte) not in begun]
+        ascii_ = [byte for byte in free if byte < 0x80 and not self._matters(byte)]
+        leads = [byte for byte in free if not self._goes_on(0, byte)]
+        return (
+            rf"(?:{_one_of(ascii_)}+(?![\x80-\xff])"
+            rf"|{_one_of([b for b in leads if 0xC0 <= b < 0xE0])}[\x80-\xbf]"
+            rf"|{_one_of([b for b in leads if 0xE0 <= b < 0xF0])}[\x80-\xbf]{{2}})+"
+        )
+
+    def _matters(self, byte: int) -> bool:
+        """Whether an ASCII character is a key, or more ASCII may follow it in one."""
+        if not self._goes_on(0, byte):
+            return False
+        node = _children(self._units[0]) ^ byte
+        if node >= len(self._units) or self._units[node] >> 8 & 1:
+            return True
+        return any(self._goes_on(node, following) for following in range(1, 0x80))
+
+    def _goes_on(self, node: int, byte: int) -> bool:
+        """Whether a byte may follow in a key; so it seems where the array is damaged."""
+        if not self._units:
+            return False
+        child = node ^ _children(self._units[node]) ^ byte
+        return child >= len(self._units) or self._units[child] & _LABEL == byte
 
     def _prefix(self, text: str, start: int) -> tuple[str, int]:
         kept = self._kept_length(text, start)
@@ -118,6 +154,11 @@ class Charsmap:
         children = (first ^ _children(self._units[first])) ^ bytes_
         inside = children < len(units)
         return not np.any(labels[children[inside]] == bytes_[inside])
+
+
+def _one_of(codes: list[int]) -> str:
+    """A pattern for one of some characters; for none, one that never matches."""
+    return "[" + "".join([rf"\x{code:02x}" for code in codes]) + "]" if codes else "(?!)"
 
 
 def _children(unit: int) -> int:

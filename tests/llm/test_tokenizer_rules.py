@@ -136,6 +136,8 @@ def test_kimi_without_merges_ranks_by_token() -> None:
         ("qwen2", "a1234", ["a", "1", "2", "3", "4"]),
         ("afmoe", "n 1234567", ["n", " ", "1", "234", "567"]),
         ("kimi-k2", "Hi中文ab'S", ["Hi", "中文", "ab'S"]),
+        ("deepseek-llm", "a\u2029 ", ["a", "\u2029 "]),  # no range holds white space
+        ("deepseek-coder", "中\u3000 ", ["中", "\u3000 "]),
         ("gemma4", "a b\n\nc", ["a b", "\n\n", "c"]),
     ],
 )
