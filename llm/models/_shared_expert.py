@@ -15,9 +15,7 @@ from jitllm.llm.models import _deepseek as deepseek
 def gated_shared(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """The k best experts by softmax, normalized, and sigmoid(w x) times the shared one: [T, n]."""
     blk, meta = f"blk.{i}.", config.metadata
-    factor = meta.get("expert_weights_scale", float, 0.0) or 1.0
-    routing = Routing(k=config.num_experts_per_tok, factor=factor)
-    y = deepseek.routed(g, x, config, i, routing, scale=True)
+    y = deepseek.routed(g, x, config, i, Routing(k=config.num_experts_per_tok), scale=True)
     if not g.has(blk + "ffn_up_shexp.weight"):
         return y
     n_ff = meta.get("expert_shared_feed_forward_length", int, 0) or config.intermediate_size[i]

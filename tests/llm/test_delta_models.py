@@ -1,0 +1,170 @@
+"""Models with delta nets against llama.cpp's logits, on every backend that is here."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driver import Runner, devices, nmse
+from tiny import write_gguf
+from variants_delta import DELTA_VARIANTS, delta_golden, delta_model
+
+from jitllm.backends.ir import Graph, Node
+from jitllm.llm.errors import ContextLengthExceeded, GGUFError, ModelFormatError
+from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from jitllm.llm.models.loading import open_model
+
+MAX_NMSE = 1e-6
+WRONG_NMSE = 1e-5  # any wrong detail is above
+Files = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Path of a variant, written once."""
+    folder, done = tmp_path_factory.mktemp("models"), dict[str, Path]()
+
+    def path(name: str) -> Path:
+        if name not in done:
+            done[name] = delta_model(name, folder / f"{name}.gguf")
+        return done[name]
+
+    return path
+
+
+def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
+    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
+    tokens, expected = delta_golden(name)
+    with Runner(path, device, **options) as runner:
+        runs = [runner.forward(tokens[:20])]
+        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
+    return nmse(np.concatenate(runs)[-16:], expected)
+
+
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("name", DELTA_VARIANTS)
+def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
+    assert error(files(name), name, device) <= MAX_NMSE
+
+
+def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
+    """An edit that sets attributes of all nodes of one operation."""
+
+    def edit(graph: Graph) -> Graph:
+        def changed(node: Node) -> Node:
+            return (
+                dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
+            )
+
+        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
+
+    return edit
+
+
+WRONG = {
+    "key heads side by side": ("qwen3next-heads", _change("delta_net", tiled=True)),
+    "key heads in turns": ("qwen35-heads", _change("delta_net", tiled=False)),
+    "scale of a delta net": ("qwen35-heads", _change("delta_net", scale=0.1)),
+    "convolution": ("kimi-linear-heads", _change("causal_conv", act="")),
+    "gate of delta nets": ("qwen35-heads", _change("gated", act="sigmoid")),
+    "gate of attention": ("kimi-linear-heads", _change("gated", act="silu")),
+    "bound of the decay": ("kimi-k3-blocks", _change("decay_gate", bound=-4.0)),
+    "no bound of the decay": ("bailingmoe3-limits", _change("decay_gate", bound=None)),
+    "pairs of rope": ("bailingmoe3-limits", _change("rope", kind="norm")),
+    "limits of units": ("bailingmoe3-limits", _change("bounded_glu", bounds=(0.6, 0.0))),
+    "end of a text": ("qwen4exp-ends", _change("ngram_embed", end=6)),
+    "scale of roots": ("qwen4exp-ends", _change("signed_root_dot", scale=0.1)),
+    "factor of experts": ("kimi-linear-heads", _change("experts", factor=2.0)),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
+    name, edit = WRONG[what]
+    assert error(files(name), name, edit=edit) > WRONG_NMSE
+
+
+@pytest.mark.parametrize("name", ["qwen3next-heads", "kimi-k3-blocks", "qwen4exp-ends"])
+def test_bits_do_not_depend_on_how_a_prompt_is_cut(files: Files, name: str) -> None:
+    tokens, _ = delta_golden(name)
+    logits = []
+    for max_tokens, n_threads in ((28, 1), (5, 2), (1, 1)):
+        with Runner(files(name), "cpu", max_tokens=max_tokens, n_threads=n_threads) as runner:
+            logits.append(runner.forward(tokens))
+    assert np.array_equal(logits[0], logits[1])
+    assert np.array_equal(logits[0], logits[2])
+
+
+def _copy(path: Path, target: Path, metadata: dict[str, Any], tensors: dict[str, Any]) -> Path:
+    """A copy of a model with keys and tensors changed or added."""
+    with GGUFFile(path) as file:
+        values = {k: list(v) if isinstance(v, StringArray) else v for k, v in file.metadata.items()}
+        arrays: dict[str, Any] = {
+            name: file.data(name).view(np.float32).reshape(info.shape).copy()
+            for name, info in file.tensors.items()
+        }
+    return write_gguf(target, values | metadata, arrays | tensors)
+
+
+@pytest.mark.parametrize("device", devices())
+def test_layers_that_predict_further_tokens_are_left_out(
+    files: Files, tmp_path: Path, device: str
+) -> None:
+    more = {
+        "blk.3.attn_norm.weight": np.ones(256, np.float32),
+        "blk.3.nextn.eh_proj.weight": np.ones((256, 512), np.float32),
+        "blk.3.nextn.enorm.weight": np.ones(256, np.float32),
+    }
+    keys = {"qwen35.block_count": 4, "qwen35.nextn_predict_layers": 1}
+    path = _copy(files("qwen35-heads"), tmp_path / "m.gguf", keys, more)
+    assert error(path, "qwen35-heads", device) <= MAX_NMSE
+    with GGUFFile(path) as file:
+        model = open_model(file, device)
+    assert set(more) <= set(model.unused)
+    model.backend.close()
+
+
+def _open(path: Path, **options: Any) -> Any:
+    with GGUFFile(path) as file:
+        return open_model(file, "reference", **options)
+
+
+BAD = {
+    "heads": ("qwen35-heads", {"qwen35.ssm.group_count": 3}, "ssm.group_count"),
+    "interval": ("qwen3next-heads", {"qwen3next.full_attention_interval": 0}, "1 or more, got 0"),
+    "taps": ("kimi-linear-heads", {"kimi-linear.ssm.conv_kernel": 1}, "2 or more"),
+    "bound": ("bailingmoe3-text", {"bailingmoe3.kda.gate_lower_bound": 2.0}, "a negative number"),
+    "unit": ("kimi-k3-blocks", {"kimi-k3.activation.situ_beta": 0.0}, "a positive number"),
+    "streams": ("qwen4exp-ends", {"qwen4exp.hyper_connection.count": 1}, "got 1 and 8"),
+    "hashes": ("qwen4exp-ends", {"qwen4exp.ple.ngram_size": 1}, "got 1 and 0 hashes"),
+    "end": ("qwen4exp-ends", {"qwen4exp.ple.eos_token_id": -1}, "and -1"),
+    "sections": (
+        "qwen35-heads", {"qwen35.rope.dimension_sections": np.array([1, -1, 0, 0], np.int32)},
+        "no negative number",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_impossible_sizes(files: Files, tmp_path: Path, what: str) -> None:
+    name, keys, message = BAD[what]
+    path = _copy(files(name), tmp_path / "m.gguf", keys, {})
+    with pytest.raises(ModelFormatError, match=message):
+        _open(path)
+
+
+def test_hashes_beyond_the_table(files: Files, tmp_path: Path) -> None:
+    sizes = {"qwen4exp.ple.head_vocab_sizes": np.array([120, 100, 128, 129], np.uint64)}
+    path = _copy(files("qwen4exp-ends"), tmp_path / "m.gguf", sizes, {})
+    with pytest.raises(GGUFError, match="per_layer_token_embd"):
+        _open(path)
+
+
+def test_contexts_that_need_the_index_are_refused(files: Files, tmp_path: Path) -> None:
+    keys = {"qwen4exp.attention.indexer.top_k": 64}
+    path = _copy(files("qwen4exp-ends"), tmp_path / "m.gguf", keys, {})
+    _open(path, n_ctx=64).backend.close()
+    with pytest.raises(ContextLengthExceeded, match="at most 64 tokens.*got 65"):
+        _open(path, n_ctx=65)
