@@ -260,7 +260,8 @@ def test_every_looks_like_is_tried() -> None:
 # --- hooks -----------------------------------------------------------------------------------
 
 VARIANTS = ("gemma3-windows", "qwen3", "llama-fused", "mistral3-temperature", "phi3-short",
-            "llama-routed")  # fmt: skip
+            "llama-routed", "gpt2", "gptneox-parallel", "bloom",
+            "mpt-positions-bounds-scales")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def _hook_rows() -> list[tuple[str, str, list[str], str]]:
     rows = []
     for line in _text("hooks.md").splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        if re.match(r"\| `(blk|token_embd|inp_|output)", line):
+        if re.match(r"\| `(blk|token_embd|position_embd|inp_|output)", line):
             names = re.findall(r"`([^`]+)`", cells[2] if len(cells) == 5 else cells[1])
             shapes = (cells[1], cells[3]) if len(cells) == 5 else ("", "")
             rows.append((cells[0].strip("`"), shapes[0], names, shapes[1]))
@@ -339,12 +340,13 @@ def test_hook_tables_are_complete(hooked: list[jitllm.Model]) -> None:
 
 
 def test_names_of_some_models_mean_what_is_told(hooked: list[jitllm.Model]) -> None:
-    points = hook_names.hook_points(hooked[1].engine.graph)  # Gemma
     rare = [(own, names) for own, shape, names, _ in _hook_rows() if not shape and names]
-    assert len(rare) == 4
+    assert len(rare) == 5
     for own, names in rare:
+        own = own.format(i=1)
+        graph = next(m.engine.graph for m in hooked if own in m.engine.graph.values())
         for name in map(_in_layer, names):
-            assert points[name].tap == own.format(i=1), name
+            assert hook_names.hook_points(graph)[name].tap == own, name
 
 
 def _recipes() -> list[tuple[int, str]]:

@@ -10,7 +10,9 @@ with heads as an axis of their own: [rows, heads, head_dim]. Which point is whic
 - `hook_attn_out`, `hook_mlp_out`: what is added to the residual stream, so after a norm that
   follows the block (Gemma); the bridge's `attn.hook_out`, `mlp.hook_out` come before it.
 - `mlp.hook_pre` is the gate before its activation, `mlp.hook_pre_linear` the other factor,
-  `mlp.hook_post` their product. A layer with experts has none of the three.
+  `mlp.hook_post` their product. Without a gate (GPT-2) there is no `mlp.hook_pre_linear`. A layer
+  with experts has none of the three.
+- Layers whose blocks start from the same rows (GPT-NeoX, Falcon) have no `hook_resid_mid`.
 - `hook_normalized` includes the norm's weight here, as the bridge's `ln*.hook_out` does;
   HookedTransformer takes it before the weight: divide by the weight to compare.
 - `hook_embed` includes a scale of the embeddings (Gemma).
@@ -54,22 +56,27 @@ class HookPoint:
 TL_NAMES: dict[str, tuple[str, ...]] = {
     "hook_embed": ("inp_scaled", "token_embd"),
     "embed.hook_out": ("inp_scaled", "token_embd"),
+    "hook_pos_embed": ("position_embd",),
+    "pos_embed.hook_out": ("position_embd",),
     "ln_final.hook_in": ("output_rows",),
     "ln_final.hook_normalized": ("output_norm",),
     "ln_final.hook_out": ("output_norm",),
     "unembed.hook_in": ("output_norm",),
     "unembed.hook_out": ("output.uncapped", "output"),
 }
+_BEFORE_LAYER = (
+    "blk.{h}.l_out", "inp_positions", "inp_scaled", "token_embd_norm", "token_embd"
+)  # fmt: skip
 TL_LAYER_NAMES: dict[str, tuple[str, ...]] = {
-    "hook_resid_pre": ("blk.{h}.l_out", "inp_scaled", "token_embd"),
-    "hook_in": ("blk.{h}.l_out", "inp_scaled", "token_embd"),
+    "hook_resid_pre": _BEFORE_LAYER,
+    "hook_in": _BEFORE_LAYER,
     "hook_resid_mid": ("blk.{i}.ffn_inp",),
     "ln2.hook_in": ("blk.{i}.ffn_inp",),
     "hook_resid_post": ("blk.{i}.l_out",),
     "hook_out": ("blk.{i}.l_out",),
     "hook_attn_out": ("blk.{i}.attn_post_norm", "blk.{i}.attn_out"),
     "hook_mlp_out": ("blk.{i}.ffn_post_norm", "blk.{i}.ffn_out"),
-    "ln1.hook_in": ("blk.{h}.l_out", "inp_scaled", "token_embd"),
+    "ln1.hook_in": _BEFORE_LAYER,
     "ln1.hook_normalized": ("blk.{i}.attn_norm",),
     "ln1.hook_out": ("blk.{i}.attn_norm",),
     "ln2.hook_normalized": ("blk.{i}.ffn_norm",),
@@ -82,7 +89,7 @@ TL_LAYER_NAMES: dict[str, tuple[str, ...]] = {
     "mlp.hook_in": ("blk.{i}.ffn_norm",),
     "mlp.hook_out": ("blk.{i}.ffn_out",),
     "mlp.out.hook_out": ("blk.{i}.ffn_out",),
-    "mlp.hook_pre": ("blk.{i}.ffn_gate",),
+    "mlp.hook_pre": ("blk.{i}.ffn_gate", "blk.{i}.ffn_up"),
     "mlp.gate.hook_out": ("blk.{i}.ffn_gate",),
     "mlp.hook_pre_linear": ("blk.{i}.ffn_up",),
     "mlp.in.hook_out": ("blk.{i}.ffn_up",),
@@ -117,6 +124,8 @@ def hook_points(graph: Graph) -> dict[str, HookPoint]:
     layers = {int(m[1]) for tap in taps if (m := _LAYER.match(tap))}
     for i in sorted(layers):
         for name, options, heads in _layer_names(attention.get(f"blk.{i}.kqv_out")):
+            if name == "mlp.hook_pre_linear" and f"blk.{i}.ffn_gate" not in taps:
+                continue  # the only factor is hook_pre
             filled = tuple(option.format(i=i, h=i - 1) for option in options)
             points |= _point(f"blocks.{i}.{name}", filled, taps, heads)
     return points

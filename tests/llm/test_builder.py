@@ -13,6 +13,7 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.hook_names import hook_points, resolve
 from jitllm.llm.graph.rope import RopeScaling, rotation
 from jitllm.llm.graph.words.bounded_glu import bounded_glu
+from jitllm.llm.graph.words.embed_positions import embed_positions
 from jitllm.llm.graph.words.experts import Routing, experts
 
 
@@ -132,6 +133,20 @@ def test_attention_of_keys_that_another_wrote() -> None:
         g.attention(x, None, None, keys_of="a", name="c", **heads)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got ''"):
         g.attention(x, None, k, name="c", **heads)  # type: ignore[arg-type]
+
+
+def test_names_of_a_layer_without_gate() -> None:
+    g = builder(w=(12, 8), v=(8, 12), positions=(256, 8))
+    x = g.add(start(g), embed_positions(g, "positions", width=8, name="position_embd"),
+              name="inp_positions")  # fmt: skip
+    h = g.activation(g.matmul(x, "w", name="blk.0.ffn_up"), act="gelu", name="blk.0.ffn_act")
+    h = g.add(x, g.matmul(h, "v", name="blk.0.ffn_out"), name="blk.0.l_out")
+    g.matmul(g.select_outputs(h, name="output_rows"), "w", name="output")
+    points = hook_points(g.build())
+    assert points["hook_pos_embed"].tap == "position_embd"
+    assert points["blocks.0.hook_resid_pre"].tap == "inp_positions"
+    assert points["blocks.0.mlp.hook_pre"].tap == "blk.0.ffn_up"
+    assert "blocks.0.mlp.hook_pre_linear" not in points
 
 
 def test_attention_without_cache_keeps_no_keys() -> None:
