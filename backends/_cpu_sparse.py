@@ -20,7 +20,10 @@ def place(lowering: Lowering, node: Node) -> tuple[dict[str, Any], Any]:
 
 
 def write(lowering: Lowering, node: Node, k: Buffer, v: Buffer) -> None:
-    """Emit the op that writes keys and values of the run's rows to their pages."""
+    """Emit the op that writes keys and values of the run's rows to their pages.
+
+    Where the layer has no values, `v` is not read.
+    """
     words, pages = place(lowering, node)
     pool = lowering.pools[node.attrs["cache"]]
     heads, dk, dv = pool.spec.layers[node.attrs["layer"]]
@@ -48,7 +51,7 @@ def index(lowering: Lowering, node: Node, op: abi.Op, w: Buffer | None) -> None:
         cost=attrs["n_heads"] * attrs["head_dim"] * 400,
         params={"kv": lowering.pools[attrs["cache"]].kv_dtype}, q=q, ldq=q.stride, w=w or 0,
         ldw=w.stride if w else 0, n_heads=attrs["n_heads"], dk=attrs["head_dim"], out=out,
-        ldo=out.stride, top_k=attrs["top_k"], block=attrs.get("block", 1),
+        ldo=out.stride, top_k=attrs["top_k"], block=attrs.get("block", attrs.get("stride", 1)),
         local=attrs.get("local", 0), scale=attrs.get("scale", 1.0), scratch=scratch,
         scratch_bytes=size, **words,
     )  # fmt: skip
@@ -56,7 +59,8 @@ def index(lowering: Lowering, node: Node, op: abi.Op, w: Buffer | None) -> None:
 
 
 # Choose positions of each row for sparse attention: see `kernels/cpu/sparse_index.py`. Factory
-# parameter kv. `w` are the weights of heads of `positions`, `block` and `local` belong to `blocks`.
+# parameter kv. `w` are the weights of heads of `positions`, whose stride
+# is in `block`.
 INDEX_FIELDS = (
     "q", "ldq", "w", "ldw", "n_heads", "dk", "pages", "page_bytes", "cache", "out", "ldo", "top_k",
     "block", "local", "scale:f32", "scratch", "scratch_bytes",

@@ -16,8 +16,9 @@ def top_positions(scores: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
 
 
 def index_positions(
-    q: Floats, keys: Floats, w: Floats, positions: Ints, *, n_heads: int, top_k: int, scale: float
-) -> Floats:
+    q: Floats, keys: Floats, w: Floats, positions: Ints, *, n_heads: int, top_k: int, scale: float,
+    stride: int = 1,
+) -> Floats:  # fmt: skip
     """Choose the best positions of each row by the lightning indexer.
 
     Parameters
@@ -29,6 +30,8 @@ def index_positions(
         Row t sees the positions up to its own.
     n_heads, top_k : int
     scale : float
+    stride : int
+        Positions s with s + 1 a multiple of it can be chosen.
 
     Returns
     -------
@@ -38,8 +41,10 @@ def index_positions(
     chosen = np.full((len(q), top_k), -1, np.float32)
     weights = w * np.float32(scale)
     for t, p in enumerate(positions):
-        products = f32(split(f64(q[t : t + 1]), n_heads)[0] @ f64(keys[: p + 1]).T)
+        seen = f64(keys[stride - 1 : p + 1 : stride])
+        products = f32(split(f64(q[t : t + 1]), n_heads)[0] @ seen.T)
         best = top_positions(f64(weights[t]) @ np.maximum(products, 0), top_k)
+        best = best * stride + stride - 1
         chosen[t, : len(best)] = best
     return chosen
 
@@ -66,6 +71,19 @@ def index_blocks(
     return chosen.reshape(len(q), -1)
 
 
+def list_positions(positions: Ints, *, most: int, window: int = 0, stride: int = 1) -> Floats:
+    """Return for each position p the s <= p behind p - window with (s + 1) % stride == 0.
+
+    float32 [T, most], ascending, followed by -1; what does not fit is left out.
+    """
+    listed = np.full((len(positions), most), -1, np.float32)
+    for t, p in enumerate(positions):
+        seen = np.arange(max(0, p - window + 1) if window else 0, p + 1)
+        seen = seen[(seen + 1) % stride == 0][:most]
+        listed[t, : len(seen)] = seen
+    return listed
+
+
 def sparse_attention(
     q: Floats,
     keys: Floats,
@@ -76,7 +94,8 @@ def sparse_attention(
     n_heads: int,
     n_kv_heads: int,
     scale: float,
-    choices: int = 1,
+    lists: tuple[int, ...],
+    joint: bool = False,
     sinks: Floats | None = None,
 ) -> Floats:
     """Return softmax(q k^T * scale) v over chosen positions: float32 [T, H * dv].
@@ -87,27 +106,31 @@ def sparse_attention(
     keys, values : float32 [S, G * dk], [S, G * dv]
         Of the positions 0 to S - 1.
     positions : int [T]
-    chosen : float32 [T, choices * most]
+    chosen : float32 [T, sum of lists]
         Positions; what is not one up to the row's own is no choice.
-    n_heads, n_kv_heads, choices : int
-        Key head g reads choice g % choices.
+    n_heads, n_kv_heads : int
     scale : float
+    lists : tuple of int
+        Widths of the choices: one, or one for each key head.
+    joint : bool
+        Every query head reads all key heads, each by its own list.
     sinks : float32 [H], optional
     """
-    group, out = n_heads // n_kv_heads, []
     k, v = split(f64(keys), n_kv_heads), split(f64(values), n_kv_heads)
+    out, ends = [], np.cumsum(lists)
     for t, p in enumerate(positions):
-        heads, places = split(f64(q[t : t + 1]), n_heads)[0], chosen[t].reshape(choices, -1)
-        for h in range(n_heads):
-            g = h // group
-            seen = places[g % choices]
-            seen = seen[(seen >= 0) & (seen <= p)].astype(np.int64)
-            scores = k[seen, g] @ heads[h] * scale
+        places = np.split(chosen[t], ends[:-1])
+        seen = [list_[(list_ >= 0) & (list_ <= p)].astype(np.int64) for list_ in places]
+        for h, query in enumerate(split(f64(q[t : t + 1]), n_heads)[0]):
+            read = range(n_kv_heads) if joint else [h // (n_heads // n_kv_heads)]
+            parts = [(seen[g % len(lists)], g) for g in read]
             sink = -np.inf if sinks is None else float(sinks[h])
+            scores = np.concatenate([k[s, g] @ query for s, g in parts]) * scale
             top = max(scores.max(initial=-np.inf), sink)
             if top == -np.inf:
                 out.append(np.zeros(v.shape[2]))
                 continue
             weights = np.exp(scores - top)
-            out.append(weights @ v[seen, g] / (weights.sum() + np.exp(sink - top)))
+            total = weights @ np.concatenate([v[s, g] for s, g in parts])
+            out.append(total / (weights.sum() + np.exp(sink - top)))
     return f32(np.array(out)).reshape(len(q), -1)

@@ -12,7 +12,7 @@ from jitllm.kernels import reference_sparse
 
 def run(run: Any, node: Node, q: Floats, k: Floats, w: Floats) -> Floats:
     """Return the best positions of each row [T, top_k]."""
-    rules = {name: node.attrs[name] for name in ("n_heads", "top_k", "scale")}
+    rules = {name: node.attrs[name] for name in ("n_heads", "top_k", "scale", "stride")}
     out = np.empty((len(q), node.outputs[0].width), np.float32)
     for segment in run.batch.segments:
         rows, positions = rows_and_positions(segment)

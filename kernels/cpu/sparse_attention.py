@@ -34,8 +34,8 @@ from jitllm.kernels.simd import (
 PAGE, TILE_HEADS = abi.PAGE_TOKENS, sparse_layout.TILE_HEADS
 
 # Byte offsets of the argument words.
-(Q, LDQ, CHOSEN, LDC, OUT, LDO, N_HEADS, N_KV_HEADS, DK, DV, PAGES, PAGE_BYTES, CACHE, CHOICES,
- MOST, SCALE, SINKS, SCRATCH, SCRATCH_BYTES) = range(8, 160, 8)  # fmt: skip
+(Q, LDQ, CHOSEN, LDC, OUT, LDO, N_HEADS, N_KV_HEADS, DK, DV, PAGES, PAGE_BYTES, CACHE, LISTS,
+ JOINT, SCALE, SINKS, SCRATCH, SCRATCH_BYTES) = range(8, 160, 8)  # fmt: skip
 
 for _size in (padded, state_floats):
     inline(_size)
@@ -51,8 +51,8 @@ def _copy_float(source, target):
     store_f32(target, load_f32(source))
 
 
-def _gatherer(kv):
-    """Make gather(args, segment, g, chosen, start, position, page): fill a page of own.
+def _gatherer(kv, keys_only):
+    """Make gather(args, segment, g, chosen, start, end, position, page): fill a page of own.
 
     Returns (positions gathered, where to go on in the choice).
     """
@@ -61,24 +61,29 @@ def _gatherer(kv):
     load, store = (load_half_part, store_half_part) if kv == "f16" else (load_part, store_part)
 
     @helper
-    def gather(args, segment, g, chosen, start, position, page):
-        dk, dv, most = load_i64(args + DK), load_i64(args + DV), load_i64(args + MOST)
+    def gather(args, segment, g, chosen, start, end, position, page):
+        dk, dv = load_i64(args + DK), load_i64(args + DV)
+        stored = dk if keys_only else dk + dv
         pages, page_bytes = load_i64(args + PAGES), load_i64(args + PAGE_BYTES)
         n = 0
-        while n < PAGE and start < most:
+        while n < PAGE and start < end:
             wanted = load_f32(chosen + 4 * start)
             start += 1
             if wanted >= ZERO and wanted <= position:
                 at = int(wanted)
                 keys = page_of(segment, load_i64(args + CACHE), pages, page_bytes, at // PAGE)
-                keys += g * (dk + dv) * PAGE * size
+                keys += g * stored * PAGE * size
                 values, cell = keys + dk * PAGE * size, at % PAGE
                 for d in range(dk):
                     copy(keys + size * (PAGE * d + cell), page + size * (PAGE * d + n))
                 target = page + size * (PAGE * dk + dv * n)
-                for i in range(0, dv, 16):
-                    part = load(values + size * (dv * cell + i), dv - i)
-                    store(target + size * i, part, dv - i)
+                if keys_only:
+                    for d in range(dv):
+                        copy(keys + size * (PAGE * d + cell), target + size * d)
+                else:
+                    for i in range(0, dv, 16):
+                        part = load(values + size * (dv * cell + i), dv - i)
+                        store(target + size * i, part, dv - i)
                 n += 1
         return n, start
 
@@ -102,9 +107,12 @@ def _finish(args, state, lane_sums, n, row, head):
         store_part(out + 4 * i, load_f32x16(state + 4 * i) * factor, dv - i)
 
 
-def attention(*, kv):
-    """Make the kernel for a cache of type `kv`: f16 or f32."""
-    size, gather = cell_bytes(kv), _gatherer(kv)
+def attention(*, kv, keys_only):
+    """Make the kernel for a cache of type `kv`: f16 or f32.
+
+    `keys_only`: the cache holds no values, which are the first dv columns of keys.
+    """
+    size, gather = cell_bytes(kv), _gatherer(kv, keys_only)
     one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
     one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
 
@@ -130,7 +138,7 @@ def attention(*, kv):
 
     @helper
     def heads_of_row(args, row, g, first, n_heads, scratch):
-        """Attention of `n_heads` heads from `first` on, which read key head g."""
+        """Attention of `n_heads` heads from `first` on to key head g, or, if joint, from g on."""
         dk, dv, segment = load_i64(args + DK), load_i64(args + DV), segment_of(load_i64(args), row)
         n, stride, scale = padded(dv), 4 * state_floats(dv), splat_f32(load_f32(args + SCALE))
         q, p = scratch, scratch + 4 * TILE_HEADS * padded(dk)
@@ -145,17 +153,24 @@ def attention(*, kv):
             reset(states + stride * h, n)
             store_f32x16(lane_sums + 64 * h, splat_f32(ZERO))
         chosen = load_i64(args + CHOSEN) + row * load_i64(args + LDC)
-        chosen += 4 * load_i64(args + MOST) * (g % load_i64(args + CHOICES))
-        position, start = position_of(segment, row), 0
-        n_keys, start = gather(args, segment, g, chosen, start, position, page)
-        while n_keys > 0:
-            use_page(args, page, n_keys, n_heads, q, p, lane_sums, states)
-            n_keys, start = gather(args, segment, g, chosen, start, position, page)
+        position, last = position_of(segment, row), g
+        if load_i64(args + JOINT) != 0:
+            last = load_i64(args + N_KV_HEADS) - 1
+        while g <= last:
+            start = load_i64(load_i64(args + LISTS) + 16 * g)
+            end = load_i64(load_i64(args + LISTS) + 16 * g + 8)
+            n_keys, start = gather(args, segment, g, chosen, start, end, position, page)
+            while n_keys > 0:
+                use_page(args, page, n_keys, n_heads, q, p, lane_sums, states)
+                n_keys, start = gather(args, segment, g, chosen, start, end, position, page)
+            g += 1
         for h in range(n_heads):
             _finish(args, states + stride * h, lane_sums + 64 * h, n, row, first + h)
 
     def sparse_attention(args, thread, n_threads, counter):
         rows, n_kv = load_i64(load_i64(args) + 8 * abi.N_TOKENS), load_i64(args + N_KV_HEADS)
+        if load_i64(args + JOINT) != 0:
+            n_kv = 1  # units take all key heads together
         group = load_i64(args + N_HEADS) // n_kv
         tiles = (group + TILE_HEADS - 1) // TILE_HEADS
         scratch = load_i64(args + SCRATCH) + thread * load_i64(args + SCRATCH_BYTES)

@@ -53,12 +53,13 @@ def position_of(segment, row):
 
 
 @inline
-def _write_all(out, n, most):
-    """Choose the positions 0 to n - 1."""
-    for i in range(n):
-        store_f32(out + 4 * i, as_f32(i))
-    for i in range(n, most):
-        store_f32(out + 4 * i, as_f32(-1))
+def write_ends(out, first, end, stride, most):
+    """Write the positions s from first to end - 1 with (s + 1) % stride == 0, at most `most`."""
+    s, i = first + (stride - (first + 1) % stride) % stride, 0
+    while i < most:
+        store_f32(out + 4 * i, as_f32(s if s < end else -1))
+        s += stride
+        i += 1
 
 
 @inline
@@ -102,12 +103,16 @@ def positions(*, kv):
         for block in range((n + PAGE - 1) // PAGE):
             keys = page_of(segment, cache, pages, page_bytes, block)
             score_page(args, row, keys, products, all_scores + 4 * PAGE * block)
+        stride = load_i64(args + BLOCK)
+        n = n // stride
+        for i in range(n if stride > 1 else 0):
+            store_f32(all_scores + 4 * i, load_f32(all_scores + 4 * (i * stride + stride - 1)))
         make_finite(all_scores, n)
         bound, equals = threshold(all_scores, n, load_i64(args + TOP_K))
         for i in range(n):
             chosen, equals = is_chosen(all_scores, i, bound, equals)
             if chosen:
-                store_f32(out, as_f32(i))
+                store_f32(out, as_f32(i * stride + stride - 1))
                 out += 4
 
     def index_positions(args, thread, n_threads, counter):
@@ -117,8 +122,9 @@ def positions(*, kv):
         while row < load_i64(run + 8 * abi.N_TOKENS):
             segment = segment_of(run, row)
             n = position_of(segment, row) + 1
-            if n <= top_k:
-                _write_all(load_i64(args + OUT) + row * load_i64(args + LDO), n, top_k)
+            if n // load_i64(args + BLOCK) <= top_k:
+                out = load_i64(args + OUT) + row * load_i64(args + LDO)
+                write_ends(out, 0, n, load_i64(args + BLOCK), top_k)
             else:
                 choose(args, segment, row, n, scratch)
             row = atomic_add(counter, 1)
@@ -177,9 +183,22 @@ def blocks(*, kv):
             n = position_of(segment, row) + 1
             out = load_i64(args + OUT) + row * load_i64(args + LDO) + 4 * head * most
             if n <= most:
-                _write_all(out, n, most)
+                write_ends(out, 0, n, 1, most)
             else:
                 choose(args, segment, row, head, n, out, scratch)
             unit = atomic_add(counter, 1)
 
     return index_blocks
+
+
+def lists(args, thread, n_threads, counter):
+    """Positions behind p - window that end `stride` ones; words y ldy most window stride."""
+    run = load_i64(args)
+    y, ldy, most = load_i64(args + 8), load_i64(args + 16), load_i64(args + 24)
+    window, stride = load_i64(args + 32), load_i64(args + 40)
+    row = atomic_add(counter, 1)
+    while row < load_i64(run + 8 * abi.N_TOKENS):
+        position = load_i32(load_i64(run + 8 * abi.POSITIONS) + 4 * row)
+        first = max(0, position - window + 1) if window > 0 else 0
+        write_ends(y + row * ldy, first, position + 1, stride, most)
+        row = atomic_add(counter, 1)

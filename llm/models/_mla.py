@@ -225,7 +225,7 @@ def heads(
     if chosen is None:
         z = g.attention(q, k, kv, window=window, **common)
     else:
-        z = sparse_attention(g, q, k, kv, chosen, **common)
+        z = sparse_attention(g, q, k, None, chosen, v_head_dim=mla.rank, **common)
     return values_of_heads(g, z, config, mla, i)
 
 

@@ -3,17 +3,23 @@
 ================= ================ ==============================================================
 op                weights          attrs; what y is
 ================= ================ ==============================================================
-index_positions   ()               cache, layer, n_heads, head_dim, top_k, scale; inputs q, k, w.
-                                   Writes k to the cache; y[t] is the top_k positions s <= p with
-                                   the largest sum over heads h of
+index_positions   ()               cache, layer, n_heads, head_dim, top_k, scale, stride; inputs q,
+                                   k, w. Writes k to the cache; y[t] is the top_k positions s <= p,
+                                   s + 1 a multiple of stride, with the largest sum over heads h of
                                    w[t, h] * scale * max(0, q[t, h] . k[s])
 index_blocks      ()               cache, layer, n_heads, head_dim, top_k, block, local; inputs q,
                                    k. Writes k; y[t, h] is the positions s <= p of the top_k
                                    blocks of `block` positions with the largest q[t, h] . k[s] of
                                    any s <= p; the last `local` blocks are always among them
-sparse_attention  (sinks (H,) or   cache, layer, n_heads, n_kv_heads, head_dim, v_head_dim, scale;
-                  "",)             inputs q, k, v, positions. As `attention`, over the chosen
-                                   positions alone; key head g reads choice g % choices
+list_positions    ()               window, stride; input x, of which only the rows count. y[t] is
+                                   the s <= p with s > p - window (if window) and (s + 1) % stride
+                                   == 0, as many as fit
+sparse_attention  (sinks (H,) or   cache, layer, n_heads, n_kv_heads, head_dim, v_head_dim, scale,
+                  "",)             lists, joint; inputs q, k, v, positions, or q, k, positions:
+                                   then values are the first columns of keys. As `attention`, over
+                                   chosen positions alone: key head g reads list g (or the only
+                                   one) of `lists`, widths side by side; if joint, every query head
+                                   reads all key heads
 ================= ================ ==============================================================
 
 Chosen positions are whole numbers in float32, ascending, followed by -1 where there are fewer. Of
@@ -36,6 +42,7 @@ def index_positions(
     top_k: int,
     scale: float,
     name: str,
+    stride: int = 1,
 ) -> Value:
     """The lightning indexer: the `top_k` best positions of each row, [T, top_k].
 
@@ -47,12 +54,16 @@ def index_positions(
     scale : float
         Of the scores.
     name : str
+    stride : int
+        Only positions s with s + 1 a multiple of it have keys.
 
     Notes
     -----
     DeepSeek-AI, "DeepSeek-V3.2", 2025, section 2.1.
     """
-    attrs = _index(g, q, k, n_heads, name) | {"top_k": top_k, "scale": float(scale)}
+    attrs = _index(g, q, k, n_heads, name) | {
+        "top_k": top_k, "scale": float(scale), "stride": stride,
+    }  # fmt: skip
     if w.width != n_heads or top_k < 1:
         raise ValueError(f"{name}: {w.width} weights of {n_heads} heads, top {top_k}")
     return g.node("index_positions", name, (q, k, w), q.rows, top_k, (), attrs)
@@ -99,47 +110,74 @@ def _index(g: GraphBuilder, q: Value, k: Value, n_heads: int, name: str) -> dict
     return {"cache": cache, "layer": layer, "n_heads": n_heads, "head_dim": k.width}
 
 
+def list_positions(
+    g: GraphBuilder, x: Value, *, most: int, name: str, window: int = 0, stride: int = 1
+) -> Value:
+    """The positions s <= p behind p - `window` (0: all) that end `stride` ones: [T, most].
+
+    s + 1 is a multiple of `stride`. `x` is any value with rows "T"; `most` bounds how many.
+    """
+    if min(most, stride) < 1 or window < 0 or g.n_ctx > MAX_POSITIONS:
+        raise ValueError(f"{name}: at most {most} positions, window {window}, stride {stride}")
+    attrs = {"window": window, "stride": stride}
+    return g.node("list_positions", name, (x,), x.rows, most, (), attrs)
+
+
 def sparse_attention(
     g: GraphBuilder,
     q: Value,
     k: Value,
-    v: Value,
+    v: Value | None,
     positions: Value,
     *,
     n_heads: int,
     n_kv_heads: int,
     scale: float,
     name: str,
+    v_head_dim: int = 0,
     sinks: str = "",
     choices: int = 1,
+    lists: tuple[int, ...] = (),
 ) -> Value:
     """Attention of q [T, H*dk] to chosen positions of the cache with k, v added: [T, H*dv].
 
     Parameters
     ----------
     q, k, v : Value
-        [T, H * dk], [T, G * dk] and [T, G * dv].
+        [T, H * dk], [T, G * dk] and [T, G * dv]. Without v, values are the first `v_head_dim`
+        columns of the keys, and the cache holds keys alone.
     positions : Value
-        [T, choices * most positions], from an index of this module; one choice for all key heads,
-        or one for each.
+        [T, choices * most positions], from this module; one choice for all key heads, or one for
+        each.
     n_heads, n_kv_heads : int
         H and G.
     scale : float
     name : str
+    v_head_dim : int
     sinks : str
         Tensor (H,), one more logit of each head, in the denominator only; or "".
     choices : int
         1 or G.
+    lists : tuple of int, optional
+        Widths of G choices side by side. Then every query head attends to all of them together, to
+        those of choice g with key head g.
     """
-    dk, dv = q.width // n_heads, v.width // n_kv_heads
+    dk = q.width // n_heads
+    dv = v_head_dim if v is None else v.width // n_kv_heads
     if k.width != n_kv_heads * dk or n_heads % n_kv_heads or choices not in (1, n_kv_heads):
         raise ValueError(f"{name}: {n_heads} heads, keys of {n_kv_heads}, {choices} choices")
+    if lists and (len(lists) != n_kv_heads or sum(lists) != positions.width):
+        raise ValueError(f"{name}: lists {lists} in {positions.width} columns")
+    if not 0 < dv or (v is None and dv > dk):
+        raise ValueError(f"{name}: values of {dv} columns in keys of {dk}")
     if sinks:
         g.weight(sinks, (n_heads,))
-    cache, layer = g._cache_place(0, (n_kv_heads, dk, dv))
+    cache, layer = g._cache_place(0, (n_kv_heads, dk, 0 if v is None else dv))
+    most = positions.width // choices
     attrs = {
         "cache": cache, "layer": layer, "n_heads": n_heads, "n_kv_heads": n_kv_heads,
-        "head_dim": dk, "v_head_dim": dv, "scale": float(scale), "choices": choices,
+        "head_dim": dk, "v_head_dim": dv, "scale": float(scale), "joint": bool(lists),
+        "lists": lists or (most,) * choices,
     }  # fmt: skip
-    inputs = (q, k, v, positions)
+    inputs = (q, k, positions) if v is None else (q, k, v, positions)
     return g.node("sparse_attention", name, inputs, q.rows, n_heads * dv, (sinks,), attrs)
