@@ -16,6 +16,7 @@ from tiny import (
     conformance_golden,
     conformance_model,
     conformance_names,
+    conformance_weights,
     write_gguf,
 )
 from variants import VARIANTS, variant_golden, variant_model
@@ -260,3 +261,19 @@ def test_progress_can_stop_the_loading(files: Callable[[str], Path]) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         _open(files("llama-dense"), progress=stop)
+
+
+@pytest.mark.parametrize("device", devices())
+def test_only_speech_tokens_have_logits(
+    files: Callable[[str], Path], tmp_path: Path, device: str
+) -> None:
+    table = np.zeros((3172, 256), np.float32)
+    table[:3072] = conformance_weights("token_embd.weight", (3072, 256))
+    path = _edited(
+        files("qwen3tts-dense"), tmp_path / "m.gguf", replace={"token_embd.weight": table}
+    )
+    tokens, expected = conformance_golden("qwen3tts-dense")
+    with Runner(path, device) as runner:
+        got = runner.forward(tokens)[-16:]
+    assert np.all(got[:, :100] == -np.inf)
+    assert nmse(got[:, 100:], expected) <= MAX_NMSE
