@@ -19,7 +19,8 @@ import pytest
 from jitllm.kernels import host, jit
 from jitllm.kernels import level as levels
 
-FILES = ["norm", "activation", "elementwise", "rope", "attention", "moe", "vmath", "bits"]
+FILES = ["norm", "activation", "elementwise", "rope", "attention", "moe", "vmath", "bits",
+         "decoder_rows"]  # fmt: skip
 
 
 def _numbers(*shape: int, seed: int = 1, size: float = 4.0) -> np.ndarray:
@@ -62,6 +63,22 @@ def _attentions() -> list[np.ndarray]:
     ]
 
 
+def _rare_attentions() -> list[np.ndarray]:
+    q, k, v = _numbers(70, 6 * 40), _numbers(700, 2 * 40, seed=2), _numbers(700, 2 * 72, seed=3)
+    at, slopes = (np.arange(630, 700), np.arange(700)), np.abs(_numbers(6, seed=4, size=0.1))
+    forms: list[dict[str, Any]] = [
+        {"slopes": slopes},
+        {"window": 100, "chunked": True},
+        {"window": 101, "causal": False},
+        {"slopes": slopes, "causal": False},
+    ]
+    return [
+        host.attention(q, k, v, *at, kv=kv, n_heads=6, n_kv_heads=2, scale=0.2, **form)
+        for kv in ("f16", "f32")
+        for form in forms
+    ]
+
+
 def _routing() -> list[np.ndarray]:
     logits = _numbers(30, 60)
     return [
@@ -76,6 +93,7 @@ RECORDED: dict[Callable[[], list[np.ndarray]], str] = {
     _activations: "2912b0073a91b30c",
     _ropes: "c67bcdb8f81d33a1",
     _attentions: "62b41bca59ae3d4e",
+    _rare_attentions: "179f7747edb0adf2",
     _routing: "78c94c47781038ee",
 }
 
