@@ -216,6 +216,18 @@ DELTA_VARIANTS = {
         },
         _HEAD_TENSORS | _DELTA_QKV,
     ),
+    "glm5-next-streams": DeltaVariant(
+        "glm5-next-moe.routed",
+        (0, 1, 1),
+        _two(3)
+        | {
+            "swiglu_clamp_exp": np.array([0, 0.3, 0.4], np.float32),
+            "swiglu_clamp_shexp": np.array([0.5, 0.25, 0], np.float32),
+            "hyper_connection.sinkhorn_iterations": 3,
+            "expert_weights_norm": True,
+        },
+        _TWO | {"attn_k_b.weight": (2, 512, 192)},
+    ),
 }
 _ONE_LAYER = r"blk\.(\d+)\.ple_"  # these tensors belong to layer 0 alone
 
@@ -275,7 +287,8 @@ def _weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if name == "token_embd.weight":
         return normal
     gain = 2 if re.search(r"attn_(q|k|qkv|gate)\.|ple_", name) else 1
-    return normal * np.float32(gain / np.sqrt(shape[-1]))
+    weights: NDArray[np.float32] = normal * np.float32(gain / np.sqrt(shape[-1]))
+    return weights
 
 
 def delta_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.bounded_glu import bounded_glu
 from jitllm.llm.graph.words.experts import Routing, experts
+from jitllm.llm.models import _deepseek as deepseek
 
 Unit = tuple[str, tuple[float, float]]  # name of the activation and its bounds
 SILU: Unit = ("silu", (0.0, 0.0))
@@ -47,3 +48,21 @@ def router(g: GraphBuilder, x: Value, n_experts: int, i: int) -> Value:
     """Logits of the experts of layer i: [rows, E]."""
     blk = f"blk.{i}."
     return g.matmul(x, blk + "ffn_gate_inp.weight", width=n_experts, name=blk + "ffn_moe_logits")
+
+
+def feed_forward(
+    g: GraphBuilder, x: Value, config: ModelConfig, dense: Unit, expert: Unit, n_shared: int, i: int
+) -> Value:
+    """A network in the leading layers, experts and a shared one in the others: [rows, n].
+
+    `dense` is the unit of networks, `expert` that of experts, `n_shared` the columns of the middle
+    of the shared one.
+    """
+    blk = f"blk.{i}."
+    if i < config.metadata.get("leading_dense_block_count", int, 0):
+        n_ff = config.intermediate_size[i]
+        return network(g, x, blk + "ffn_", "", n_ff, dense, name=blk + "ffn_out")
+    routing = deepseek.routing_of(g, config, i, "sigmoid")
+    y = routed(g, x, router(g, x, config.num_experts, i), routing, expert, i)
+    shared = network(g, x, blk + "ffn_", "_shexp", n_shared, dense, name=blk + "ffn_shexp")
+    return g.add(y, shared, name=blk + "ffn_out")

@@ -34,9 +34,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     dense = units.limited(config, "swiglu_clamp_shexp", "swiglu_limit")
     expert = units.limited(config, "swiglu_clamp_exp", "swiglu_limit")
-    deepseek.layers(
-        g, config, attention, lambda x, i: _feed_forward(g, x, config, dense[i], expert[i], i)
-    )
+    n_shared = config.metadata.get("expert_shared_feed_forward_length", int, 0)
+    n_experts = max(1, config.metadata.get("expert_shared_count", int))
+    n_shared = n_shared or config.moe_intermediate_size * n_experts
+
+    def feed_forward(x: Value, i: int) -> Value:
+        return units.feed_forward(g, x, config, dense[i], expert[i], n_shared, i)
+
+    deepseek.layers(g, config, attention, feed_forward)
 
 
 def _rotation(config: ModelConfig, latent: mla.Latent) -> Rotation:
@@ -45,18 +50,3 @@ def _rotation(config: ModelConfig, latent: mla.Latent) -> Rotation:
     if not (sections[0] and sections[1]):
         return latent.rotation
     return consecutive(replace(latent.rotation, kind="neox"), sections)
-
-
-def _feed_forward(
-    g: GraphBuilder, x: Value, config: ModelConfig, dense: units.Unit, expert: units.Unit, i: int
-) -> Value:
-    meta, blk = config.metadata, f"blk.{i}."
-    if i < meta.get("leading_dense_block_count", int):
-        n_ff = config.intermediate_size[i]
-        return units.network(g, x, blk + "ffn_", "", n_ff, dense, name=blk + "ffn_out")
-    routing = deepseek.routing_of(g, config, i, "sigmoid")
-    y = units.routed(g, x, units.router(g, x, config.num_experts, i), routing, expert, i)
-    n_ff = meta.get("expert_shared_feed_forward_length", int, 0)
-    n_ff = n_ff or config.moe_intermediate_size * max(1, meta.get("expert_shared_count", int))
-    shared = units.network(g, x, blk + "ffn_", "_shexp", n_ff, dense, name=blk + "ffn_shexp")
-    return g.add(y, shared, name=blk + "ffn_out")

@@ -76,6 +76,7 @@ WRONG = {
     "limits of units": ("bailingmoe3-limits", _change("bounded_glu", bounds=(0.6, 0.0))),
     "end of a text": ("qwen4exp-ends", _change("ngram_embed", end=6)),
     "scale of roots": ("qwen4exp-ends", _change("signed_root_dot", scale=0.1)),
+    "length of keys": ("glm5-next-streams", _change("rms_norm", eps=0.05)),
     "factor of experts": ("kimi-linear-heads", _change("experts", factor=2.0)),
 }
 
@@ -86,7 +87,9 @@ def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
     assert error(files(name), name, edit=edit) > WRONG_NMSE
 
 
-@pytest.mark.parametrize("name", ["qwen3next-heads", "kimi-k3-blocks", "qwen4exp-ends"])
+@pytest.mark.parametrize(
+    "name", ["qwen3next-heads", "kimi-k3-blocks", "qwen4exp-ends", "glm5-next-streams"]
+)
 def test_bits_do_not_depend_on_how_a_prompt_is_cut(files: Files, name: str) -> None:
     tokens, _ = delta_golden(name)
     logits = []
@@ -131,13 +134,14 @@ def _open(path: Path, **options: Any) -> Any:
         return open_model(file, "reference", **options)
 
 
-BAD = {
+BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "heads": ("qwen35-heads", {"qwen35.ssm.group_count": 3}, "ssm.group_count"),
     "interval": ("qwen3next-heads", {"qwen3next.full_attention_interval": 0}, "1 or more, got 0"),
     "taps": ("kimi-linear-heads", {"kimi-linear.ssm.conv_kernel": 1}, "2 or more"),
     "bound": ("bailingmoe3-text", {"bailingmoe3.kda.gate_lower_bound": 2.0}, "a negative number"),
     "unit": ("kimi-k3-blocks", {"kimi-k3.activation.situ_beta": 0.0}, "a positive number"),
     "streams": ("qwen4exp-ends", {"qwen4exp.hyper_connection.count": 1}, "got 1 and 8"),
+    "mixes": ("glm5-next-streams", {"glm5-next.hyper_connection.sinkhorn_iterations": 0}, "and 0"),
     "hashes": ("qwen4exp-ends", {"qwen4exp.ple.ngram_size": 1}, "got 1 and 0 hashes"),
     "end": ("qwen4exp-ends", {"qwen4exp.ple.eos_token_id": -1}, "and -1"),
     "sections": (
@@ -162,9 +166,10 @@ def test_hashes_beyond_the_table(files: Files, tmp_path: Path) -> None:
         _open(path)
 
 
-def test_contexts_that_need_the_index_are_refused(files: Files, tmp_path: Path) -> None:
-    keys = {"qwen4exp.attention.indexer.top_k": 64}
-    path = _copy(files("qwen4exp-ends"), tmp_path / "m.gguf", keys, {})
+@pytest.mark.parametrize("name", ["qwen4exp-ends", "glm5-next-streams"])
+def test_contexts_that_need_the_index_are_refused(files: Files, tmp_path: Path, name: str) -> None:
+    keys = {f"{name.rpartition('-')[0]}.attention.indexer.top_k": 64}
+    path = _copy(files(name), tmp_path / "m.gguf", keys, {})
     _open(path, n_ctx=64).backend.close()
     with pytest.raises(ContextLengthExceeded, match="at most 64 tokens.*got 65"):
         _open(path, n_ctx=65)

@@ -1,0 +1,112 @@
+"""GLM 5.3 Flash: "glm5-next". Source: Z.ai, "GLM-5", 2026; Kimi Team, "Kimi Linear", 2025."""
+
+from dataclasses import replace
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import ContextLengthExceeded, ModelFormatError
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.words import streams as words
+from jitllm.llm.graph.words.heads import head_matmul
+from jitllm.llm.models import _kda as kda
+from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _units as units
+from jitllm.llm.models._streams import Streams
+
+L2_EPS = 1e-6  # of queries and keys of delta attention, whatever the file says of norms
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: four residual streams, delta attention, some layers latent, experts."""
+    meta = config.metadata
+    streams = Streams(
+        n=meta.get("hyper_connection.count", int),
+        eps=meta.get("hyper_connection.epsilon", float),
+        magnitude=2.0,
+        iterations=meta.get("hyper_connection.sinkhorn_iterations", int),
+    )
+    _check(g, config, streams)
+    sizes, is_delta = kda.Kda.from_config(config).bounded(config, -1.0), kda.delta_layers(config)
+    sizes = replace(sizes, l2_eps=L2_EPS)
+    expert = units.limited(config, "swiglu_clamp_exp", "swiglu_clamp")
+    key = "swiglu_clamp_shexp"
+    has_key = f"{config.architecture}.{key}" in meta.values
+    dense = units.limited(config, key, "swiglu_clamp") if has_key else expert
+    n_shared = config.moe_intermediate_size * meta.get("expert_shared_count", int)
+
+    x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
+    for i in range(len(is_delta)):
+        blk = f"blk.{i}."
+        h, gates = _read(g, x, config, streams, "attn", i)
+        h = kda.attend(g, h, config, sizes, i) if is_delta[i] else _latent(g, h, config, i)
+        x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "ffn_inp")
+        h, gates = _read(g, x, config, streams, "ffn", i)
+        h = units.feed_forward(g, h, config, dense[i], expert[i], n_shared, i)
+        x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "l_out")
+    x = _mean(g, g.select_outputs(x, name="output_rows"), streams.n)
+    x = nn.norm(g, x, config, "output_norm")
+    g.matmul(x, "output.weight", width=config.vocab_size, name="output")
+
+
+def _check(g: GraphBuilder, config: ModelConfig, streams: Streams) -> None:
+    meta, name = config.metadata, config.architecture
+    if not 2 <= streams.n <= words.MAX_STREAMS or streams.iterations < 1:
+        raise ModelFormatError(
+            f"keys '{name}.hyper_connection.count' and '.sinkhorn_iterations': expected 2 to "
+            f"{words.MAX_STREAMS} and 1 or more, got {streams.n} and {streams.iterations}"
+        )
+    has_tail = meta.get("attention.indexer.kpool_select_tail", bool, True)
+    if config.rotary_dim or not has_tail:
+        raise ModelFormatError(
+            f"keys '{name}.rope.dimension_count' and '.attention.indexer.kpool_select_tail': "
+            f"expected 0 and true, got {config.rotary_dim} and {has_tail}"
+        )
+    top_k = meta.get("attention.indexer.top_k", int)
+    if g.n_ctx > top_k:
+        raise ContextLengthExceeded(
+            f"expected a context of at most {top_k} tokens, all of which this model's attention "
+            f"reads; got {g.n_ctx}; load the model with a smaller n_ctx"
+        )
+
+
+def _read(
+    g: GraphBuilder, x: Value, config: ModelConfig, streams: Streams, part: str, i: int
+) -> tuple[Value, Value]:
+    """Return the normalized input of a block [T, n], and the gates of the streams."""
+    prefix = f"blk.{i}.hc_{part}"
+    gates = streams.gates(g, x, config, prefix, 3)
+    h = words.stream_read(g, x, gates, n_streams=streams.n, name=f"{prefix}_in")
+    return nn.norm(g, h, config, f"blk.{i}.{part}_norm"), gates
+
+
+def _mean(g: GraphBuilder, x: Value, n: int) -> Value:
+    size = x.width // n
+    total = g.columns(x, 0, size, name="output_streams.0")
+    for c in range(1, n):
+        part = g.columns(x, c * size, (c + 1) * size, name=f"output_streams.{c}")
+        total = g.add(total, part, name=f"output_sum.{c}")
+    return g.scale(total, 1 / n, name="output_mean")
+
+
+def _latent(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    """Latent attention without rope, with its output matrix: [T, n]; see `_mla`."""
+    meta, blk, heads = config.metadata, f"blk.{i}.", config.num_attention_heads[i]
+    rank, k_dim = meta.get("attention.kv_lora_rank", int), meta.get("attention.key_length_mla", int)
+    q = g.matmul(
+        x, blk + "attn_q_a.weight", width=meta.get("attention.q_lora_rank", int),
+        name=blk + "attn_q_a",
+    )  # fmt: skip
+    q = nn.norm(g, q, config, blk + "attn_q_a_norm")
+    q = g.matmul(q, blk + "attn_q_b.weight", width=heads * k_dim, name=blk + "attn_q")
+    kv = g.matmul(x, blk + "attn_kv_a_mqa.weight", width=rank, name=blk + "attn_kv_a")
+    kv = nn.norm(g, kv, config, blk + "attn_kv_a_norm")
+    name = blk + "attn_q_absorbed"
+    q = head_matmul(g, q, blk + "attn_k_b.weight", n_heads=heads, width=rank, name=name)
+    z = g.attention(
+        q, kv, kv, n_heads=heads, n_kv_heads=1, scale=k_dim**-0.5, name=blk + "kqv_latent"
+    )
+    width = meta.get("attention.value_length_mla", int)
+    name = blk + "kqv_out"
+    z = head_matmul(g, z, blk + "attn_v_b.weight", n_heads=heads, width=width, name=name)
+    name = blk + "attn_output"
+    return g.matmul(z, f"{name}.weight", width=config.hidden_size, name=blk + "attn_out")
