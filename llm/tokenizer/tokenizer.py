@@ -251,6 +251,9 @@ class Tokenizer:
         if self.add_eos and self.eos_id is None:
             _logger.warning("the file asks for an end-of-text token but names none: not added")
             self.add_eos = False
+        if self.add_sep and self.sep_id is None:
+            _logger.warning("the file asks for a separator token but names none: not added")
+            self.add_sep = False
 
 
 def _flag(metadata: Metadata, key: str, default: bool) -> bool:

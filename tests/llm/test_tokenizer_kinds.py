@@ -1,5 +1,7 @@
 """Kinds of tokenizers besides BPE and SentencePiece, against ids recorded from llama.cpp."""
 
+import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -224,6 +226,30 @@ def test_what_a_kind_needs_is_named() -> None:
     for kind in ("rwkv", "bert", "t5"):
         with pytest.raises(ModelFormatError, match="expected an unknown token"):
             built(metadata(kind, {"a": 1, "▁a": 1})).encode("b", add_special=False)
+
+
+def test_a_missing_separator_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    data = metadata("bert", {"[UNK]": 2, "▁a": 1}, unknown_token_id=0, bos_token_id=9)
+    with caplog.at_level(logging.WARNING, "jitllm.tokenizer"):
+        tokenizer = built(data)
+    assert tokenizer.encode("a") == [1]
+    assert "separator token but names none" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert-bge", "rwkv", "plamo2_words", "t5_map", "dna", "ws"])
+def test_a_megabyte_takes_less_than_a_second(name: str) -> None:
+    tokens = recorded("bert-bge")["metadata"]["tokenizer.ggml.tokens"][2000:]
+    words = [token.removeprefix("▁") for token in tokens if token.isascii() or token[0] == "▁"]
+    # as in a language: half of all words are among the first hundred
+    ranks = np.random.default_rng(0).zipf(1.25, 400_000) % len(words)
+    text = " ".join(words[rank] for rank in ranks.tolist())[: 1 << 20]
+    assert len(text) == 1 << 20
+    tokenizer = kind_tokenizer(name)
+    tokenizer.encode("the beginning builds tables")
+    start = time.process_time()
+    tokenizer.encode(text)
+    assert time.process_time() - start < 1
 
 
 JUNK = st.one_of(
