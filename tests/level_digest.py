@@ -17,6 +17,7 @@ from launch import embed, matmul, pack
 from models import model_path
 from quantized import quantized_copy
 from variants import variant_model
+from variants_recurrent import recurrent_model
 
 from jitllm.kernels import formats, host
 
@@ -72,6 +73,11 @@ def _full(folder: Path) -> Iterator[tuple[str, Callable[[], Arrays]]]:
                     lambda path=path, precision=precision: _model(path, precision)  # type: ignore[misc]
                 ),
             )
+    base = recurrent_model("jamba-experts", folder / "jamba.gguf")
+    hybrid = quantized_copy(base, folder / "jamba-Q4_1.gguf", "Q4_1")
+    yield "jamba-experts Q4_1", lambda: _model(hybrid, "fast")
+    base = recurrent_model("mamba2-heads", folder / "mamba2.gguf")
+    yield "mamba2-heads", lambda: _model(base, "fast")
     yield "stories260K", lambda: _model(model_path("stories260K"), "exact")
     x = np.random.default_rng(5).standard_normal((9, 200), np.float32)
     yield "layer_norm", lambda: iter([host.layer_norm(x, x[0], x[1])])

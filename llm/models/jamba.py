@@ -4,8 +4,8 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import Routing
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._deepseek import routed
 from jitllm.llm.models._mamba import mamba
+from jitllm.llm.models._moe import routed
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -24,7 +24,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = nn.norm(g, x, config, blk + "ffn_norm")
         if g.has(blk + "ffn_gate_inp.weight"):
             routing = Routing(config.num_experts_per_tok, norm=False)
-            h = routed(g, h, config, i, routing, scale=False)
+            h = routed(g, h, config, i, routing)
         else:
             h = nn.gated_mlp(g, h, config, i)
         x = g.add(x, h, name=blk + "l_out")

@@ -6,8 +6,9 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._deepseek import routed, routing_of
+from jitllm.llm.models._deepseek import routing_of
 from jitllm.llm.models._lfm2 import layers
+from jitllm.llm.models._moe import routed
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -18,6 +19,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         if i < n_dense:
             return nn.gated_mlp(g, x, config, i)
         routing = replace(routing_of(g, config, i, "sigmoid"), norm=True, factor=1.0)
-        return routed(g, x, config, i, routing, scale=False)
+        return routed(g, x, config, i, routing)
 
     layers(g, config, feed_forward)

@@ -13,7 +13,7 @@ from jitllm.llm.graph.words.experts import Routing
 from jitllm.llm.graph.words.heads import head_columns
 from jitllm.llm.graph.words.ssm import ssm_scan
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._deepseek import routed
+from jitllm.llm.models._moe import routed
 
 FULL_ATTENTION_EVERY = 8  # where the file does not say
 
@@ -36,7 +36,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = g.add(h, g.scale(x, around, name=blk + "attn_around"), name=blk + "ffn_inp")
 
         x = nn.norm(g, x, config, blk + "ffn_norm")
-        h = routed(g, x, config, i, routing, scale=False)
+        h = routed(g, x, config, i, routing)
         x = g.add(h, g.scale(x, around, name=blk + "ffn_around"), name=blk + "l_out")
     nn.logits(g, x, config)
 

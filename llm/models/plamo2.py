@@ -24,12 +24,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             h = _attention(g, h, turns, config, i)
         else:
             h = _mamba(g, h, config, i)
-        h = g.rms_norm(h, _tensor(g, blk, "post_attention_norm"), eps=eps, name=blk + "attn_post")
+        h = g.rms_norm(
+            h, _tensor(g, blk, "post_attention_norm"), eps=eps, name=blk + "attn_post_norm"
+        )
         x = g.add(h, x, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")
         h = blocks.fused_mlp(g, h, config, i)
-        h = g.rms_norm(h, _tensor(g, blk, "post_ffw_norm"), eps=eps, name=blk + "ffn_post")
+        h = g.rms_norm(h, _tensor(g, blk, "post_ffw_norm"), eps=eps, name=blk + "ffn_post_norm")
         x = g.add(h, x, name=blk + "l_out")
     nn.logits(g, x, config)
 
