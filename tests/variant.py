@@ -16,7 +16,9 @@ class Variant:
     metadata : mapping
         New values of keys, without the architecture's prefix; None removes a key.
     n_layers : int
-        Layers, alike.
+        Layers, alike unless `layers` says more.
+    layers : tuple of int
+        The layer of the base that each layer is like; layer 0 where this is empty.
     without : str
         Regular expression of tensors to leave out.
     tensors : mapping of str to shape
@@ -28,6 +30,7 @@ class Variant:
     base: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     n_layers: int = 2
+    layers: tuple[int, ...] = ()
     without: str = "$^"
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     factors: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -4,10 +4,10 @@ The weights of the conformance set are so small that all keys get nearly the sam
 wrong rope changes its logits by an NMSE of 1e-10. Here norms are near 1 and matrices keep the size
 of what goes through them, so that every detail shows.
 
-`data/variants.npz`, and for those of `variants_dense.py` and `variants_decoders.py` the file of
-that name, hold for each what the conformance set holds for its own: tokens (28,) and llama.cpp
-0.5.0's logits (16, 128) of the last 16 positions (20 tokens in one batch, then 8 single ones;
-context 256, one thread, F32 cache, flash attention off).
+`data/variants.npz`, and for those of `variants_dense.py` and its kin the file of that name, hold
+for each what the conformance set holds for its own: tokens (28,) and llama.cpp 0.5.0's logits
+(16, 128) of the last 16 positions (20 tokens in one batch, then 8 single ones; context 256, one
+thread, F32 cache, flash attention off).
 """
 
 import os
@@ -21,6 +21,7 @@ from tiny import conformance_model, conformance_weights, write_gguf
 from variant import Variant
 from variants_decoders import DECODER_VARIANTS
 from variants_dense import DENSE_VARIANTS
+from variants_experts import EXPERT_VARIANTS
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 
@@ -107,7 +108,7 @@ _FACTOR_COUNT = {"phi3-long-fused": 48}
 
 def variant_model(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the variant `name` to `path`, and return `path`."""
-    variant, path = VARIANTS[name], Path(path)
+    variant, path = (VARIANTS | EXPERT_VARIANTS)[name], Path(path)
     base = conformance_model(variant.base, path.with_suffix(".base.gguf"))
     with GGUFFile(base) as file:
         metadata = {key: _plain(value) for key, value in file.metadata.items()}
@@ -115,7 +116,7 @@ def variant_model(name: str, path: str | os.PathLike[str]) -> Path:
     arch = metadata["general.architecture"]
     for key, value in variant.metadata.items():
         metadata[f"{arch}.{key}"] = value
-    metadata[f"{arch}.block_count"] = variant.n_layers
+    metadata[f"{arch}.block_count"] = len(variant.layers) or variant.n_layers
     metadata = {key: value for key, value in metadata.items() if value is not None}
     tensors: dict[str, NDArray[Any]] = {
         key: variant_weights(key, shape) for key, shape in _layers(variant, shapes).items()
@@ -143,10 +144,10 @@ def _plain(value: Any) -> Any:
 
 
 def _layers(variant: Variant, shapes: Shapes) -> Shapes:
-    """The tensors of the first layer for every layer, and those that belong to none."""
+    """The tensors of the layers, and those that belong to none."""
     single = {k: s for k, s in shapes.items() if not k.startswith("blk.")}
-    layer = {k[len("blk.0.") :]: s for k, s in shapes.items() if k.startswith("blk.0.")}
-    for i in range(variant.n_layers):
+    for i, base in enumerate(variant.layers or (0,) * variant.n_layers):
+        layer = {k.split(".", 2)[2]: s for k, s in shapes.items() if k.startswith(f"blk.{base}.")}
         single |= {f"blk.{i}.{key}": shape for key, shape in layer.items()}
     kept = {key: s for key, s in single.items() if not re.match(variant.without, key)}
     for key, shape in variant.tensors.items():
@@ -156,7 +157,11 @@ def _layers(variant: Variant, shapes: Shapes) -> Shapes:
 
 def variant_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
-    files = {"variants_dense.npz": DENSE_VARIANTS, "variants_decoders.npz": DECODER_VARIANTS}
+    files = {
+        "variants_dense.npz": DENSE_VARIANTS,
+        "variants_decoders.npz": DECODER_VARIANTS,
+        "variants_experts.npz": EXPERT_VARIANTS,
+    }
     file = next((file for file, names in files.items() if name in names), "variants.npz")
     with np.load(Path(__file__).parent / "data" / file) as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -11,14 +11,10 @@ from jitllm.llm.models import _moe as moe
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama whose layers, after the leading ones, have experts."""
     rotation, routing = nn.rope_of(g, config, "norm"), moe.softmax_routing(config, norm=False)
-    scale = config.metadata.get("attention.scale", float, 0.0) or None
 
     def network(x: Value, i: int) -> Value:
         if moe.is_dense(config, i):
             return nn.gated_mlp(g, x, config, i)
         return moe.mixture(g, x, config, i, routing)
 
-    def attention(x: Value, i: int) -> Value:
-        return moe.attend(g, x, config, i, rotation, scale=scale)
-
-    deepseek.layers(g, config, attention, network)
+    deepseek.layers(g, config, lambda x, i: moe.attend(g, x, config, i, rotation), network)

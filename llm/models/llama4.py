@@ -28,7 +28,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     routing = dataclasses.replace(
         moe.softmax_routing(config, norm=False), gating="sigmoid_topk", weigh_input=True
     )
-    scale = meta.get("attention.scale", float, 0.0) or None
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = nn.qkv(g, x, config, i)
@@ -40,9 +39,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         else:
             name = f"blk.{i}.attn_q_scaled"
             q = g.scale_by_position(q, slope=TEMPERATURE, length=CHUNK, offset=1, name=name)
-        return dense.attend(
-            g, (q, k, v), config, i, scale=scale, window=windows[i], chunked=bool(windows[i])
-        )
+        is_local = bool(windows[i])
+        return dense.attend(g, (q, k, v), config, i, window=windows[i], chunked=is_local)
 
     def network(x: Value, i: int) -> Value:
         if not moe.ends_period(config, i):
