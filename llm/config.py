@@ -118,9 +118,9 @@ class ModelConfig:
     rope_theta : float
     rope_scaling : RopeScaling
     num_experts, num_experts_per_tok : int
-        0 for a dense model.
+        0 for a dense model. Where layers differ, the most.
     moe_intermediate_size : int
-        0 if the file does not say.
+        0 if the file does not say; where layers differ, the largest.
     sliding_window : int
         Positions that layers with a window see, themselves included; 0 for none.
     metadata : Metadata
@@ -191,8 +191,10 @@ class ModelConfig:
             rope_theta=_positive(meta, "rope.freq_base", float, 10000.0),
             rope_scaling=_rope_scaling(meta, n_ctx),
             num_experts=meta.get("expert_count", int, 0),
-            num_experts_per_tok=meta.get("expert_used_count", int, 0),
-            moe_intermediate_size=meta.get("expert_feed_forward_length", int, 0),
+            num_experts_per_tok=max(meta.per_layer("expert_used_count", int, n_layers, 0)),
+            moe_intermediate_size=max(
+                meta.per_layer("expert_feed_forward_length", int, n_layers, 0)
+            ),
             sliding_window=meta.get("attention.sliding_window", int, 0),
             metadata=meta,
         )

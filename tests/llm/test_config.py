@@ -60,6 +60,15 @@ def test_one_value_for_each_layer() -> None:
     assert c.intermediate_size == (10, 20, 30)
 
 
+def test_layers_with_experts_of_their_own() -> None:
+    c = config(
+        expert_count=8,
+        expert_used_count=np.array([2, 4, 1], np.uint32),
+        expert_feed_forward_length=np.array([10, 0, 30], np.uint32),
+    )
+    assert (c.num_experts_per_tok, c.moe_intermediate_size) == (4, 30)
+
+
 def test_layers_without_attention() -> None:
     c = config(
         attention__head_count=np.array([0, 8, 4], np.uint32),
