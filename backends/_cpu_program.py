@@ -31,6 +31,9 @@ class CpuProgram(Program):
         self.graph, self.max_tokens, self.closed = graph, max_tokens, False
         self._run, self._threads, self._lowering = run, threads, lowering
         self._plan = lowering.plan()
+        self._has_alone = any(
+            node.op == "attention" and node.attrs["cache"] < 0 for node in graph.nodes
+        )
         self._costs = np.cumsum([op.cost for op in self._plan.ops])
         self._rate = FIRST_RATE
         last = self._plan.ops[-1]
@@ -86,7 +89,8 @@ class CpuProgram(Program):
         for word, array in zip((abi.TOKENS, abi.POSITIONS, abi.OUTPUT_ROWS), arrays, strict=True):
             run[word] = array.ctypes.data
         run[abi.N_SEGMENTS], run[abi.SEGMENTS] = len(segments), segments.ctypes.data
-        arrays += self._set_alone(segments)
+        if self._has_alone:
+            arrays += self._set_alone(segments)
         for slope, length, offset, factors in self._lowering.row_factors:
             steps = (batch.positions + offset) // length
             factors[: len(steps), 0] = 1 + slope * np.log(steps + 1.0)
@@ -94,7 +98,8 @@ class CpuProgram(Program):
 
     def _set_alone(self, segments: npt.NDArray[np.int64]) -> list[npt.NDArray[np.generic]]:
         """Give every segment pages of this run for attention that remembers nothing."""
-        alone, tables, first = segments.copy(), [], 0
+        alone, first = segments.copy(), 0
+        tables: list[npt.NDArray[np.generic]] = []
         for words in alone:
             n_pages = -(-int(words[abi.SEGMENT_ROWS]) // abi.PAGE_TOKENS)
             numbers = np.arange(first, first + n_pages, dtype=np.int32)

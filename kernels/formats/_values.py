@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
+from jitllm.kernels.formats._fields import Halves
 
 
 def unpack(
@@ -34,7 +35,7 @@ def unpack(
     )
 
 
-def _scales(fmt: Format, half: Bytes, sc: Bytes, mn: Bytes) -> tuple[Floats, Floats]:
+def _scales(fmt: Format, half: Halves, sc: Bytes, mn: Bytes) -> tuple[Floats, Floats]:
     if fmt.scales == "e8m0":
         e = half[:1].astype(np.int32)
         bits = np.where(e > 1, (e - 1) << 23, np.where(e > 0, 0x00400000, 0x00200000))

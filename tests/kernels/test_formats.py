@@ -81,7 +81,7 @@ def halves(*numbers: float) -> bytes:
 
 
 # Per format: a block, and {index: value} worked out by hand from the byte map.
-HAND = {
+HAND: dict[str, tuple[bytes, dict[int, float]]] = {
     "F32": (struct.pack("<f", -1.25), {0: -1.25}),
     "F16": (halves(-1.25), {0: -1.25}),
     "BF16": (b"\xa0\xbf", {0: -1.25}),
