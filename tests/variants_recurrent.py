@@ -155,7 +155,8 @@ RECURRENT_VARIANTS = {
         (1, 0, 2),
         {"feed_forward_length": np.array([0, 0, 384], np.uint32)}
         | {"attention.head_count": 2, "attention.head_count_kv": _THREE}
-        | {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 96}
+        | {"expert_count": 8, "expert_used_count": np.array([1, 1, 3], np.uint32)}
+        | {"expert_feed_forward_length": np.array([0, 0, 96], np.uint32)}
         | {"expert_shared_feed_forward_length": 64, "expert_weights_norm": True}
         | {"expert_weights_scale": 2.5, "moe_latent_size": 128, "expert_shared_count": 1},
         {

@@ -95,8 +95,10 @@ def test_old_key_of_linear_scaling() -> None:
         ({"rope__freq_base": float("nan")}, "freq_base': expected a positive number"),
         ({"attention__head_count": np.array([4, 4])}, "each of 3 layers, got 2"),
         ({"attention__head_count_kv": 3}, "got 4 and 3 in layer 0"),
-        ({"attention__head_count": np.array([4, 0, 4]), "attention__head_count_kv": 4},
-         "got 0 and 4 in layer 1"),
+        (
+            {"attention__head_count": np.array([4, 0, 4]), "attention__head_count_kv": 4},
+            "got 0 and 4 in layer 1",
+        ),
         ({"attention__head_count_kv": -1}, "got 4 and -1 in layer 0"),
         ({"rope__dimension_count": 17}, "even number up to 16, got 17"),
         ({"rope__scaling__type": "magic"}, "expected one of .*got 'magic'"),
