@@ -10,9 +10,16 @@ from jitllm.kernels import reference as kernels
 
 
 def remember(
-    run: Any, node: Node, segment: Segment, k: Floats, v: Floats, n_kv_heads: int
+    run: Any,
+    node: Node,
+    segment: Segment,
+    k: Floats,
+    v: Floats,
+    n_kv_heads: int,
+    *,
+    first: int = 0,
 ) -> tuple[Floats, Floats]:
-    """Write the keys and values of a segment's rows, and return those of all its positions.
+    """Write the keys and values of a segment's rows; return those of its positions from `first`.
 
     Raises
     ------
@@ -22,15 +29,17 @@ def remember(
     cache, layer = node.attrs["cache"], node.attrs["layer"]
     pool, table = run.pools[cache], segment.tables[cache]
     end = segment.position + segment.rows
-    if end > len(table) * PAGE_TOKENS or not all(0 <= p < pool.n_pages for p in table):
+    if end - first > len(table) * PAGE_TOKENS or not all(0 <= p < pool.n_pages for p in table):
         raise ValueError(
             f"cache {cache}: a table of {len(table)} pages (of {pool.n_pages}) cannot hold "
-            f"positions 0 to {end - 1}"
+            f"positions {first} to {end - 1}"
         )
     pages = pool.layers[layer]
     kernels.kv_write(k, v, pages, table, segment.position, n_kv_heads=n_kv_heads)
-    parts = [pool.read(layer, page) for page in table[: -(-end // PAGE_TOKENS)]]
-    keys, values = (np.concatenate(half)[:end] for half in zip(*parts, strict=True))
+    blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
+    parts = [pool.read(layer, table[block % len(table)]) for block in blocks]
+    kept = slice(first % PAGE_TOKENS, first % PAGE_TOKENS + end - first)
+    keys, values = (np.concatenate(half)[kept] for half in zip(*parts, strict=True))
     return keys, values
 
 

@@ -3,9 +3,9 @@
 The set's models have one head, no stretched rope, and an index that chooses every position. As in
 `variants.py` weights here have a useful size, so that every detail shows.
 
-`data/latent_variants.npz` holds for each tokens (28,) and llama.cpp 0.5.0's logits (16, 128) of the
-last 16 positions: 20 tokens in one batch, then 8 single ones; context 256, one thread, F32 cache,
-flash attention off unless the variant needs it.
+`data/latent_variants.npz` holds for each tokens (28,), or more, and llama.cpp 0.5.0's logits (16,
+128) of the last 16 positions: all tokens but 8 in one batch, then single ones; context 256, one
+thread, F32 cache, flash attention off unless the variant needs it.
 """
 
 import os
@@ -39,6 +39,8 @@ class LatentVariant:
         Regular expression of tensors to leave out.
     flash : bool
         Whether llama.cpp ran with flash attention.
+    n_tokens : int
+        All but the last 8 are one batch.
     """
 
     base: str
@@ -46,6 +48,7 @@ class LatentVariant:
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     without: str = "$^"
     flash: bool = False
+    n_tokens: int = 28
 
 
 _YARN = {
@@ -179,6 +182,23 @@ VARIANTS = {
         },
         without=r"blk\.1\.indexer",
     ),
+    "deepseek4-compressed": LatentVariant(
+        "deepseek4-moe.routed",
+        _YARN
+        | {
+            "attention.indexer.head_count": 16,
+            "attention.indexer.top_k": 4,
+            "attention.sliding_window": 8,
+            "swiglu_clamp_exp": np.full(4, 0.5, np.float32),
+            "swiglu_clamp_shexp": np.full(4, 0.7, np.float32),
+            "hyper_connection.sinkhorn_iterations": 3,
+        },
+        {
+            "blk.2.indexer.proj.weight": (16, 512),
+            "blk.2.indexer.attn_q_b.weight": (16 * 128, 64),
+        },
+        n_tokens=145,
+    ),
     "minimax-m3-blocks": LatentVariant(
         "minimax-m3-moe.routed",
         {
@@ -213,7 +233,7 @@ def latent_model(name: str, path: str | os.PathLike[str]) -> Path:
     arch = metadata["general.architecture"]
     metadata |= {f"{arch}.{key}": value for key, value in variant.metadata.items()}
     for key, shape in variant.tensors.items():
-        shapes |= {key.format(i=i): shape for i in range(2)}
+        shapes |= {key.format(i=i): shape for i in range(4 if "deepseek4" in name else 2)}
     kept = {key: shape for key, shape in shapes.items() if not re.match(variant.without, key)}
     return write_gguf(path, metadata, {key: _weights(key, shape) for key, shape in kept.items()})
 
@@ -229,6 +249,6 @@ def _plain(value: Any) -> Any:
 
 
 def latent_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
+    """Tokens (n_tokens,) and logits (16, 128) of the last 16 positions of the variant `name`."""
     with np.load(Path(__file__).parent / "data" / "latent_variants.npz") as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -2,7 +2,7 @@
 
 from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
 from jitllm.backends.ir import Node
-from jitllm.kernels import abi, formats
+from jitllm.kernels import abi, formats, packed
 
 _FIELDS = (
     "rows", "w", "n_heads", "n", "k", "x", "ldx", "y", "ldy", "matrix_bytes", "scratch",
@@ -19,12 +19,13 @@ def lower(lowering: Lowering, node: Node) -> None:
     (x,), w, n_heads = node.inputs, lowering.weights[node.weights[0]], node.attrs["n_heads"]
     as_float = lowering.exact or formats.get(w.type_name).scales == "float"
     source = lowering.buffer(x) if as_float else lowering.quantize(x)
-    y = lowering.new(node.outputs[0])
+    y, n = lowering.new(node.outputs[0]), node.outputs[0].width // n_heads
+    matrix_bytes = packed.matrix_bytes(w.type_name, n, w.k)
     lowering.planner.emit(
         HEAD_MATMUL_FLOAT if as_float else HEAD_MATMUL, [source], [y],
-        cost=n_heads * w.n * w.k * (4 if as_float else 1),
-        constant=(w.address, n_heads * w.matrix_bytes), params={"fmt": w.type_name},
-        rows=ROW_WORDS[x.rows], w=w.address, n_heads=n_heads, n=w.n, k=w.k, x=source,
-        ldx=source.stride, y=y, ldy=y.stride, matrix_bytes=w.matrix_bytes,
+        cost=n_heads * n * w.k * (4 if as_float else 1),
+        constant=(w.address, n_heads * matrix_bytes), params={"fmt": w.type_name},
+        rows=ROW_WORDS[x.rows], w=w.address, n_heads=n_heads, n=n, k=w.k, x=source,
+        ldx=source.stride, y=y, ldy=y.stride, matrix_bytes=matrix_bytes,
         **lowering.scratch_words(),
     )  # fmt: skip

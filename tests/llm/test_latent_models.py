@@ -19,7 +19,9 @@ from jitllm.llm.models.loading import open_model
 
 MAX_NMSE = 1e-6
 WRONG_NMSE = 1e-5
-SPARSE = ["deepseek32-chosen", "glm-dsa-shared", "dots3note-windows", "minimax-m3-blocks"]
+SPARSE = [
+    "deepseek32-chosen", "glm-dsa-shared", "dots3note-windows", "hy_v4-shared", "minimax-m3-blocks",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +38,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
-    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
+    """NMSE of the last 16 logits: all tokens but 8 in one run, then 8 single ones."""
     tokens, expected = latent_golden(name)
-    with Runner(path, device, **options) as runner:
-        runs = [runner.forward(tokens[:20])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
+    n = len(tokens)
+    with Runner(path, device, max_tokens=n, **options) as runner:
+        runs = [runner.forward(tokens[:-8])]
+        runs += [runner.forward(tokens[i : i + 1], i) for i in range(n - 8, n)]
     return nmse(np.concatenate(runs)[-16:], expected)
 
 
@@ -86,6 +89,10 @@ WRONG = {
     "pairs of the index": ("deepseek32-chosen", _change("rope", kind="norm")),
     "scale over chosen": ("glm-dsa-shared", _change("sparse_attention", scale=576**-0.5)),
     "window": ("dots3note-windows", _change("attention", window=9)),
+    "positions of compressed keys": ("deepseek4-compressed", _change("rope_behind", behind=0)),
+    "mix of streams": ("deepseek4-compressed", _change("stream_gates", iterations=2)),
+    "ends of compressed keys": ("deepseek4-compressed", _change("list_positions", stride=4)),
+    "what is written to streams": ("hy_v4-shared", _change("stream_gates", magnitude=1.9)),
     "own blocks": ("minimax-m3-blocks", _change("index_blocks", local=0)),
 }
 
@@ -96,7 +103,7 @@ def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None
     assert error(files(name), name, edit=edit) > WRONG_NMSE
 
 
-@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("name", ["deepseek4-compressed", *SPARSE])
 def test_a_wrong_choice_is_seen(files: Callable[[str], Path], name: str) -> None:
     tokens, expected = latent_golden(name)
 
@@ -105,7 +112,7 @@ def test_a_wrong_choice_is_seen(files: Callable[[str], Path], name: str) -> None
 
     with Runner(files(name), "cpu") as runner:
         names = [n.name for n in runner.graph.nodes if n.op.startswith("index")]
-    with Runner(files(name), "cpu", taps=names) as runner:
+    with Runner(files(name), "cpu", max_tokens=len(tokens), taps=names) as runner:
         changed = runner.forward(tokens, tap=tap)
     assert nmse(changed[-16:], expected) > WRONG_NMSE
 
@@ -115,7 +122,7 @@ def _bits(path: Path, tokens: Any, step: int, **options: Any) -> Any:
         return runner.forward(tokens).view(np.uint32)
 
 
-@pytest.mark.parametrize("name", ["deepseek2-yarn-groups", *SPARSE])
+@pytest.mark.parametrize("name", ["deepseek2-yarn-groups", "deepseek4-compressed", *SPARSE])
 def test_bits_do_not_depend_on_cuts_or_threads(files: Callable[[str], Path], name: str) -> None:
     tokens = np.tile(latent_golden(name)[0], 6)[:150]  # three pages
     whole = _bits(files(name), tokens, 150, n_threads=3, precision="fast", kv_dtype="f16")

@@ -13,19 +13,25 @@ join_heads       ()                   n_heads, shared; y[t, h] = (a[t, h], b[t, 
 from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import GraphBuilder
 
+PACKED_ROWS = 16  # rows of a matrix that backends may keep together
+
 
 def head_matmul(
     g: GraphBuilder, x: Value, weight: str, *, n_heads: int, name: str, width: int = -1
 ) -> Value:
     """Each head of x [rows, H * K] times its own matrix: [rows, H * N].
 
-    `weight` is a stack (H, N, K), for one head also (N, K); `width` is the N that it must have.
+    `weight` is a stack (H, N, K), or (H * N, K); `width` is the N that it must have.
     """
     size = _head_size(name, x, n_heads)
-    is_single = n_heads == 1 and g.has(weight) and len(g.tensors[weight].shape) == 2
-    shape = g.weight(weight, (width, size) if is_single else (n_heads, width, size))
-    attrs = {"n_heads": n_heads}
-    return g.node("head_matmul", name, (x,), x.rows, n_heads * shape[-2], (weight,), attrs)
+    is_flat = g.has(weight) and len(g.tensors[weight].shape) == 2
+    if is_flat:
+        total = g.weight(weight, (max(-1, n_heads * width), size))[0]
+        if total % (n_heads * (1 if n_heads == 1 else PACKED_ROWS)):
+            raise ValueError(f"{name}: {total} rows for {n_heads} heads, in steps of {PACKED_ROWS}")
+    else:
+        total = n_heads * g.weight(weight, (n_heads, width, size))[1]
+    return g.node("head_matmul", name, (x,), x.rows, total, (weight,), {"n_heads": n_heads})
 
 
 def head_columns(

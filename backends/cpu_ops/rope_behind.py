@@ -1,0 +1,27 @@
+"""Rope at an earlier position as an op."""
+
+import numpy as np
+
+from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu_threads import aligned
+from jitllm.backends.ir import Node
+from jitllm.kernels import abi
+
+ROPE_BEHIND = abi.Op(
+    "compress", "rope_behind",
+    ("x", "ldx", "y", "ldy", "n_heads", "size", "start", "frequencies", "behind", "magnitude:f32"),
+)  # fmt: skip
+
+
+def lower(lowering: Lowering, node: Node) -> None:
+    """Emit the op."""
+    (value,), attrs = node.inputs, node.attrs
+    x, y = lowering.buffer(value), lowering.new(node.outputs[0])
+    frequencies = aligned(4 * len(attrs["frequencies"])).view(np.float32)
+    frequencies[:] = attrs["frequencies"]
+    lowering.constants.append(frequencies)
+    lowering.planner.emit(
+        ROPE_BEHIND, [x], [y], cost=6 * value.width, x=x, ldx=x.stride, y=y, ldy=y.stride,
+        n_heads=attrs["n_heads"], size=value.width // attrs["n_heads"], start=attrs["start"],
+        frequencies=frequencies.ctypes.data, behind=attrs["behind"], magnitude=attrs["magnitude"],
+    )  # fmt: skip
