@@ -37,7 +37,10 @@ EXPERT_VARIANTS = {
     ),
     "dots1": Variant("dots1-moe.routed", _WEIGHTS, layers=_AFTER_DENSE),
     "glm4moe": Variant(
-        "glm4moe-moe.routed", _WEIGHTS | _PARTLY_TURNED | _NO_SECTIONS, layers=_AFTER_DENSE
+        "glm4moe-moe.routed",
+        _WEIGHTS | _PARTLY_TURNED | _NO_SECTIONS | {"nextn_predict_layers": 1},
+        layers=(0, 1, 1, 1),  # the last is not of the model itself
+        without=r".*scale$",
     ),
     "glm4moe-sections-bare": Variant(
         "glm4moe-moe.routed", _SECTIONS, layers=_AFTER_DENSE, without=r".*attn_[qk]_norm.*"
