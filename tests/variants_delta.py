@@ -280,15 +280,15 @@ def _weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Random weights of a useful size, from the normal numbers that the conformance set uses."""
     normal = conformance_weights(name, shape) * np.float32(10)
     if name.endswith("ssm_a"):
-        return -np.abs(normal) - np.float32(0.1)
+        weights: NDArray[np.float32] = -np.abs(normal) - np.float32(0.1)
+        return weights
     if len(shape) == 1 or "_norm" in name:
         centre = 0 if name.endswith(".bias") else 1
         return np.float32(centre) + normal * np.float32(0.2)
     if name == "token_embd.weight":
         return normal
     gain = 2 if re.search(r"attn_(q|k|qkv|gate)\.|ple_", name) else 1
-    weights: NDArray[np.float32] = normal * np.float32(gain / np.sqrt(shape[-1]))
-    return weights
+    return normal * np.float32(gain / np.sqrt(shape[-1]))
 
 
 def delta_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

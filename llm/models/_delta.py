@@ -161,12 +161,16 @@ def delta_attention(
 
     Parameters
     ----------
+    g : GraphBuilder
     qkv : Value
         Queries, keys and values side by side, before the convolution.
     beta, alpha : Value
         [T, H], of writing and of decay, before their activations.
     z : Value
         [T, H * D], the gate of the output.
+    config : ModelConfig
+    sizes : DeltaNet
+    i : int
     tiled : bool
         As for `delta_net`.
     act : str

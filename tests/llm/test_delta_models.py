@@ -101,14 +101,15 @@ def test_bits_do_not_depend_on_how_a_prompt_is_cut(files: Files, name: str) -> N
 
 
 def _copy(path: Path, target: Path, metadata: dict[str, Any], tensors: dict[str, Any]) -> Path:
-    """A copy of a model with keys and tensors changed or added."""
+    """A copy of a model with keys and tensors changed, added, or left out (None)."""
     with GGUFFile(path) as file:
         values = {k: list(v) if isinstance(v, StringArray) else v for k, v in file.metadata.items()}
         arrays: dict[str, Any] = {
             name: file.data(name).view(np.float32).reshape(info.shape).copy()
             for name, info in file.tensors.items()
         }
-    return write_gguf(target, values | metadata, arrays | tensors)
+    kept = {name: array for name, array in (arrays | tensors).items() if array is not None}
+    return write_gguf(target, values | metadata, kept)
 
 
 @pytest.mark.parametrize("device", devices())
@@ -127,6 +128,20 @@ def test_layers_that_predict_further_tokens_are_left_out(
         model = open_model(file, device)
     assert set(more) <= set(model.unused)
     model.backend.close()
+
+
+def test_keys_and_values_of_heads_in_one_matrix(files: Files, tmp_path: Path) -> None:
+    name, blk = "kimi-linear-heads", "blk.0.attn_"
+    with GGUFFile(files(name)) as file:
+        k, v = (
+            file.data(f"{blk}{part}_b.weight").view(np.float32).reshape(shape)
+            for part, shape in (("k", (2, 512, 128)), ("v", (2, 128, 512)))
+        )
+        both = np.concatenate([k.transpose(0, 2, 1), v], axis=1).reshape(512, 512)
+        drop = {f"{blk}k_b.weight": None, f"{blk}v_b.weight": None}
+        tensors = {f"{blk}kv_b.weight": np.ascontiguousarray(both)} | drop
+        path = _copy(files(name), tmp_path / "m.gguf", {}, tensors)
+    assert error(path, name) <= MAX_NMSE
 
 
 def _open(path: Path, **options: Any) -> Any:
