@@ -30,14 +30,13 @@ from jitllm.kernels.cpu.attention_row import (
     SCALE,
     SCRATCH,
     SCRATCH_BYTES,
-    SLOPES,
     SOFT_CAP,
     TABLE_PAGES,
     Q,
+    biases,
     end_key,
     finish,
     first_key,
-    lower_far,
     merge,
     position_of,
     reset,
@@ -163,23 +162,6 @@ def _bounds(args, segment, group, row, at):
     return max(0, first_key(args, position) - at), min(PAGE, end_key(args, segment, position) - at)
 
 
-def _biases(alibi):
-    """Make bias(args, segment, group, g, row, n_rows, at, p): ALiBi's part of rows of scores."""
-
-    @inline
-    def lower(args, segment, group, g, row, n_rows, at, p):
-        slopes = load_i64(args + SLOPES) + 4 * g * group
-        for r in range(n_rows):
-            slope = load_f32(slopes + 4 * ((row + r) % group))
-            lower_far(p + 4 * PAGE * r, slope, position_of(segment, group, row + r) - at)
-
-    @inline
-    def nothing(args, segment, group, g, row, n_rows, at, p):
-        pass
-
-    return lower if alibi else nothing
-
-
 def _block(kv, alibi):
     """Make the step of up to BLOCK_ROWS rows over one page.
 
@@ -188,7 +170,7 @@ def _block(kv, alibi):
     """
     one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
     one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
-    bias = _biases(alibi)
+    bias = biases(alibi)
 
     @inline
     def block(args, segment, group, g, row, n_rows, at, keys, values, ahead, q, p, lane_sums,

@@ -105,7 +105,7 @@ def segments_of(args):
 
 
 @inline
-def lower_far(p, slope, ahead):
+def _lower_far(p, slope, ahead):
     """Subtract slope * |key - query| from a page's 64 scores; `ahead` is query - first key.
 
     Press, Smith and Lewis, "Train Short, Test Long" (ALiBi), 2021.
@@ -115,6 +115,23 @@ def lower_far(p, slope, ahead):
         distance = to_f32(lanes() + splat_i32(i - ahead))
         distance = vmax(distance, zero - distance)
         store_f32x16(p + 4 * i, fma(distance, factor, load_f32x16(p + 4 * i)))
+
+
+def biases(alibi):
+    """Make bias(args, segment, group, g, row, n_rows, at, p): ALiBi's part of rows of scores."""
+
+    @inline
+    def lower(args, segment, group, g, row, n_rows, at, p):
+        slopes = load_i64(args + SLOPES) + 4 * g * group
+        for r in range(n_rows):
+            slope = load_f32(slopes + 4 * ((row + r) % group))
+            _lower_far(p + 4 * PAGE * r, slope, position_of(segment, group, row + r) - at)
+
+    @inline
+    def nothing(args, segment, group, g, row, n_rows, at, p):
+        pass
+
+    return lower if alibi else nothing
 
 
 @inline
