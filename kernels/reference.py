@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.reference_routing import top_k_experts
 from jitllm.kernels.reference_weights import (
     Doubles,
     Floats,
@@ -33,8 +34,6 @@ __all__ = [
     "kv_write", "layer_norm", "linear_parts", "matmul", "mul", "quantize_activations", "rms_norm",
     "rope", "scale", "select_rows", "soft_cap", "top_k_experts",
 ]  # fmt: skip
-
-NORM_MIN = 2.0**-14  # least sum that expert weights are divided by: the smallest normal float16
 
 
 def rms_norm(x: Floats, w: Floats | None, eps: float, group: int | None = None) -> Floats:
@@ -324,95 +323,3 @@ def attention(
     values = split(f64(v), n_kv_heads).transpose(1, 0, 2)
     out = f64(weights) @ np.repeat(values, n_heads // n_kv_heads, axis=0)
     return f32(np.concatenate(out, axis=1))
-
-
-def top_k_experts(
-    logits: Floats,
-    k: int,
-    *,
-    gating: str,
-    norm: bool,
-    scale: float = 1.0,
-    bias: Floats | None = None,
-    norm_min: float = NORM_MIN,
-    n_group: int = 1,
-    topk_group: int = 1,
-    experts_per_group: int = 1,
-    chosen: Floats | None = None,
-) -> tuple[npt.NDArray[np.int32], Floats]:
-    """Choose k experts for every token and weigh them.
-
-    Parameters
-    ----------
-    logits : float32 [T, E]
-        The router's output.
-    k : int
-    gating : str
-        "softmax", "sigmoid" and "sqrt_softplus" (sqrt(ln(1 + e^x))) turn logits into scores before
-        the choice; "softmax_topk" and "sigmoid_topk" choose by the logits and apply softmax or
-        sigmoid to the k chosen.
-    norm : bool
-        Divide the weights by their sum, or by `norm_min` if that is larger.
-    scale : float
-        Factor of the final weights.
-    bias : float32 [E], optional
-        Added to the scores for the choice only (DeepSeek-AI, "DeepSeek-V3", 2024).
-    norm_min : float
-    n_group, topk_group : int
-        Choose only among the `topk_group` of `n_group` groups of consecutive experts with the
-        largest sums of their two best scores plus bias (ibid.).
-    experts_per_group : int
-        Divide the numbers by this, which gives ids and the places of their scores.
-    chosen : float32 [T, k], optional
-        Numbers of the experts; scores are only their weights.
-
-    Returns
-    -------
-    ids : int32 [T, k]
-        Best first, of equals the lower id first.
-    weights : float32 [T, k]
-
-    Raises
-    ------
-    ValueError
-        If `gating` is unknown.
-
-    Notes
-    -----
-    Shazeer et al., "Outrageously Large Neural Networks", 2017; Jiang et al., "Mixtral of
-    Experts", 2024.
-    """
-    gates: dict[str, Callable[[Doubles], Doubles]] = {
-        "softmax": _softmax,
-        "sigmoid": _sigmoid,
-        "sqrt_softplus": lambda x: np.sqrt(np.logaddexp(0.0, x)),
-        "softmax_topk": lambda x: x,
-        "sigmoid_topk": lambda x: x,
-    }
-    if gating not in gates:
-        raise ValueError(f"gating must be one of {sorted(gates)}, got {gating!r}")
-    scores = gates[gating](f64(logits))
-    if chosen is None:
-        ranks = _best_groups(scores if bias is None else scores + bias, n_group, topk_group)
-        ids = np.argsort(-ranks, axis=-1, kind="stable")[:, :k]
-    else:
-        ids = chosen.astype(np.int64)
-    ids = ids // experts_per_group
-    weights = np.take_along_axis(scores, ids, axis=-1)
-    if gating in ("softmax_topk", "sigmoid_topk"):
-        weights = _softmax(weights) if gating == "softmax_topk" else _sigmoid(weights)
-    if norm:
-        weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), norm_min)
-    return ids.astype(np.int32), f32(weights * scale)
-
-
-def _best_groups(scores: Doubles, n_group: int, topk_group: int) -> Doubles:
-    """Return scores [T, E] with -inf outside of the best groups."""
-    if n_group == 1:
-        return scores
-    groups = scores.reshape(len(scores), n_group, -1)
-    sums = np.sort(groups, axis=-1)[..., -2:].sum(axis=-1)
-    kept = np.argsort(-sums, axis=-1, kind="stable")[:, :topk_group]
-    inside = np.zeros(sums.shape, bool)
-    np.put_along_axis(inside, kept, True, axis=-1)
-    return np.where(inside[..., None], groups, -np.inf).reshape(scores.shape)

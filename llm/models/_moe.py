@@ -59,14 +59,9 @@ def mixture(
 ) -> Value:
     """Experts, and one more for all tokens if the file has it: [rows, n].
 
-    Parameters
-    ----------
-    act, bounds
-        As for `experts`; the one for all tokens is a gated network with silu.
-    scale : bool
-        Use the scales of matrices, where the file has them.
-    bias : bool
-        Router and experts have biases.
+    `act` and `bounds` are those of `experts`; the one for all tokens is a gated network with silu.
+    `scale`: use the scales of matrices, where the file has them; `bias`: router and experts have
+    biases.
     """
     blk = f"blk.{i}."
     has_shared = g.has(blk + "ffn_up_shexp.weight")

@@ -86,47 +86,25 @@ def experts(
 ) -> Value:
     """The k experts chosen by router `logits` [rows, E], summed by their weights: [rows, n].
 
-    Parameters
-    ----------
-    x : Value
-        [rows, n].
-    logits : Value
-        [rows, E]; of any origin.
-    routing : Routing
-    up, down, gate : str
-        Stacks (E, F, n), (E, n, F) and (E, F, n) or "": expert e gives
-        down_e(act(gate_e x) * up_e x), or down_e(act(up_e x)) without gate.
-    fused : bool
-        `up` is (E, 2 F, n): the rows of gate, then those of up.
-    act : str
-        An activation of `GraphBuilder.activation`, or with gates a form of `bounded_glu`.
-    bounds : (float, float)
-        Those of `bounded_glu`.
-    scales, biases : (gate, up, down) of float32 arrays or None
-        Scales [E] multiply the products with the matrices of an expert; biases [E, width] are
-        added afterwards. Where `fused`, those of up belong to the fused stack.
-    chosen : Value, optional
-        [rows, k], numbers of the experts: they are not chosen here, only weighted.
+    x is [rows, n]. The stacks `up` (E, F, n), `down` (E, n, F) and `gate` (E, F, n) or "" hold the
+    matrices: expert e gives down_e(act(gate_e x) * up_e x), or down_e(act(up_e x)) without gate.
+    If `fused`, `up` is (E, 2 F, n): the rows of gate, then those of up.
 
-    Raises
-    ------
-    GGUFError
-        If a tensor is missing or has another shape.
-    ValueError
-        If the routing, the activation or an array cannot be.
+    `act` is an activation of `GraphBuilder.activation`, or with gates a form of `bounded_glu`, to
+    which `bounds` belong. `scales` and `biases` are float32 arrays or None for gate, up and down:
+    scales [E] multiply the products with an expert's matrices, biases [E, width] are added
+    afterwards; where `fused`, those of up belong to the fused stack. With `chosen` [rows, k],
+    numbers of experts, they are not chosen here, only weighted.
 
-    Notes
-    -----
-    Shazeer et al., "Outrageously Large Neural Networks", 2017; Jiang et al., "Mixtral of Experts",
-    2024; groups and selection bias: DeepSeek-AI, "DeepSeek-V3", 2024.
+    `GGUFError` is raised if a tensor is missing or has another shape, `ValueError` if the routing,
+    the activation or an array cannot be.
+
+    Sources: Shazeer et al., "Outrageously Large Neural Networks", 2017; Jiang et al., "Mixtral of
+    Experts", 2024; groups and selection bias: DeepSeek-AI, "DeepSeek-V3", 2024.
     """
     routing.check(name, logits.width)
     n_experts = logits.width // routing.experts_per_group
-    is_gated = fused or bool(gate)
-    if is_gated and act in bounded_glu.FORMS:
-        bounded_glu.check(name, act, bounds)
-    elif act not in ACTIVATIONS:
-        raise ValueError(f"{name}: act must be one of {ACTIVATIONS}, got {act!r}")
+    _check_act(name, act, bounds, gated=fused or bool(gate))
     width = g.weight(up, (n_experts, -1, x.width))[1]
     n_ff = width // 2 if fused else width
     if gate:
@@ -139,13 +117,18 @@ def experts(
     _check_arrays(name, "biases", biases, [(n_experts, w) for w in (n_ff, width, x.width)])
     if chosen is not None and (chosen.rows, chosen.width) != (x.rows, routing.k):
         raise ValueError(f"{name}: expected numbers of {routing.k} experts a row, got {chosen}")
-    attrs = {
-        field: getattr(routing, field) for field in Routing.__dataclass_fields__ if field != "bias"
-    }
+    attrs = {key: value for key, value in vars(routing).items() if key != "bias"}
     attrs |= {"fused": fused, "act": act, "bounds": bounds, "scales": scales, "biases": biases}
     inputs = (x, logits) if chosen is None else (x, logits, chosen)
     weights = (gate, up, down, routing.bias)
     return g.node("experts", name, inputs, x.rows, x.width, weights, attrs)
+
+
+def _check_act(name: str, act: str, bounds: tuple[float, float], *, gated: bool) -> None:
+    if gated and act in bounded_glu.FORMS:
+        bounded_glu.check(name, act, bounds)
+    elif act not in ACTIVATIONS:
+        raise ValueError(f"{name}: act must be one of {ACTIVATIONS}, got {act!r}")
 
 
 def _check_arrays(name: str, what: str, arrays: Three, shapes: list[tuple[int, ...]]) -> None:
