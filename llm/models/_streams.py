@@ -57,11 +57,16 @@ def layers(
     streams: Streams,
     attention: deepseek.Block,
     feed_forward: deepseek.Block,
+    *,
+    n_layers: int = 0,
 ) -> None:
-    """Add embeddings, layers whose two blocks read and write the streams, and logits."""
+    """Add embeddings, layers whose two blocks read and write the streams, and logits.
+
+    `n_layers` is how many layers there are, by default those that predict the next token.
+    """
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
     n_parts = 3 if streams.iterations else 2
-    for i in range(deepseek.n_layers_of(config)):
+    for i in range(n_layers or deepseek.n_layers_of(config)):
         blk = f"blk.{i}."
         for part, block, out in (
             ("attn", attention, "ffn_inp"), ("ffn", feed_forward, "l_out")

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
-from jitllm.llm.errors import ModelFormatError, UnsupportedFormat
+from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import RopeScaling, Rotation, rotation
 from jitllm.llm.graph.words.compress import compress, rope_behind
 from jitllm.llm.graph.words.heads import head_matmul, join_heads
 from jitllm.llm.graph.words.sparse import index_positions, list_positions, sparse_attention
+from jitllm.llm.graph.words.token_table import token_table
 from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _streams
@@ -47,11 +48,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         magnitude=2.0,
         iterations=meta.get("hyper_connection.sinkhorn_iterations", int),
     )
-    if meta.get("hash_layer_count", int, 0):
-        raise UnsupportedFormat(
-            f"key '{config.architecture}.hash_layer_count': expected 0, got "
-            f"{meta.get('hash_layer_count', int)}; experts chosen by a table of tokens are missing"
-        )
+    n_hashed = meta.get("hash_layer_count", int, 0)
     shared_key = "swiglu_clamp_shexp"
     if f"{config.architecture}.{shared_key}" not in meta.values:
         shared_key = "swiglu_clamp_exp"
@@ -60,13 +57,35 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return _attention(g, x, config, layers[i], i)
 
     def feed_forward(x: Value, i: int) -> Value:
+        chosen = _experts_of_tokens(g, config, i) if i < n_hashed else None
         return deepseek.feed_forward(
             g, x, config, i, unit=deepseek.clamped(config, shared_key, i),
             expert_unit=deepseek.clamped(config, "swiglu_clamp_exp", i),
-            default_gating="sqrt_softplus",
+            default_gating="sqrt_softplus", chosen=chosen,
         )  # fmt: skip
 
-    _streams.layers(g, config, streams, attention, feed_forward)
+    _streams.layers(
+        g, config, streams, attention, feed_forward, n_layers=_n_layers(g, config)
+    )  # fmt: skip
+
+
+def _n_layers(g: GraphBuilder, config: ModelConfig) -> int:
+    """Layers of the model itself: all, if the file lacks those that predict further tokens."""
+    n = deepseek.n_layers_of(config)
+    return n if g.has(f"blk.{n}.nextn.eh_proj.weight") else config.num_hidden_layers
+
+
+def _experts_of_tokens(g: GraphBuilder, config: ModelConfig, i: int) -> Value:
+    """The experts of layers in which the token alone decides: [T, k]."""
+    name = f"blk.{i}.ffn_gate_tid2eid"
+    shape = (config.vocab_size, config.num_experts_per_tok)
+    table = g.values(f"{name}.weight", shape)
+    if not ((table >= 0) & (table < config.num_experts)).all():
+        raise ModelFormatError(
+            f"tensor '{name}.weight': expected numbers of {config.num_experts} experts, got "
+            f"{table.min()} to {table.max()}"
+        )
+    return token_table(g, table, name=name)
 
 
 def _layers_of(config: ModelConfig) -> tuple[Layer, ...]:

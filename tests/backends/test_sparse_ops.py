@@ -21,6 +21,7 @@ from jitllm.llm.graph.words.sparse import (
     list_positions,
     sparse_attention,
 )
+from jitllm.llm.graph.words.token_table import token_table
 
 VOCAB, WIDTH, N_CTX = 40, 32, 192
 Build = Callable[[GraphBuilder, Value], Value]
@@ -211,6 +212,14 @@ def test_matrices_of_heads(n_heads: int, flat: bool) -> None:
     want, got = run_both(build, tokens, weights, [1, 2])
     assert want.shape == (30, n_heads * 35)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_of_tokens() -> None:
+    rng = np.random.default_rng(5)
+    tokens, table = rng.integers(0, VOCAB, 30), rng.normal(size=(VOCAB, 6)).astype(np.float32)
+    want, got = run_both(lambda g, x: token_table(g, table, name="t"), tokens, {}, [1])
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(want, table[tokens])
 
 
 def test_words_refuse_what_cannot_be() -> None:

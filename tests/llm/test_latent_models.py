@@ -100,7 +100,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
     name, edit = WRONG[what]
-    assert error(files(name), name, edit=edit) > WRONG_NMSE
+    assert error(files(name), name, "cpu", edit=edit) > WRONG_NMSE
 
 
 @pytest.mark.parametrize("name", ["deepseek4-compressed", *SPARSE])
