@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Tap
+from jitllm.backends.ir import Graph
 from jitllm.llm.errors import BackendError, ClosedError, HookError
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.pages import Cells, PagePool, memory_bytes, pool_pages
@@ -21,6 +22,9 @@ Cancel = Callable[[], bool]
 
 MAX_TOKENS = 512
 """Most rows of one run."""
+
+MAX_WHOLE = 4096
+"""The same for models that must see a text as a whole."""
 
 _ITEM_SIZES = {"f16": 2, "f32": 4}
 _TAPPED_PROGRAMS = 2  # each has buffers of its own
@@ -64,7 +68,8 @@ class Engine:
         if kv_dtype not in _ITEM_SIZES:
             raise ValueError(f"kv_dtype must be 'f16' or 'f32', got {kv_dtype!r}")
         self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
-        self.max_tokens = min(MAX_TOKENS, self.n_ctx)
+        self.remembers = _remembers(self.graph)
+        self.max_tokens = min(MAX_TOKENS if self.remembers else MAX_WHOLE, self.n_ctx)
         self.closed = False
         self.hooks: list[Hooks] = []
         n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, _ITEM_SIZES[kv_dtype])
@@ -111,6 +116,7 @@ class Engine:
         logits : float32 [rows of this piece, V]
         """
         everyone = [*self.hooks, *hooks]
+        self._check_whole(position, len(tokens))
         start = 0
         while start < len(tokens):
             stop = self._piece_end(start, len(tokens), rows)
@@ -157,8 +163,18 @@ class Engine:
         n_slots = max(8, min(N_SLOTS, memory_bytes() // 4 // (4 * sum(sizes))))
         return SlotPool(self.backend.new_states(sizes, n_slots))
 
+    def _check_whole(self, position: int, n_tokens: int) -> None:
+        if not self.remembers and (position or n_tokens > self.max_tokens):
+            raise BackendError(
+                f"this model sees a text as a whole and remembers nothing: expected all its tokens "
+                f"at once, at most {self.max_tokens}, got {n_tokens} behind {position}; give the "
+                "whole text to `Model.forward`"
+            )
+
     def _piece_end(self, start: int, n_tokens: int, rows: npt.NDArray[np.intp]) -> int:
         stop = min(start + self.max_tokens, n_tokens)
+        if not self.remembers:
+            return stop
         most = max(1, _OUTPUT_FLOATS // self.graph.vocab_size)
         inside = rows[(rows >= start) & (rows < stop)]
         return stop if len(inside) <= most else int(inside[most])
@@ -200,6 +216,11 @@ class Engine:
             return self.backend.compile(self.graph, pools, max_tokens=self.max_tokens, taps=taps)
         except BackendUnavailable as error:
             raise BackendError(str(error)) from error
+
+
+def _remembers(graph: Graph) -> bool:
+    """Return whether a text can be continued: no attention is over the tokens of a run alone."""
+    return not any(node.op == "attention" and node.attrs["cache"] < 0 for node in graph.nodes)
 
 
 def _tap(hooks: Sequence[Hooks]) -> Tap:
