@@ -78,6 +78,12 @@ def feed_forward(
 
     Parameters
     ----------
+    g : GraphBuilder
+    x : Value
+        Normalized rows [T, n].
+    config : ModelConfig
+    i : int
+        The layer.
     scale : bool
         Use the scales of matrices, where the file has them.
     default_gating : str

@@ -28,12 +28,17 @@ def choose(
 
     Parameters
     ----------
+    g : GraphBuilder
     x, latent : Value
         Normalized rows [T, n] and their query latent.
+    config : ModelConfig
     turn : Rotation
-        Of the first columns of index heads, of the last if `rope_last`.
+        Of index heads.
+    i : int
     eps : float
         Of the layer norm of index keys.
+    rope_last : bool
+        The last columns of heads turn, not the first.
     """
     meta, name = config.metadata, f"blk.{i}.indexer"
     n_heads = meta.get("attention.indexer.head_count", int)
@@ -77,6 +82,8 @@ def build(
 
     Parameters
     ----------
+    g : GraphBuilder
+    config : ModelConfig
     kind : str
         How the index pairs the columns that turn: "norm" or "neox".
     is_full : tuple of bool

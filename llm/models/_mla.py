@@ -198,8 +198,10 @@ def heads(
 
     Parameters
     ----------
+    g : GraphBuilder
     x, latent : Value
         Normalized rows [T, n], and what `query_latent` made of them.
+    config : ModelConfig
     mla : Latent
     i : int
         The layer.

@@ -25,6 +25,7 @@ def compress(
 
     Parameters
     ----------
+    g : GraphBuilder
     x, scores : Value
         [T, n], with `overlap` [T, 2 n].
     ratio : int

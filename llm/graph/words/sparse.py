@@ -48,6 +48,7 @@ def index_positions(
 
     Parameters
     ----------
+    g : GraphBuilder
     q, k, w : Value
         [T, H * D], [T, D] and [T, H].
     n_heads, top_k : int
@@ -84,6 +85,7 @@ def index_blocks(
 
     Parameters
     ----------
+    g : GraphBuilder
     q, k : Value
         [T, H * D] and [T, D].
     n_heads, top_k : int
@@ -143,6 +145,7 @@ def sparse_attention(
 
     Parameters
     ----------
+    g : GraphBuilder
     q, k, v : Value
         [T, H * dk], [T, G * dk] and [T, G * dv]. Without v, values are the first `v_head_dim`
         columns of the keys, and the cache holds keys alone.

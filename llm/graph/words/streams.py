@@ -53,6 +53,7 @@ def stream_gates(
 
     Parameters
     ----------
+    g : GraphBuilder
     x : Value
         [rows, width], the products with the gates' matrix.
     n_streams : int
@@ -62,6 +63,7 @@ def stream_gates(
     base : float32 [width]
     eps, magnitude, post_eps, iterations
         As in the module's table; a mix needs `iterations`.
+    name : str
     """
     parts = [n_streams, n_streams, n_streams * n_streams][: len(scale)]
     if x.width != sum(parts) or len(base) != x.width or not 1 <= n_streams <= MAX_STREAMS:
