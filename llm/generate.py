@@ -115,6 +115,7 @@ class _Output:
 
     text: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)  # the model may be closed before the result
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
@@ -290,6 +291,7 @@ class GenerationStream(Iterator[Chunk]):
         sequence.push(token)
         text = self._stops.put(self._decoder.put(token))
         output.ids.append(token)
+        output.pieces.append(self.model.token_text(token))
         output.text.append(text)
         return Chunk(text, token, logprob=entry)
 
@@ -320,7 +322,7 @@ class GenerationStream(Iterator[Chunk]):
             Timings(self._n_computed, self._prompt_s, len(ids), seconds, n_decoded),
             output.logprobs if request.params.logprobs is not None else None,
             prompt.logprobs,
-            [self.model.token_text(token) for token in ids],
+            list(output.pieces),
             reasoning,
             content,
             self._provenance(),

@@ -37,7 +37,8 @@ class Model(Inspection):
     ----------
     config : ModelConfig
     tokenizer : Tokenizer or None
-        None for a file without one, or with one of an unknown kind: give token ids then.
+        None for a file without one, or with one of an unknown kind: give token ids then. Also
+        None once the model is closed.
     metadata : mapping
         Of the GGUF file.
     n_ctx : int
@@ -401,8 +402,14 @@ class Model(Inspection):
         return self.engine.memory()
 
     def close(self) -> None:
-        """Free everything; later use raises ClosedError. Closing twice is allowed."""
+        """Free everything, the tokenizer too; later use raises ClosedError. May be called twice."""
         self.engine.close()
+        self.forget_tokenizer()
+
+    def need_tokenizer(self, what: str) -> Tokenizer:
+        """Return the tokenizer; UnsupportedTokenizer without one, ClosedError after `close`."""
+        self.engine.check_open()
+        return super().need_tokenizer(what)
 
     def __enter__(self) -> "Model":
         return self

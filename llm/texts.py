@@ -210,6 +210,10 @@ class Texts:
             self._breakers = BreakerIndex(pieces, encode)
         return self._breakers(text)
 
+    def forget_tokenizer(self) -> None:
+        """Drop the tokenizer, whose large vocabulary is the most that Python objects take."""
+        self.tokenizer = self._breakers = None
+
     def need_tokenizer(self, what: str) -> Tokenizer:
         """Return the tokenizer.
 

@@ -219,7 +219,8 @@ def _read_value(cursor: _Cursor, kind: int, what: str) -> Value:
         return _read_array(cursor, what)
     if kind not in _NUMBERS:
         cursor.fail(what, f"expected a value type from 0 to 12, got {kind}")
-    value: bool | int | float = cursor.numbers(_NUMBERS[kind], 1, what)[0].item()
+    value: bool | int | float
+    (value,) = cursor.numbers(_NUMBERS[kind], 1, what).tolist()
     return value != 0 if kind == _BOOL else value
 
 

@@ -83,7 +83,7 @@ class Candidates:
 
     def __init__(self, logits: Floats) -> None:
         view = logits.view()
-        view.flags.writeable = False
+        view.setflags(write=False)
         self.logits: Floats = view
         self.n_vocab = logits.shape[0]
         self.ids: Ids = _all_ids(self.n_vocab)

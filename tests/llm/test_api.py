@@ -273,6 +273,8 @@ def test_closed_models_say_so() -> None:
     for use in (
         lambda: model.forward("a"),
         lambda: model.generate("a"),
+        lambda: model.tokenize("a"),
+        lambda: model.chat([{"role": "user", "content": "a"}]),
         lambda: model.sequence(),
         lambda: model.memory(),
         lambda: sequence.logits,
@@ -283,7 +285,8 @@ def test_closed_models_say_so() -> None:
             use()
     model.close()
     sequence.close()
-    assert "closed" in repr(model)
+    assert "closed" in repr(model) and model.tokenizer is None
+    assert len(stream.result.token_ids) == 1 and stream.result.pieces[0] != ""
 
 
 @pytest.mark.parametrize("device", devices())
