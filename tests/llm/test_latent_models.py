@@ -11,6 +11,7 @@ from driver import Runner, devices, nmse
 from latent_variants import VARIANTS, latent_golden, latent_model
 from quantized import quantized_copy
 
+import jitllm
 from jitllm.backends.ir import Graph, Node
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile
@@ -159,3 +160,27 @@ def test_impossible_sizes(files: Callable[[str], Path], tmp_path: Path) -> None:
     )
     with pytest.raises(ModelFormatError, match=r"kv_lora_rank.*got 500"):
         mla.Latent.from_config(broken)
+
+
+@pytest.mark.parametrize("name", ["deepseek2-yarn-groups", "deepseek4-compressed", *SPARSE])
+def test_forks_and_cuts_have_the_bits_of_a_fresh_sequence(
+    files: Callable[[str], Path], name: str
+) -> None:
+    """Compressed and index keys stand in pages like others: shared, copied, cut, recycled."""
+    rng = np.random.default_rng(1)
+    tokens, other = rng.integers(0, 128, 200).tolist(), rng.integers(0, 128, 90).tolist()
+    with jitllm.load(files(name), n_ctx=256, n_threads=2, progress=False) as model:
+        want = [model.sequence(ids).logits for ids in (tokens, tokens[:101] + other)]
+        with model.sequence(tokens[:101]) as trunk:
+            with trunk.fork() as branch:
+                branch.append(other)
+                trunk.append(tokens[101:])
+                np.testing.assert_array_equal(trunk.logits, want[0])
+                np.testing.assert_array_equal(branch.logits, want[1])
+            trunk.truncate(101).append(other)
+            np.testing.assert_array_equal(trunk.logits, want[1])
+            trunk.truncate(101)
+            for token in tokens[101:]:  # one by one, over the ends of pages and blocks
+                trunk.append([token])
+                last = trunk.logits
+            np.testing.assert_array_equal(last, want[0])
