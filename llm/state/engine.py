@@ -150,6 +150,7 @@ class Engine:
             for program in (*self._tapped.values(), self._program):
                 program.close()
             self._tapped.clear()
+            del self._program  # thousands of objects, and a closed model may be kept for long
             for pool in self.pools:
                 pool.pool.close()
             if self.slots:
