@@ -13,7 +13,8 @@ from tiny import write_gguf
 from jitllm.kernels import formats
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 
-_READ_ONLY = {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}  # the gguf package cannot make these
+# What the gguf package can make; it knows others without being able to.
+_MADE = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"}
 
 
 def quantized_copy(
@@ -36,7 +37,7 @@ def quantized_copy(
 
 
 def _blocks(name: str, values: Any, type_name: str) -> tuple[str, Any, tuple[int, ...]]:
-    if type_name in _READ_ONLY:
+    if type_name not in _MADE:
         n = values.size // formats.get(type_name).block_size
         data = random_blocks(type_name, n, np.random.default_rng(zlib.crc32(name.encode())))
     else:
