@@ -262,7 +262,7 @@ class GraphBuilder:
             place, sizes = self._cache_of(name, keys_of, window)
         else:
             sizes = (n_kv_heads, k.width // n_kv_heads, v.width // n_kv_heads)
-            place = self._cache_place(window, sizes) if cache else (-1, 0)
+            place = self.cache_place(window, sizes) if cache else (-1, 0)
         _, head_dim, v_head_dim = sizes
         if (q.width, sizes[0]) != (n_heads * head_dim, n_kv_heads):
             raise ValueError(
@@ -287,7 +287,7 @@ class GraphBuilder:
         width = n_heads * v_head_dim
         return self.node("attention", name, inputs, q.rows, width, (sinks,), attrs)
 
-    def _cache_place(self, window: int, sizes: tuple[int, int, int]) -> tuple[int, int]:
+    def cache_place(self, window: int, sizes: tuple[int, int, int]) -> tuple[int, int]:
         """Number of the cache for a window and of a new layer in it."""
         layers = self._caches.setdefault(window, [])
         layers.append(sizes)
@@ -311,9 +311,9 @@ class GraphBuilder:
         return self.node("select_outputs", name, (x,), "O", x.width)
 
     def build(self) -> Graph:
-        """Return the graph; its last value must be the logits, with rows "O"."""
+        """Return the graph; its last value must have rows "O": logits, or an encoder's states."""
         if not self.nodes or self.nodes[-1].outputs[0].rows != "O":
-            raise ValueError("a graph ends with the logits of the selected rows")
+            raise ValueError("a graph ends with the logits or hidden states of the selected rows")
         caches = tuple(CacheSpec(w, tuple(layers)) for w, layers in self._caches.items())
         width = self.nodes[-1].outputs[0].width
         return Graph(tuple(self.nodes), caches, width, tuple(self._states))

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from jitllm import backends
 from jitllm.backends.base import Backend, BackendUnavailable, Weight
 from jitllm.backends.ir import Graph
@@ -13,6 +15,7 @@ from jitllm.llm.config import Metadata, ModelConfig
 from jitllm.llm.errors import BackendError, GGUFError, UnsupportedFormat
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
+from jitllm.llm.pooling import HEAD_TENSORS, Head
 
 Progress = Callable[[int, int], None]
 
@@ -31,6 +34,8 @@ class OpenModel:
         Most positions of a sequence.
     unused : tuple of str
         Tensors of the file that the graph does not read.
+    head : Head or None
+        The classifier of a reranker.
     """
 
     config: ModelConfig
@@ -38,6 +43,7 @@ class OpenModel:
     backend: Backend
     n_ctx: int
     unused: tuple[str, ...] = field(default=(), repr=False)
+    head: Head | None = field(default=None, repr=False)
 
 
 def open_model(
@@ -78,6 +84,7 @@ def open_model(
     config = ModelConfig.from_file(file)
     n_ctx = n_ctx or config.max_position_embeddings
     graph, read = build_graph(file, config, n_ctx)
+    head = _head(file, config, graph)
     used = _used(file, graph)
     try:
         backend = backends.open_backend(device, **options)
@@ -91,9 +98,9 @@ def open_model(
     except BaseException:
         backend.close()
         raise
-    seen = {info.name for info in used} | read
+    seen = {info.name for info in used} | read | set(head.tensors if head else ())
     unused = tuple(name for name in file.tensors if name not in seen)
-    return OpenModel(config, graph, backend, n_ctx, unused)
+    return OpenModel(config, graph, backend, n_ctx, unused, head)
 
 
 def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph, set[str]]:
@@ -108,10 +115,8 @@ def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph,
     read: set[str] = set()
 
     def values(name: str) -> Floats:
-        info = file.tensors[name]
-        _check_type(info)
         read.add(name)
-        return formats.dequantize(info.type_name, file.data(name), info.shape).copy()
+        return _values(file, name)
 
     g = GraphBuilder(file.tensors, values, n_ctx)
     try:
@@ -119,6 +124,21 @@ def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph,
         return g.build(), read
     except GGUFError as error:
         raise GGUFError(f"{file.paths[0]}: {error}") from error
+
+
+def _values(file: GGUFFile, name: str) -> Floats:
+    info = file.tensors[name]
+    if info.type_name == "I32":  # tables of numbers, such as the experts of each token
+        return file.data(name).view(np.int32).reshape(info.shape).astype(np.float32)
+    _check_type(info)
+    return formats.dequantize(info.type_name, file.data(name), info.shape).copy()
+
+
+def _head(file: GGUFFile, config: ModelConfig, graph: Graph) -> Head | None:
+    """The classifier that the file has, if it has one."""
+    tensors = {name: _values(file, name) for name in HEAD_TENSORS if name in file.tensors}
+    is_one = "cls.weight" in tensors or "cls.output.weight" in tensors
+    return Head.of(config, tensors, is_encoder=graph.is_encoder) if is_one else None
 
 
 def _used(file: GGUFFile, graph: Graph) -> list[TensorInfo]:

@@ -41,7 +41,7 @@ def compress(
     if x.width != scores.width or ape.shape != (ratio, x.width) or x.width % (2 if overlap else 1):
         raise ValueError(f"{name}: {x} and {scores}, ratio {ratio}, ape {ape.shape}")
     window = ratio * (2 if overlap else 1)
-    cache, layer = g._cache_place(window, (1, x.width, x.width))
+    cache, layer = g.cache_place(window, (1, x.width, x.width))
     attrs = {"cache": cache, "layer": layer, "ratio": ratio, "overlap": overlap, "ape": ape}
     width = x.width // (2 if overlap else 1)
     return g.node("compress", name, (x, scores), x.rows, width, (), attrs)

@@ -108,7 +108,7 @@ def index_blocks(
 def _index(g: GraphBuilder, q: Value, k: Value, n_heads: int, name: str) -> dict[str, int | float]:
     if q.width != n_heads * k.width or g.n_ctx > MAX_POSITIONS:
         raise ValueError(f"{name}: {q.width} columns for {n_heads} heads of {k.width}")
-    cache, layer = g._cache_place(0, (1, k.width, 0))
+    cache, layer = g.cache_place(0, (1, k.width, 0))
     return {"cache": cache, "layer": layer, "n_heads": n_heads, "head_dim": k.width}
 
 
@@ -175,7 +175,7 @@ def sparse_attention(
         raise ValueError(f"{name}: values of {dv} columns in keys of {dk}")
     if sinks:
         g.weight(sinks, (n_heads,))
-    cache, layer = g._cache_place(0, (n_kv_heads, dk, 0 if v is None else dv))
+    cache, layer = g.cache_place(0, (n_kv_heads, dk, 0 if v is None else dv))
     most = positions.width // choices
     attrs = {
         "cache": cache, "layer": layer, "n_heads": n_heads, "n_kv_heads": n_kv_heads,
