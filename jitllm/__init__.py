@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         UnsupportedTokenizer,
     )
+    from jitllm.llm.evaluate_choices import ChoiceScores, hellaswag, multiple_choice, winogrande
+    from jitllm.llm.evaluate_divergence import KLDivergence, kl_divergence
     from jitllm.llm.results import Chunk, Generation
     from jitllm.llm.sampling import SamplingError, SamplingParams
     from jitllm.llm.state.sequence import Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendError",
     "ChatTemplateError",
+    "ChoiceScores",
     "Chunk",
     "ClosedError",
     "ContextLengthExceeded",
@@ -38,6 +41,7 @@ __all__ = [
     "Generation",
     "HookError",
     "JitllmError",
+    "KLDivergence",
     "Model",
     "ModelFormatError",
     "ModelNotFoundError",
@@ -48,21 +52,31 @@ __all__ = [
     "UnsupportedArchitecture",
     "UnsupportedFormat",
     "UnsupportedTokenizer",
+    "hellaswag",
+    "kl_divergence",
     "load",
     "load_tokenizer",
+    "multiple_choice",
     "samplers",
+    "winogrande",
 ]
 
 _MODULES = {
+    "ChoiceScores": "llm.evaluate_choices",
     "Chunk": "llm.results",
     "Generation": "llm.results",
+    "KLDivergence": "llm.evaluate_divergence",
     "Model": "llm.api",
     "SamplingError": "llm.sampling",
     "SamplingParams": "llm.sampling",
     "Sequence": "llm.state.sequence",
     "Tokenizer": "llm.tokenizer.tokenizer",
+    "hellaswag": "llm.evaluate_choices",
+    "kl_divergence": "llm.evaluate_divergence",
     "load": "llm.api",
     "load_tokenizer": "llm.api",
+    "multiple_choice": "llm.evaluate_choices",
+    "winogrande": "llm.evaluate_choices",
 }
 
 
