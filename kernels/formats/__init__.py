@@ -2,7 +2,8 @@
 
 A file declares `FORMAT` (layout and arithmetic, as data), `dequantize(blocks)` in NumPy, the
 oracle of every kernel, and, for quantized types, `unpack_block`, plain Python that Numba compiles
-when weights are re-laid for the kernels. Nothing here imports Numba.
+when weights are re-laid for the kernels; formats that can be written have
+`quantize(x, importance)`, also in NumPy. Nothing here imports Numba.
 
 Every linear type is value = scale * (code - center) + offset with unsigned codes, `scale` and
 `offset` shared by `group` weights; a type with a `table` has scale * table[code]. `scales` names
@@ -125,6 +126,45 @@ def dequantize(name: str, data: Bytes, shape: tuple[int, ...]) -> Floats:
     fmt = get(name)
     blocks = np.ascontiguousarray(data).reshape(-1, fmt.block_bytes)
     return cast(Floats, _module(name).dequantize(blocks).reshape(shape))
+
+
+def quantize(name: str, values: Floats, importance: Floats | None = None) -> Bytes:
+    """Return values in a format as uint8 [..., bytes of a row].
+
+    Parameters
+    ----------
+    name : str
+        Format name, one of `writable`.
+    values : float32 array
+        Finite; the last dimension is a whole number of blocks.
+    importance : float32 array, optional
+        Not negative, broadcast against `values`: how much errors weigh. Formats that are plainly
+        rounded have no use for it.
+
+    Raises
+    ------
+    ValueError
+        If the format cannot be written, or rows are not whole blocks.
+    """
+    if name not in writable():
+        raise ValueError(f"a type to write must be one of {writable()}, got {name!r}")
+    fmt = get(name)
+    if values.shape[-1] % fmt.block_size:
+        raise ValueError(
+            f"rows of {name} must be whole blocks of {fmt.block_size}, got {values.shape[-1]}"
+        )
+    blocks = np.ascontiguousarray(values, np.float32).reshape(-1, fmt.block_size)
+    weight = None
+    if importance is not None:
+        weight = np.broadcast_to(importance, values.shape).reshape(blocks.shape)
+    data = _module(name).quantize(blocks, weight)
+    return cast(Bytes, data.reshape(*values.shape[:-1], -1))
+
+
+@cache
+def writable() -> tuple[str, ...]:
+    """Return the names of the formats that have `quantize`."""
+    return tuple(name for name in names() if hasattr(_module(name), "quantize"))
 
 
 def unpack_block(name: str) -> Callable[..., None]:

@@ -13,6 +13,8 @@ import numpy as np
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._pack import half_bytes, inverse, pack
+from jitllm.kernels.formats._search import best_scale, from_table, nearest_index, spread
 
 FORMAT = Format(
     name="IQ4_NL",
@@ -28,6 +30,14 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 18] as float32 [n, 32]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 18], of float32 [n, 32]; errors weighed by importance."""
+    weight = spread(x, importance, x * x)
+    scale = best_scale(x, weight, (127.0, *range(-134, -119)), from_table(FORMAT.table))
+    codes = nearest_index(FORMAT.table, x * inverse(scale[:, None]))
+    return np.concatenate([half_bytes(scale), pack(codes, 4, 16)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -15,6 +15,14 @@ import numpy as np
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._pack import half_bytes, pack
+from jitllm.kernels.formats._search import (
+    best_scale,
+    from_table,
+    nearest_index,
+    signed_super,
+    spread,
+)
 
 FORMAT = Format(
     name="IQ4_XS",
@@ -30,6 +38,18 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 136] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 136], of float32 [n, 256]; errors weighed by importance."""
+    g = x.reshape(-1, 8, 32)
+    weight = spread(x, importance, x * x).reshape(g.shape)
+    scale = best_scale(g, weight, (127.0, *range(-134, -119)), from_table(FORMAT.table))
+    d, sc, scaled = signed_super(g, scale, -32, 31)
+    codes = nearest_index(FORMAT.table, scaled).reshape(len(x), 256)
+    six = (sc + 32).astype(np.uint8)
+    upper, lower = pack(six >> np.uint8(4), 2, 1), pack(six & np.uint8(15), 4, 1)
+    return np.concatenate([half_bytes(d), upper, lower, pack(codes, 4, 16)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -10,9 +10,12 @@ bytes   content
 ======= =======================================================================
 """
 
+import numpy as np
+
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._pack import pack
 
 FORMAT = Format(
     name="MXFP4",
@@ -28,6 +31,19 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 17] as float32 [n, 32]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, _: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 17], of float32 [n, 32]."""
+    size = np.abs(x).max(axis=-1, keepdims=True)
+    # the largest number is 6 = 1.5 * 2^2; frexp's fraction is below 1, so 1 more is taken off
+    exponent = np.where(size > 0, np.frexp(size)[1] - 3 + 127, 0)
+    exponent = np.clip(exponent, 0, 254).astype(np.uint8)
+    scaled = np.ldexp(x, 128 - exponent.astype(np.int32))
+    distance = np.abs(np.array(FORMAT.table, np.float32) - scaled[..., None])
+    return np.concatenate(
+        [exponent, pack(distance.argmin(axis=-1).astype(np.uint8), 4, 16)], axis=1
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

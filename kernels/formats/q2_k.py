@@ -14,6 +14,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at, groups
+from jitllm.kernels.formats._pack import half_bytes, pack
+from jitllm.kernels.formats._search import range_starts, ranged_super, spread
 
 FORMAT = Format(
     name="Q2_K",
@@ -32,6 +34,17 @@ def dequantize(blocks: Bytes) -> Floats:
     low = float16_at(blocks, 82) * (blocks[:, :16] >> np.uint8(4)).astype(np.float32)
     codes = groups(fields(blocks[:, 16:80], 2, 32).astype(np.float32), 16)
     return (scale[..., None] * codes - low[..., None]).reshape(-1, 256)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 84], of float32 [n, 256]; errors weighed by importance."""
+    g = groups(x, 16)
+    weight = spread(x, importance, np.abs(x)).reshape(g.shape)
+    starts = range_starts(-0.5, importance)
+    d, dmin, sc, mn, codes = ranged_super(g, weight, 3, 15, starts, absolute=importance is None)
+    return np.concatenate(
+        [sc | mn << np.uint8(4), pack(codes, 2, 32), half_bytes(d), half_bytes(dmin)], axis=1
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

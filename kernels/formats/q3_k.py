@@ -16,6 +16,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at, groups
+from jitllm.kernels.formats._pack import half_bytes, pack
+from jitllm.kernels.formats._search import best_scale, linear, signed_super, spread
 
 FORMAT = Format(
     name="Q3_K",
@@ -37,6 +39,26 @@ def dequantize(blocks: Bytes) -> Floats:
     codes = fields(blocks[:, 32:96], 2, 32) | fields(blocks[:, :32], 1, 32) << np.uint8(2)
     weights = groups(codes.astype(np.float32) - np.float32(4), 16)
     return (scale[..., None] * weights).reshape(-1, 256)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 110], of float32 [n, 256]; errors weighed by importance."""
+    g = groups(x, 16)
+    weight = spread(x, importance, np.abs(x)).reshape(g.shape)
+    scale = best_scale(g, weight, np.arange(-4.9, -3.05, 0.1), linear(-4, 3))
+    d, sc, scaled = signed_super(g, scale, -32, 31)
+    codes = (np.clip(np.rint(scaled), -4, 3) + 4).astype(np.uint8).reshape(len(x), 256)
+    six = (sc + 32).astype(np.uint8)
+    return np.concatenate(
+        [
+            pack(codes >> np.uint8(2), 1, 32),
+            pack(codes & np.uint8(3), 2, 32),
+            pack(six & np.uint8(15), 4, 8),
+            pack(six >> np.uint8(4), 2, 4),
+            half_bytes(d),
+        ],
+        axis=1,
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at
+from jitllm.kernels.formats._pack import half_bytes, pack, ranged_codes
+from jitllm.kernels.formats._search import ranged_by_importance
 
 FORMAT = Format(
     name="Q4_1",
@@ -28,6 +30,15 @@ def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 20] as float32 [n, 32]."""
     codes = fields(blocks[:, 4:], 4, 16).astype(np.float32)
     return float16_at(blocks, 0) * codes + float16_at(blocks, 2)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 20], of float32 [n, 32]; errors weighed by importance."""
+    if importance is None:
+        scale, low, codes = ranged_codes(x, 15)
+    else:
+        scale, low, codes = ranged_by_importance(x, importance, 15)
+    return np.concatenate([half_bytes(scale), half_bytes(low), pack(codes, 4, 16)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at, groups, k_scales
+from jitllm.kernels.formats._pack import half_bytes, pack, pack_k_scales
+from jitllm.kernels.formats._search import range_starts, ranged_super, spread
 
 FORMAT = Format(
     name="Q4_K",
@@ -33,6 +35,17 @@ def dequantize(blocks: Bytes) -> Floats:
     low = float16_at(blocks, 2) * mn.astype(np.float32)
     codes = groups(fields(blocks[:, 16:], 4, 32).astype(np.float32), 32)
     return (scale[..., None] * codes - low[..., None]).reshape(-1, 256)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 144], of float32 [n, 256]; errors weighed by importance."""
+    g = groups(x, 32)
+    plain = np.abs(g) + np.sqrt((g * g).mean(axis=-1, keepdims=True))
+    weight = spread(x, importance, plain.reshape(x.shape)).reshape(g.shape)
+    d, dmin, sc, mn, codes = ranged_super(g, weight, 15, 63, range_starts(-1, importance))
+    return np.concatenate(
+        [half_bytes(d), half_bytes(dmin), pack_k_scales(sc, mn), pack(codes, 4, 32)], axis=1
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at
+from jitllm.kernels.formats._pack import half_bytes, pack, ranged_codes
+from jitllm.kernels.formats._search import ranged_by_importance
 
 FORMAT = Format(
     name="Q5_1",
@@ -29,6 +31,16 @@ def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 24] as float32 [n, 32]."""
     codes = fields(blocks[:, 8:], 4, 16) | fields(blocks[:, 4:8], 1, 1) << np.uint8(4)
     return float16_at(blocks, 0) * codes.astype(np.float32) + float16_at(blocks, 2)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 24], of float32 [n, 32]; errors weighed by importance."""
+    if importance is None:
+        scale, low, codes = ranged_codes(x, 31)
+    else:
+        scale, low, codes = ranged_by_importance(x, importance, 31)
+    upper, lower = pack(codes >> np.uint8(4), 1, 1), pack(codes & np.uint8(15), 4, 16)
+    return np.concatenate([half_bytes(scale), half_bytes(low), upper, lower], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

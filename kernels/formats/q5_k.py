@@ -16,6 +16,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at, groups, k_scales
+from jitllm.kernels.formats._pack import half_bytes, pack, pack_k_scales
+from jitllm.kernels.formats._search import range_starts, ranged_super, spread
 
 FORMAT = Format(
     name="Q5_K",
@@ -35,6 +37,24 @@ def dequantize(blocks: Bytes) -> Floats:
     codes = fields(blocks[:, 48:], 4, 32) | fields(blocks[:, 16:48], 1, 32) << np.uint8(4)
     weights = groups(codes.astype(np.float32), 32)
     return (scale[..., None] * weights - low[..., None]).reshape(-1, 256)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 176], of float32 [n, 256]; errors weighed by importance."""
+    g = groups(x, 32)
+    plain = np.abs(g) + np.sqrt((g * g).mean(axis=-1, keepdims=True))
+    weight = spread(x, importance, plain.reshape(x.shape)).reshape(g.shape)
+    d, dmin, sc, mn, codes = ranged_super(g, weight, 31, 63, range_starts(-0.5, importance))
+    return np.concatenate(
+        [
+            half_bytes(d),
+            half_bytes(dmin),
+            pack_k_scales(sc, mn),
+            pack(codes >> np.uint8(4), 1, 32),
+            pack(codes & np.uint8(15), 4, 32),
+        ],
+        axis=1,
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

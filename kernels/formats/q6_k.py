@@ -15,6 +15,8 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, fields, float16_at, groups
+from jitllm.kernels.formats._pack import half_bytes, pack
+from jitllm.kernels.formats._search import best_scale, linear, signed_super, spread
 
 FORMAT = Format(
     name="Q6_K",
@@ -34,6 +36,24 @@ def dequantize(blocks: Bytes) -> Floats:
     codes = fields(blocks[:, :128], 4, 64) | fields(blocks[:, 128:192], 2, 32) << np.uint8(4)
     weights = groups(codes.astype(np.float32) - np.float32(32), 16)
     return (scale[..., None] * weights).reshape(-1, 256)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 210], of float32 [n, 256]; errors weighed by importance."""
+    g = groups(x, 16)
+    weight = spread(x, importance, x * x).reshape(g.shape)
+    scale = best_scale(g, weight, np.arange(-32.9, -31.05, 0.1), linear(-32, 31))
+    d, sc, scaled = signed_super(g, scale, -128, 127)
+    codes = (np.clip(np.rint(scaled), -32, 31) + 32).astype(np.uint8).reshape(len(x), 256)
+    return np.concatenate(
+        [
+            pack(codes & np.uint8(15), 4, 64),
+            pack(codes >> np.uint8(4), 2, 32),
+            sc.astype(np.int8).view(np.uint8),
+            half_bytes(d),
+        ],
+        axis=1,
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats._fields import Halves, float16_at
+from jitllm.kernels.formats._pack import half_bytes, inverse, round_away
 
 FORMAT = Format(
     name="Q8_0",
@@ -27,6 +28,13 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 34] as float32 [n, 32]."""
     return float16_at(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
+
+
+def quantize(x: Floats, _: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 34], of float32 [n, 32]."""
+    scale = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
+    codes = round_away(x * inverse(scale)).astype(np.int8)
+    return np.concatenate([half_bytes(scale), codes.view(np.uint8)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

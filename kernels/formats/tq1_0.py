@@ -18,6 +18,7 @@ import numpy as np
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._pack import half_bytes, ternary_codes
 
 FORMAT = Format(
     name="TQ1_0",
@@ -33,6 +34,17 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 54] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, _: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 54], of float32 [n, 256]."""
+    scale, codes = ternary_codes(x)
+    parts = []
+    for start, end, lane, digits in ((0, 160, 32, 5), (160, 240, 16, 5), (240, 256, 4, 4)):
+        power = np.array([81, 27, 9, 3, 1][:digits], np.uint16)[:, None]
+        number = (codes[:, start:end].reshape(-1, digits, lane) * power).sum(axis=1)
+        parts.append(((number * 256 + 242) // 243).astype(np.uint8))  # rounded up
+    return np.concatenate([*parts, half_bytes(scale)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

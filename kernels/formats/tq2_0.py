@@ -13,6 +13,7 @@ import numpy as np
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._pack import half_bytes, pack, ternary_codes
 
 FORMAT = Format(
     name="TQ2_0",
@@ -28,6 +29,12 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 66] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, _: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 66], of float32 [n, 256]."""
+    scale, codes = ternary_codes(x)
+    return np.concatenate([pack(codes, 2, 32), half_bytes(scale)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:
