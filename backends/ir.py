@@ -66,6 +66,9 @@ class CacheSpec:
 class Graph:
     """Nodes in execution order; the last node's output is the logits, an "O" value.
 
+    A graph whose last node is `select_outputs` is an encoder: hidden states take the place of the
+    logits, and `vocab_size` is their width. It has no caches, and runs a text as a whole.
+
     `states` are the float32 numbers of each recurrent or convolution state: what a layer keeps of
     a sequence in memory of fixed size. A node with the attribute `state` has that one.
     """
@@ -79,6 +82,11 @@ class Graph:
     def output(self) -> Value:
         """The logits."""
         return self.nodes[-1].outputs[0]
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the last value is hidden states."""
+        return self.nodes[-1].op == "select_outputs"
 
     def values(self) -> dict[str, Value]:
         """Return every value by name: the hook points."""

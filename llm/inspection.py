@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.llm.errors import ContextLengthExceeded
 from jitllm.llm.state.engine import Engine, Hooks
 from jitllm.llm.texts import Text, Texts
 
@@ -29,7 +30,7 @@ class Inspection(Texts, ABC):
         """Return a new sequence, with these tokens or this text already computed."""
 
     def forward(self, tokens: Text, rows: RowsWanted = None) -> Floats:
-        """Return the logits behind each token.
+        """Return the logits behind each token; an encoder's hidden states, behind its last norm.
 
         Parameters
         ----------
@@ -136,11 +137,26 @@ class Inspection(Texts, ABC):
             raise ValueError("expected tokens, got none")
         wanted = _wanted(rows, len(ids))
         ascending, back = np.unique(wanted, return_inverse=True)
-        with self.sequence() as sequence:
-            pieces = list(sequence.extend(ids, ascending, hooks))
+        if self.engine.graph.is_encoder:
+            pieces = [self._encoded(ids, ascending, hooks)]
+        else:
+            with self.sequence() as sequence:
+                pieces = list(sequence.extend(ids, ascending, hooks))
         logits = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         in_order = np.array_equal(ascending, wanted)
         return np.ascontiguousarray(logits if in_order else logits[back])
+
+    def _encoded(
+        self, ids: list[int], rows: npt.NDArray[np.intp], hooks: "tuple[Hooks, ...]" = ()
+    ) -> Floats:
+        """Return hidden states of an encoder, which sees a text as a whole: [rows, n]."""
+        most = min(self.engine.n_ctx, self.engine.max_tokens)
+        if len(ids) > most:
+            raise ContextLengthExceeded(
+                f"expected at most {most} tokens in a text, got {len(ids)}; give fewer"
+            )
+        (piece,) = self.engine.run(self.engine.new_cells(), ids, 0, rows, hooks)
+        return piece[1]
 
 
 def _wanted(rows: RowsWanted, n_tokens: int) -> npt.NDArray[np.intp]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Sequence_
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
+from jitllm.llm.embeddings import Embeddings
+from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.identity import Identity
-from jitllm.llm.inspection import Inspection
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.engine import Engine
@@ -27,7 +28,7 @@ Messages = Sequence_[Mapping[str, Any]]
 Tools = Sequence_[Mapping[str, Any]]
 
 
-class Model(Inspection):
+class Model(Embeddings):
     """A model on a device. `jitllm.load` makes one.
 
     Weights never change; everything that does is in sequences. Close it, or use it as a context
@@ -67,8 +68,10 @@ class Model(Inspection):
             opened.backend.close()
             raise
         weakref.finalize(self, self.engine.close)
-        super().__init__(tokenizer, file.metadata, opened.graph.vocab_size, tokenizer_error)
-        self.config, self.n_ctx = opened.config, opened.n_ctx
+        encodes = opened.graph.is_encoder
+        n_vocab = opened.config.vocab_size if encodes else opened.graph.vocab_size
+        super().__init__(tokenizer, file.metadata, n_vocab, tokenizer_error)
+        self.config, self.n_ctx, self.head = opened.config, opened.n_ctx, opened.head
         self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
         self.identity = Identity.of(file, opened.config.architecture)
         self.last_result: Generation | None = None
@@ -112,7 +115,19 @@ class Model(Inspection):
         return facts | ({"state": "closed"} if self.engine.closed else {})
 
     def sequence(self, tokens: Text | None = None) -> Sequence:
-        """Return a new sequence, with these tokens or this text already computed."""
+        """Return a new sequence, with these tokens or this text already computed.
+
+        Raises
+        ------
+        UnsupportedArchitecture
+            If the model is an encoder, which has no logits to go on with.
+        """
+        if self.engine.graph.is_encoder:
+            raise UnsupportedArchitecture(
+                f"expected a model that generates; got one of architecture "
+                f"{self.config.architecture!r}, an encoder: use `embed`, or `forward` for its "
+                "hidden states"
+            )
         sequence = Sequence(self)
         return sequence if tokens is None else sequence.append(tokens)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
+from encoders import ENCODERS
 from models import model_path
 from numpy.typing import NDArray
 from tiny import (
@@ -64,7 +65,8 @@ def error(path: Path, name: str, device: str = "reference", **options: Any) -> f
 
 
 def test_every_architecture_is_tested() -> None:
-    for name in set(models.names()) - set(FORMS.values()):
+    encoders = {name.partition(".")[0].replace("-", "_") for name in ENCODERS}
+    for name in set(models.names()) - set(FORMS.values()) - encoders:
         assert Path(__file__).with_name(f"test_model_{name}.py").exists(), name
 
 

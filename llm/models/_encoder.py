@@ -1,0 +1,147 @@
+"""Pieces of encoders: models without logits, whose tokens all see each other.
+
+An encoder's graph ends with `select_outputs`: the hidden states of the wanted rows.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.rope import Rotation
+from jitllm.llm.graph.words.add_row import add_row
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
+
+Mlp = Callable[[GraphBuilder, Value, ModelConfig, int], Value]
+
+
+def embeddings(g: GraphBuilder, config: ModelConfig, *, positions: bool = False) -> Value:
+    """Embeddings of tokens, of the first kind of segment and perhaps of positions, normed."""
+    x = nn.embeddings(g, config)
+    if g.has("token_types.weight"):
+        kinds = g.values("token_types.weight", (-1, config.hidden_size))
+        x = add_row(g, x, kinds[0].copy(), name="inp_types")
+    if positions:
+        x = dense.with_positions(g, x, config)
+    return dense.layer_norm(g, x, config, "token_embd_norm")
+
+
+def attend(
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    i: int,
+    rotation: Rotation | None = None,
+    *,
+    bias: bool = False,
+    norms: bool = False,
+    **rules: Any,
+) -> Value:
+    """Attention among all tokens of a text, with its output matrix: [T, n].
+
+    Parameters
+    ----------
+    bias : bool
+        Use the output matrix's bias if there is one.
+    norms : bool
+        Layer norms over all columns of q and of k, where the file has them.
+    **rules
+        Of the word `attention`.
+    """
+    q, k, v = nn.qkv(g, x, config, i)
+    if norms and g.has(f"blk.{i}.attn_q_norm.weight"):
+        q = dense.layer_norm(g, q, config, f"blk.{i}.attn_q_norm")
+    if norms and g.has(f"blk.{i}.attn_k_norm.weight"):
+        k = dense.layer_norm(g, k, config, f"blk.{i}.attn_k_norm")
+    if rotation is not None:
+        q, k = nn.turn(g, q, k, rotation, config, i)
+    return whole_attention(g, q, k, v, config, i, bias=bias, **rules)
+
+
+def whole_attention(
+    g: GraphBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    config: ModelConfig,
+    i: int,
+    *,
+    bias: bool = False,
+    **rules: Any,
+) -> Value:
+    """Attention that neither hides what comes later nor remembers, with its output matrix."""
+    z = g.attention(
+        q,
+        k,
+        v,
+        n_heads=config.num_attention_heads[i],
+        n_kv_heads=config.num_key_value_heads[i],
+        scale=config.head_dim**-0.5,
+        causal=False,
+        cache=False,
+        name=f"blk.{i}.kqv_out",
+        **rules,
+    )
+    return blocks.attention_output(g, z, config, i, bias=bias)
+
+
+def bert(
+    g: GraphBuilder,
+    config: ModelConfig,
+    x: Value,
+    mlp: Mlp,
+    *,
+    rotation: Rotation | None = None,
+    max_alibi_bias: float = 0.0,
+    norms: bool = False,
+) -> None:
+    """All layers of a BERT, whose norms follow the sums, and the end of the graph."""
+    for i in range(config.num_hidden_layers):
+        blk = f"blk.{i}."
+        h = attend(g, x, config, i, rotation, bias=True, norms=norms, max_alibi_bias=max_alibi_bias)
+        h = g.add(h, x, name=blk + "attn_sum")
+        if norms and g.has(blk + "attn_norm_2.weight"):
+            h = _norm(g, h, config, blk + "attn_output_norm", blk + "attn_normed")
+            h = g.add(h, x, name=blk + "attn_sum_2")
+            h = _norm(g, h, config, blk + "attn_norm_2", blk + "ffn_inp")
+        else:
+            h = _norm(g, h, config, blk + "attn_output_norm", blk + "ffn_inp")
+        y = g.add(mlp(g, h, config, i), h, name=blk + "ffn_sum")
+        x = _norm(g, y, config, blk + "layer_output_norm", blk + "l_out")
+    g.select_outputs(x, name="hidden_states")
+
+
+def _norm(g: GraphBuilder, x: Value, config: ModelConfig, tensor: str, name: str) -> Value:
+    eps = dense.layer_eps(config)
+    return g.layer_norm(x, f"{tensor}.weight", g.optional(f"{tensor}.bias"), eps=eps, name=name)
+
+
+def gelu_mlp(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    """The network of BERT: down(gelu(up(x))) with biases where there are."""
+    return blocks.plain_mlp(g, x, config, i, act="gelu")
+
+
+def halves_mlp(
+    g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str, bias: bool = False
+) -> Value:
+    """down(act(a) * b), a and b being the halves of one matrix's output: [rows, n].
+
+    `bias`: use the biases of both matrices if there are such.
+    """
+    blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
+
+    def own(name: str) -> str:
+        return g.optional(f"{blk}{name}.bias") if bias else ""
+
+    up = blk + "ffn_up.weight"
+    both = g.matmul(x, up, width=2 * n_ff, bias=own("ffn_up"), name=blk + "ffn_gate_up")
+    a = g.columns(both, 0, n_ff, name=blk + "ffn_gate")
+    b = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_up")
+    h = g.glu(a, b, act=act, name=blk + "ffn_act")
+    return g.matmul(
+        h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size,
+        bias=own("ffn_down"),
+    )  # fmt: skip
