@@ -36,7 +36,10 @@ class ModelNotFoundError(JitllmError, FileNotFoundError):
 
 
 class UnsupportedArchitecture(JitllmError, NotImplementedError):
-    """The file's `general.architecture` has no file in `llm/models`."""
+    """The file's `general.architecture` has no file in `llm/models`, or cannot do what was asked.
+
+    An encoder cannot generate, and only a model with a classifier can rerank.
+    """
 
 
 class UnsupportedFormat(JitllmError, NotImplementedError):

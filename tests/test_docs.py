@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from encoders import encoder_model
 from models import model_path
 from tiny import conformance_model, write_gguf
 from variants import variant_model
@@ -271,6 +272,7 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[jitllm.Mod
     with contextlib.ExitStack() as stack:
         paths = [model_path("stories260K")]
         paths += [variant_model(name, folder / f"{name}.gguf") for name in VARIANTS]
+        paths += [encoder_model("bert", folder / "bert.gguf")]
         yield [stack.enter_context(jitllm.load(p, device="reference")) for p in paths]
 
 
@@ -279,7 +281,7 @@ def _hook_rows() -> list[tuple[str, str, list[str], str]]:
     rows = []
     for line in _text("hooks.md").splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        if re.match(r"\| `(blk|token_embd|position_embd|inp_|output)", line):
+        if re.match(r"\| `(blk|token_embd|position_embd|inp_|hidden|output)", line):
             names = re.findall(r"`([^`]+)`", cells[2] if len(cells) == 5 else cells[1])
             shapes = (cells[1], cells[3]) if len(cells) == 5 else ("", "")
             rows.append((cells[0].strip("`"), shapes[0], names, shapes[1]))

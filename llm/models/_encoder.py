@@ -42,14 +42,8 @@ def attend(
 ) -> Value:
     """Attention among all tokens of a text, with its output matrix: [T, n].
 
-    Parameters
-    ----------
-    bias : bool
-        Use the output matrix's bias if there is one.
-    norms : bool
-        Layer norms over all columns of q and of k, where the file has them.
-    **rules
-        Of the word `attention`.
+    `bias`: use the matrix's bias if there is one. `norms`: layer norms over all columns of q and
+    of k, where the file has them. `rules` are those of the word `attention`.
     """
     q, k, v = nn.qkv(g, x, config, i)
     if norms and g.has(f"blk.{i}.attn_q_norm.weight"):
