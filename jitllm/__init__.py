@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jitllm.llm import sampling as samplers
     from jitllm.llm.api import Model, load, load_tokenizer
+    from jitllm.llm.control_vector import ControlVector
     from jitllm.llm.errors import (
         BackendError,
         ChatTemplateError,
@@ -37,6 +38,7 @@ __all__ = [
     "Chunk",
     "ClosedError",
     "ContextLengthExceeded",
+    "ControlVector",
     "GGUFError",
     "Generation",
     "HookError",
@@ -64,6 +66,7 @@ __all__ = [
 _MODULES = {
     "ChoiceScores": "llm.evaluate_choices",
     "Chunk": "llm.results",
+    "ControlVector": "llm.control_vector",
     "Generation": "llm.results",
     "KLDivergence": "llm.evaluate_divergence",
     "Model": "llm.api",
