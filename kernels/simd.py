@@ -232,74 +232,26 @@ def broadcast4(typing_context, address):
     return i8x64(types.intp), codegen
 
 
-@intrinsic
-def to_f32(typing_context, x):
-    """Convert i32x16 to f32x16."""
+def _converter(instruction: str, source: Any, target: Any, base: ir.Type) -> Any:
+    """Make f(x): the LLVM conversion `instruction` from Numba type `source` to `target`."""
 
-    def codegen(context, builder, sig, args):
-        return builder.sitofp(args[0], f32x16.ir)
+    @intrinsic
+    def convert(typing_context, x):
+        def codegen(context, builder, sig, args):
+            return getattr(builder, instruction)(args[0], base)
 
-    return f32x16(i32x16), codegen
+        return target(source), codegen
 
-
-@intrinsic
-def widen_u8(typing_context, x):
-    """Convert i8x16, taken as unsigned, to i32x16."""
-
-    def codegen(context, builder, sig, args):
-        return builder.zext(args[0], i32x16.ir)
-
-    return i32x16(i8x16), codegen
+    return convert
 
 
-@intrinsic
-def widen_i8(typing_context, x):
-    """Convert i8x16, taken as signed, to i32x16."""
-
-    def codegen(context, builder, sig, args):
-        return builder.sext(args[0], i32x16.ir)
-
-    return i32x16(i8x16), codegen
-
-
-@intrinsic
-def narrow_i8(typing_context, x):
-    """Convert i32x16 to i8x16, keeping the low 8 bits of each element."""
-
-    def codegen(context, builder, sig, args):
-        return builder.trunc(args[0], i8x16.ir)
-
-    return i8x16(i32x16), codegen
-
-
-@intrinsic
-def bits_f32(typing_context, x):
-    """Reinterpret the bits of i32x16 as f32x16."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], f32x16.ir)
-
-    return f32x16(i32x16), codegen
-
-
-@intrinsic
-def bits_i32(typing_context, x):
-    """Reinterpret the bits of f32x16 as i32x16."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], i32x16.ir)
-
-    return i32x16(f32x16), codegen
-
-
-@intrinsic
-def word_as_f32(typing_context, x):
-    """Reinterpret the bits of an int32 as float32."""
-
-    def codegen(context, builder, sig, args):
-        return builder.bitcast(args[0], F32)
-
-    return types.float32(types.int32), codegen
+to_f32 = _converter("sitofp", i32x16, f32x16, f32x16.ir)
+widen_u8 = _converter("zext", i8x16, i32x16, i32x16.ir)  # bytes taken as unsigned
+widen_i8 = _converter("sext", i8x16, i32x16, i32x16.ir)  # bytes taken as signed
+narrow_i8 = _converter("trunc", i32x16, i8x16, i8x16.ir)  # keeps the low 8 bits
+bits_f32 = _converter("bitcast", i32x16, f32x16, f32x16.ir)
+bits_i32 = _converter("bitcast", f32x16, i32x16, i32x16.ir)
+word_as_f32 = _converter("bitcast", types.int32, types.float32, F32)
 
 
 def _shifter(name: str) -> Any:
