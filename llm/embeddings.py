@@ -1,8 +1,8 @@
 """Vectors of texts, and scores of documents for a query."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,8 @@ from jitllm.llm import pooling as pools
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.inspection import Inspection
+from jitllm.llm.state.engine import MAX_TOKENS, Engine
 from jitllm.llm.texts import Text, is_many
-
-if TYPE_CHECKING:
-    from jitllm.llm.state.engine import Engine
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,7 +66,7 @@ class Embeddings(Inspection):
         each: list[Any] = [texts] if many is None else many
         ids = [self._fitting(self.to_ids(text)) for text in each]
         width = self._n_columns()
-        vectors = [pools.pool(self._states(one, kind), kind) for one in ids]
+        vectors = [pools.pool(states, kind) for states in self._states(ids, kind)]
         whole = np.stack(vectors) if vectors else np.empty((0, width), np.float32)
         whole = pools.normalize(whole) if normalize else whole
         return whole[0] if many is None else whole
@@ -103,8 +101,8 @@ class Embeddings(Inspection):
         if isinstance(documents, str):
             raise TypeError(f"expected a list of documents, got one text: {documents!r:.80}")
         pairs = [self._fitting(self._pair(query, document)) for document in documents]
-        states = (pools.pool(self._states(ids, head.pooling), head.pooling) for ids in pairs)
-        return np.array([head(state)[0] for state in states], np.float32)
+        states = self._states(pairs, head.pooling)
+        return np.array([head(pools.pool(one, head.pooling))[0] for one in states], np.float32)
 
     def _pooling(self, wanted: str | None) -> str:
         if wanted is not None:
@@ -122,14 +120,16 @@ class Embeddings(Inspection):
         graph = self.engine.graph
         return graph.output.width if graph.is_encoder else _last_norm(graph.values()).width
 
-    def _states(self, ids: list[int], kind: str) -> Floats:
-        """Return the hidden states, behind the last norm, that a pooling reads: [rows, n]."""
-        if not ids:
+    def _states(self, texts: list[list[int]], kind: str) -> Iterator[Floats]:
+        """Yield the hidden states, behind the last norm, that a pooling reads: [rows, n]."""
+        if not all(texts):
             raise ValueError("expected texts with tokens, got one without")
-        rows = pools.rows_for(kind, len(ids))
-        if self.engine.graph.is_encoder:
-            return self._encoded(ids, rows)
-        return last_states(self.engine, ids, rows)
+        if not self.engine.graph.is_encoder:
+            for ids in texts:
+                yield last_states(self.engine, ids, pools.rows_for(kind, len(ids)))
+            return
+        for some in _side_by_side(texts, min(MAX_TOKENS, self.engine.max_tokens)):
+            yield from self.engine.run_texts(some, [pools.rows_for(kind, len(ids)) for ids in some])
 
     def _fitting(self, ids: list[int]) -> list[int]:
         """Return a text's tokens, cut to the context but for the token that ends it."""
@@ -158,7 +158,19 @@ class Embeddings(Inspection):
         return first + second
 
 
-def last_states(engine: "Engine", ids: Sequence[int], rows: npt.NDArray[np.intp]) -> Floats:
+def _side_by_side(texts: list[list[int]], n_tokens: int) -> Iterator[list[list[int]]]:
+    """Cut a list into runs: of short texts as many as together have `n_tokens`."""
+    run: list[list[int]] = []
+    for ids in texts:
+        if run and sum(map(len, run)) + len(ids) > n_tokens:
+            yield run
+            run = []
+        run.append(ids)
+    if run:
+        yield run
+
+
+def last_states(engine: Engine, ids: Sequence[int], rows: npt.NDArray[np.intp]) -> Floats:
     """Return what a model with logits has behind its last norm, float32 [rows, n].
 
     Parameters

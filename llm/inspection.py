@@ -138,7 +138,8 @@ class Inspection(Texts, ABC):
         wanted = _wanted(rows, len(ids))
         ascending, back = np.unique(wanted, return_inverse=True)
         if self.engine.graph.is_encoder:
-            pieces = [self._encoded(ids, ascending, hooks)]
+            self._check_whole(len(ids))
+            pieces = self.engine.run_texts([ids], [ascending], hooks)
         else:
             with self.sequence() as sequence:
                 pieces = list(sequence.extend(ids, ascending, hooks))
@@ -146,17 +147,12 @@ class Inspection(Texts, ABC):
         in_order = np.array_equal(ascending, wanted)
         return np.ascontiguousarray(logits if in_order else logits[back])
 
-    def _encoded(
-        self, ids: list[int], rows: npt.NDArray[np.intp], hooks: "tuple[Hooks, ...]" = ()
-    ) -> Floats:
-        """Return hidden states of an encoder, which sees a text as a whole: [rows, n]."""
-        most = min(self.engine.n_ctx, self.engine.max_tokens)
-        if len(ids) > most:
+    def _check_whole(self, n_tokens: int) -> None:
+        most = self.engine.max_tokens
+        if n_tokens > most:
             raise ContextLengthExceeded(
-                f"expected at most {most} tokens in a text, got {len(ids)}; give fewer"
+                f"expected at most {most} tokens in a text, got {n_tokens}; give fewer"
             )
-        (piece,) = self.engine.run(self.engine.new_cells(), ids, 0, rows, hooks)
-        return piece[1]
 
 
 def _wanted(rows: RowsWanted, n_tokens: int) -> npt.NDArray[np.intp]:

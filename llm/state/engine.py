@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -127,6 +128,43 @@ class Engine:
             cells.forget(position + stop)
             start = stop
 
+    def run_texts(
+        self,
+        texts: Sequence[Sequence[int]],
+        rows: Sequence[npt.NDArray[np.intp]],
+        hooks: Sequence[Hooks] = (),
+    ) -> list[Floats]:
+        """Run whole texts side by side, for a model that remembers nothing.
+
+        Parameters
+        ----------
+        texts : sequence of sequences of int
+            Tokens; of all texts together at most `max_tokens`.
+        rows : sequence of ints, ascending
+            Of each text: those that are wanted.
+        hooks : sequence of Hooks
+            Called after those of the engine, with the rows of all texts.
+
+        Returns
+        -------
+        list of float32 [rows, n]
+            For each text the last value of the graph.
+        """
+        starts = np.cumsum([0, *(len(ids) for ids in texts)])
+        segments = [
+            Segment(int(start), len(ids), 0, ()) for start, ids in zip(starts, texts, strict=False)
+        ]
+        wanted = np.concatenate([start + r for start, r in zip(starts, rows, strict=False)])
+        batch = Batch(
+            np.concatenate([np.asarray(ids, np.int32) for ids in texts]),
+            np.concatenate([np.arange(len(ids), dtype=np.int32) for ids in texts]),
+            wanted.astype(np.int32),
+            segments,
+        )
+        with self._turn():
+            values = self._run_batch(batch, [*self.hooks, *hooks])
+        return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
+
     def memory(self) -> dict[str, int]:
         """Return bytes by purpose; "caches_used" is the part of "caches" that sequences hold."""
         self.check_open()
@@ -183,23 +221,30 @@ class Engine:
     def _run_piece(
         self, cells: Cells, ids: Ints, position: int, rows: npt.NDArray[np.intp], hooks: list[Hooks]
     ) -> Floats:
+        with self._turn():
+            cells.prepare(position, position + len(ids))
+            positions = np.arange(position, position + len(ids), dtype=np.int32)
+            segment = Segment(0, len(ids), position, cells.tables, *cells.state_slots)
+            logits = self._run_batch(Batch(ids, positions, rows.astype(np.int32), [segment]), hooks)
+            cells.commit(position + len(ids))
+            return logits
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the turn of this thread to run the model."""
         if self._owner == threading.get_ident():
             raise HookError("a hook cannot run the model that it is called by; do so after the run")
         with self._lock:
             self.check_open()
             self._owner = threading.get_ident()
             try:
-                cells.prepare(position, position + len(ids))
-                taps = frozenset[str]().union(*(hook.taps for hook in hooks))
-                program = self._program_for(taps)
-                positions = np.arange(position, position + len(ids), dtype=np.int32)
-                segment = Segment(0, len(ids), position, cells.tables, *cells.state_slots)
-                batch = Batch(ids, positions, rows.astype(np.int32), [segment])
-                logits = program.run(batch, _tap(hooks) if hooks else None)
-                cells.commit(position + len(ids))
-                return logits
+                yield
             finally:
                 self._owner = None
+
+    def _run_batch(self, batch: Batch, hooks: list[Hooks]) -> Floats:
+        taps = frozenset[str]().union(*(hook.taps for hook in hooks))
+        return self._program_for(taps).run(batch, _tap(hooks) if hooks else None)
 
     def _program_for(self, taps: frozenset[str]) -> Program:
         if not taps:

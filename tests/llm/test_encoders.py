@@ -115,12 +115,24 @@ def test_pooling(bert: jitllm.Model) -> None:
 
 def test_many_texts_give_what_each_gives_alone(bert: jitllm.Model) -> None:
     texts = ["a b c", "d", "j i h g a b"]
+    texts += ["a b c d e " * n for n in (3, 11, 1, 9, 6)]  # more than one run
     vectors = bert.embed(texts)
-    assert vectors.shape == (3, N)
+    assert vectors.shape == (8, N)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(vectors, [bert.embed(text) for text in texts])
+    for kind in ("cls", "last"):
+        at_once = bert.embed(texts, pooling=kind)
+        np.testing.assert_array_equal(at_once, [bert.embed(t, pooling=kind) for t in texts])
     np.testing.assert_array_equal(bert.embed([[4, 5], [6]])[1], bert.embed([6]))
     assert bert.embed([]).shape == (0, N)
+
+
+@pytest.mark.parametrize("name", ["jina-bert-v2", "modern-bert", "nomic-bert-moe"])
+def test_texts_do_not_see_each_other(files: Callable[[str], Path], name: str) -> None:
+    texts = [[4, 5, 6], [7] * 10, [8, 9]]
+    with jitllm.load(files(name), precision="fast") as model:
+        at_once = model.embed(texts, pooling="mean")
+        np.testing.assert_array_equal(at_once, [model.embed(t, pooling="mean") for t in texts])
 
 
 def test_normalize_leaves_zeros() -> None:
