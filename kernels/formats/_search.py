@@ -166,7 +166,7 @@ def ranged_super(
     x: Floats,
     weight: Floats,
     top: int,
-    top_scale: int,
+    limit: int,
     starts: Iterable[float],
     absolute: bool = False,
 ) -> tuple[Floats, Floats, Bytes, Bytes, Bytes]:
