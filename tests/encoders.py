@@ -2,7 +2,8 @@
 
 `data/encoders.npz` holds for each: tokens (20,), and of llama.cpp 0.5.0 on them, in one batch with
 one thread and flash attention off, "states" (20, 64) without pooling, "mean" (64,) and, where there
-is a classifier, "rank". It also holds vectors of a real model, see `MINILM_TEXTS`.
+is a classifier, "rank". It also holds vectors of real models, see `MINILM_TEXTS`: those of
+stories260K ("mean" and "last"), and what `reranker_model` gives ("rank").
 """
 
 import os
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tiny import write_gguf
-from variants import variant_weights
+from variants import variant_model, variant_weights
+
+from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -167,6 +170,25 @@ def encoder_model(name: str, path: str | os.PathLike[str]) -> Path:
     tensors = {t: variant_weights(t, s) for t, s in shapes.items() if t not in encoder.without}
     keys = {f"{arch}.{key}": value for key, value in metadata.items()}
     return write_gguf(path, keys | {"general.architecture": arch} | _vocabulary(), tensors)
+
+
+def reranker_model(path: str | os.PathLike[str]) -> Path:
+    """Write the variant "qwen3" with a classifier of two labels to `path`; "qwen3" in the data."""
+    path = Path(path)
+    with GGUFFile(variant_model("qwen3", path.with_suffix(".plain.gguf"))) as file:
+        metadata = {
+            key: list(value) if isinstance(value, StringArray) else value
+            for key, value in file.metadata.items()
+            if not isinstance(value, StringArray) or len(value)
+        }
+        tensors = {
+            name: file.data(name).view(np.float32).reshape(info.shape).copy()
+            for name, info in file.tensors.items()
+        }
+    name = "cls.output.weight"
+    tensors[name] = variant_weights(name, (2, int(metadata["qwen3.embedding_length"])))
+    labels = {"qwen3.pooling_type": 4, "qwen3.classifier.output_labels": ["yes", "no"]}
+    return write_gguf(path, metadata | labels, tensors)
 
 
 def _vocabulary() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
-from encoders import ENCODERS, MINILM_TEXTS, N_CTX, N, encoder_golden, encoder_model
+from encoders import ENCODERS, MINILM_TEXTS, N_CTX, N, encoder_golden, encoder_model, reranker_model
 from models import model_path
 
 import jitllm
@@ -201,6 +201,23 @@ def test_classifiers(
     np.testing.assert_allclose(got, [golden["rank"][0]] * 2, rtol=2e-3, atol=5e-4)
 
 
+def test_a_reranker_that_generates_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = encoder_golden("qwen3")
+    monkeypatch.setattr(Embeddings, "_pair", lambda self, query, text: golden["tokens"].tolist())
+    with jitllm.load(reranker_model(tmp_path / "m.gguf"), precision="exact") as model:
+        got = model.rerank("a", ["b"])
+        assert model.head is not None and model.head.pooling == "last"
+    np.testing.assert_allclose(got, golden["rank"][:1], rtol=2e-3)
+
+
+def test_rerank_by_a_template(bert: jitllm.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = {"tokenizer.chat_template.rerank": "[CLS]{query} j {document}"}
+    monkeypatch.setattr(bert, "metadata", {**bert.metadata, **template})
+    assert bert.head is not None
+    state = bert.embed([2, 4, 13, 5], pooling="cls", normalize=False)
+    np.testing.assert_array_equal(bert.rerank("a", ["b"]), bert.head(state))
+
+
 def test_rerank_writes_pairs(bert: jitllm.Model) -> None:
     seen: list[int] = []
     with bert.hooks({"hidden_states": lambda x, hook: seen.append(len(x))}):
@@ -278,6 +295,14 @@ def test_models_with_logits_have_vectors_too() -> None:
         mean = model.embed(["Once upon a time"], pooling="mean", normalize=False)
     np.testing.assert_allclose(last, states[-1], rtol=1e-6)
     np.testing.assert_allclose(mean, [states.mean(axis=0)], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mean", "last"])
+def test_vectors_of_models_with_logits_are_those_of_llama_cpp(kind: str) -> None:
+    golden = encoder_golden("stories260K")
+    with jitllm.load(model_path("stories260K"), precision="exact", kv_dtype="f32") as model:
+        got = model.embed(golden["tokens"].tolist(), pooling=kind, normalize=False)
+    assert nmse(got, golden[kind]) <= MAX_NMSE
 
 
 @pytest.mark.slow
