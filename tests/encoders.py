@@ -186,7 +186,7 @@ def reranker_model(path: str | os.PathLike[str]) -> Path:
             for name, info in file.tensors.items()
         }
     name = "cls.output.weight"
-    tensors[name] = variant_weights(name, (2, int(metadata["qwen3.embedding_length"])))
+    tensors[name] = variant_weights(name, (2, tensors["output_norm.weight"].size))
     labels = {"qwen3.pooling_type": 4, "qwen3.classifier.output_labels": ["yes", "no"]}
     return write_gguf(path, metadata | labels, tensors)
 

@@ -1,10 +1,14 @@
 """`jitllm warmup`: compile ahead of time."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from jitllm.llm.commands._options import ModelCommand, ModelOptions, model_options
+
+if TYPE_CHECKING:
+    from jitllm.llm.model import Model
 
 _PROMPT_TOKENS = 16  # enough for the kernels of many rows; one more token runs those of one
 
@@ -24,12 +28,19 @@ def command(options: ModelOptions) -> None:
     start = time.perf_counter()
     try:
         with options.load() as model:
-            tokens = random_tokens(model, _PROMPT_TOKENS + 1)
-            with model.sequence(tokens[:-1]) as sequence:
-                sequence.append(tokens[-1:])
-                _ = sequence.logits
+            _use(model, random_tokens(model, _PROMPT_TOKENS + 1))
     finally:
         stop()
     if not options.quiet:
         seconds = time.perf_counter() - start
         click.echo(f"{len(compiled)} kernels compiled, ready after {seconds:.1f} s", err=True)
+
+
+def _use(model: "Model", tokens: list[int]) -> None:
+    if model.engine.graph.is_encoder:
+        model.embed(tokens)
+        model.embed(tokens[-1:])
+        return
+    with model.sequence(tokens[:-1]) as sequence:
+        sequence.append(tokens[-1:])
+        _ = sequence.logits

@@ -1,5 +1,6 @@
 """The command line: what goes to stdout and stderr, and with which exit code it ends."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from encoders import encoder_model
 from models import model_path
 from tiny import write_gguf
 
@@ -253,6 +256,25 @@ def test_tokenize(capsys: Capture, model: jitllm.Model) -> None:
     assert main(["tokenize", STORIES, "hello", "--json"]) == 0
     pieces = [row["piece"] for row in json.loads(capsys.readouterr().out)]
     assert "".join(pieces[1:]).strip() == "hello"
+
+
+def test_embed(capsys: Capture, monkeypatch: pytest.MonkeyPatch, model: jitllm.Model) -> None:
+    texts = ["Once upon", "a time"]
+    assert main(["embed", STORIES, *texts, "--pooling", "mean", *REFERENCE]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = model.embed(texts, pooling="mean")
+    np.testing.assert_array_equal([np.float32(json.loads(line)) for line in lines], expected)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Once upon\na time\n"))
+    assert main(["embed", STORIES, "--no-normalize", *REFERENCE]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = model.embed(texts, normalize=False)
+    np.testing.assert_array_equal([np.float32(json.loads(line)) for line in lines], expected)
+
+
+def test_warmup_of_an_encoder(capsys: Capture, tmp_path: Path) -> None:
+    path = encoder_model("bert", tmp_path / "bert.gguf")
+    assert main(["warmup", str(path), "--device", "reference"]) == 0
+    assert "0 kernels compiled" in capsys.readouterr().err
 
 
 def test_perplexity(capsys: Capture, tmp_path: Path, model: jitllm.Model) -> None:
