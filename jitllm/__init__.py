@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from jitllm.llm.evaluate_choices import ChoiceScores, hellaswag, multiple_choice, winogrande
     from jitllm.llm.evaluate_divergence import KLDivergence, kl_divergence
+    from jitllm.llm.quantize.api import Quantized, quantize
     from jitllm.llm.results import Chunk, Generation
     from jitllm.llm.sampling import SamplingError, SamplingParams
     from jitllm.llm.state.sequence import Sequence
@@ -47,6 +48,7 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "ModelNotFoundError",
+    "Quantized",
     "SamplingError",
     "SamplingParams",
     "Sequence",
@@ -59,6 +61,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "multiple_choice",
+    "quantize",
     "samplers",
     "winogrande",
 ]
@@ -70,6 +73,7 @@ _MODULES = {
     "Generation": "llm.results",
     "KLDivergence": "llm.evaluate_divergence",
     "Model": "llm.api",
+    "Quantized": "llm.quantize.api",
     "SamplingError": "llm.sampling",
     "SamplingParams": "llm.sampling",
     "Sequence": "llm.state.sequence",
@@ -79,6 +83,7 @@ _MODULES = {
     "load": "llm.api",
     "load_tokenizer": "llm.api",
     "multiple_choice": "llm.evaluate_choices",
+    "quantize": "llm.quantize.api",
     "winogrande": "llm.evaluate_choices",
 }
 
