@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from jitllm.llm.errors import GGUFError
 from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.loaders.gguf_writer import NewTensor, text_value, uint32_value, write_gguf
 from jitllm.llm.texts import Text
 
 if TYPE_CHECKING:
@@ -139,6 +140,30 @@ class ControlVector:
             return cls(directions, hint)
         except ValueError as error:
             raise GGUFError(f"{path}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a GGUF file that `load` and llama.cpp's `--control-vector` read.
+
+        Parameters
+        ----------
+        path : path
+            Replaced if there is such a file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        values = {
+            "general.architecture": text_value(_ARCHITECTURE),
+            f"{_ARCHITECTURE}.model_hint": text_value(self.model_hint),
+            f"{_ARCHITECTURE}.layer_count": uint32_value(len(self.layers)),
+        }
+        arrays = {f"direction.{i}": array for i, array in self.directions.items()}
+        tensors = [NewTensor(name, array.shape, "F32") for name, array in arrays.items()]
+        write_gguf(
+            path, values, tensors, (iter([a.astype("<f4").tobytes()]) for a in arrays.values())
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:

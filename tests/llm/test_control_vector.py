@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from models import model_path
@@ -103,6 +104,23 @@ def test_files_of_llama_cpp(tmp_path: Path) -> None:
     assert all(np.array_equal(vector.directions[i], made[i]) for i in made)
     path.unlink()
     assert vector.directions[11][1] == 12
+
+
+def test_saved_files_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    made = {i: rng.normal(size=HIDDEN).astype(np.float32) for i in (1, 2, 7)}
+    ControlVector(made, "llama").save(tmp_path / "v.gguf")
+    again = ControlVector.load(tmp_path / "v.gguf")
+    assert again.model_hint == "llama" and again.layers == (1, 2, 7)
+    reader = gguf.GGUFReader(tmp_path / "v.gguf")
+    assert reader.fields["general.architecture"].contents() == "controlvector"
+    assert reader.fields["controlvector.layer_count"].contents() == 3
+    assert [tensor.name for tensor in reader.tensors] == [f"direction.{i}" for i in made]
+    for tensor, (layer, direction) in zip(reader.tensors, made.items(), strict=True):
+        assert np.array_equal(tensor.data, direction)
+        assert np.array_equal(again.directions[layer], direction)
+    with pytest.raises(OSError):
+        again.save(tmp_path / "no folder" / "v.gguf")
 
 
 @pytest.mark.parametrize(
