@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from jitllm.llm.evaluate_choices import ChoiceScores, hellaswag, multiple_choice, winogrande
     from jitllm.llm.evaluate_divergence import KLDivergence, kl_divergence
+    from jitllm.llm.lora import LoraAdapter
     from jitllm.llm.quantize.api import Quantized, quantize
     from jitllm.llm.results import Chunk, Generation
     from jitllm.llm.sampling import SamplingError, SamplingParams
@@ -45,6 +46,7 @@ __all__ = [
     "HookError",
     "JitllmError",
     "KLDivergence",
+    "LoraAdapter",
     "Model",
     "ModelFormatError",
     "ModelNotFoundError",
@@ -72,6 +74,7 @@ _MODULES = {
     "ControlVector": "llm.control_vector",
     "Generation": "llm.results",
     "KLDivergence": "llm.evaluate_divergence",
+    "LoraAdapter": "llm.lora",
     "Model": "llm.api",
     "Quantized": "llm.quantize.api",
     "SamplingError": "llm.sampling",
