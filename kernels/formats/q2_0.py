@@ -13,6 +13,7 @@ import numpy as np
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
+from jitllm.kernels.formats._pack import half_bytes, pack, ternary_codes
 
 FORMAT = Format(
     name="Q2_0",
@@ -28,6 +29,12 @@ FORMAT = Format(
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 18] as float32 [n, 64]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, _: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 18], of float32 [n, 64]."""
+    scale, codes = ternary_codes(x)
+    return np.concatenate([half_bytes(scale), pack(codes, 2, 1)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

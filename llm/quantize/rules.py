@@ -45,7 +45,7 @@ _PLACES = (
 )
 _SMALLER = {
     "IQ4_XS": "IQ4_NL", "Q2_K": "Q4_0", "Q3_K": "Q4_0", "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
-    "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
+    "Q2_0": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
 }  # fmt: skip
 _EXPERT_OUTPUTS = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS")
 _ATTN_OUTPUTS = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}
@@ -161,7 +161,7 @@ class Rules:
         return "MXFP4" if len(shape) > 2 and shape[-3] > 1 and not plain else "Q8_0"
 
     def _token_embd(self, _: str) -> str:
-        return "Q4_K" if self._ftype.name in ("TQ1_0", "TQ2_0") else self._ftype.type_name
+        return "Q4_K" if self._ftype.name in ("TQ1_0", "TQ2_0", "Q2_0") else self._ftype.type_name
 
     def _value(self, _: str) -> str:
         facts, i = self._facts, self._n_values

@@ -67,6 +67,13 @@ def test_cosine(name: str) -> None:
     assert error <= COSINE.get(name, 0.002)
 
 
+@pytest.mark.parametrize(("name", "step"), [("Q1_0", 0.75), ("Q2_0", 1.0)])
+def test_few_levels(name: str, step: float) -> None:
+    x = np.tile(np.array([1, -1, 0.5, -0.5], np.float32), (2, 64))
+    nearest = np.sign(x) if name == "Q1_0" else np.trunc(x + 0.5 * np.sign(x))
+    assert np.array_equal(written(name, x), step * nearest)
+
+
 @pytest.mark.parametrize("name", formats.writable())
 def test_extreme_rows(name: str) -> None:
     x = np.zeros((6, 256), np.float32)

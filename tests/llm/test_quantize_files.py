@@ -48,7 +48,7 @@ def test_types_are_those_of_llama_quantize(model: str) -> None:
         n_values=sum(place(name) == "value" for name in tensors),
         tied="output.weight" not in tensors, is_70b="70b" in model,
     )  # fmt: skip
-    for name in set(ftypes.names()) - {"F32", "F16", "BF16"}:
+    for name in known["types"]:
         ftype = ftypes.get(name)
         expected = {n: ftype.type_name for n in tensors} | dict(spread(known["types"][name]))
         rules, got = Rules(ftype, facts), {}
@@ -57,6 +57,11 @@ def test_types_are_those_of_llama_quantize(model: str) -> None:
             chosen = rules.choose(tensor, (*SHAPE[dims], int(columns)))
             got[tensor] = fitting_type(chosen, int(columns))
         assert got == expected, name
+
+
+def test_all_ftypes_are_known_or_later_than_the_snapshots() -> None:
+    recorded = set(SNAPSHOTS["qwen3-0.6b"]["types"])
+    assert set(ftypes.names()) - recorded == {"F32", "F16", "BF16", "Q1_0", "Q2_0"}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +78,9 @@ def test_types_are_those_of_llama_quantize(model: str) -> None:
         ("Q3_K_L", {"architecture": "falcon"}, "blk.0.attn_output.weight", "Q4_K"),
         ("Q4_K_M", {"architecture": "falcon"}, "output.weight", "Q8_0"),
         ("TQ1_0", {}, "token_embd.weight", "Q4_K"),
+        ("Q2_0", {}, "token_embd.weight", "Q4_K"),
+        ("Q2_0", {}, "output.weight", "Q6_K"),
+        ("Q1_0", {}, "token_embd.weight", "Q1_0"),
         ("Q4_K_M", {"architecture": "glm5-next"}, "blk.0.attn_q_a.weight", "Q8_0"),
     ],
 )
@@ -188,7 +196,7 @@ def test_imatrix_changes_errors_where_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ftype": "Q9"}, "one of F32, .*Q4_K_M.*MXFP4_MOE, got 'Q9'"),
+        ({"ftype": "Q9"}, "one of F32, .*Q4_K_M.*MXFP4_MOE.*, got 'Q9'"),
         ({"overrides": {"nothing": "Q8_0"}}, "'nothing', which matches no matrix"),
         ({"overrides": {"ffn_up": "IQ1_S"}}, "a type to write, one of BF16.*got 'IQ1_S'"),
         ({"ftype": "Q2_K_S"}, "Q2_K_S needs an importance matrix"),
