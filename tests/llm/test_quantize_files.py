@@ -152,6 +152,22 @@ def types(result: jitllm.Quantized) -> dict[str, str]:
     return {step.name: step.type_name for step in result.tensors}
 
 
+def test_a_split_model_becomes_one_file(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(5).standard_normal((2, 64)).astype(np.float32)
+    metadata = {"llama.block_count": 1, "split.count": np.uint16(2), "split.no": np.uint16(0)}
+    first = tmp_path / "m-00001-of-00002.gguf"
+    write_gguf(first, metadata, {"blk.0.ffn_up.weight": matrix})
+    second = {"split.count": np.uint16(2), "split.no": np.uint16(1)}
+    write_gguf(tmp_path / "m-00002-of-00002.gguf", second, {"output.weight": -matrix})
+    result = jitllm.quantize(first, tmp_path / "one.gguf", "BF16", progress=False)
+    with GGUFFile(tmp_path / "one.gguf") as file:
+        assert not any(key.startswith("split.") for key in file.metadata)
+    assert result.ftype == "BF16"
+    values = values_of(tmp_path / "one.gguf")
+    assert list(values) == ["blk.0.ffn_up.weight", "output.weight"]
+    assert all(np.allclose(np.abs(v), np.abs(matrix), rtol=2**-8) for _, v in values.values())
+
+
 def test_overrides_and_dry_run(tmp_path: Path) -> None:
     source = small(tmp_path / "a.gguf")
     result = jitllm.quantize(
