@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from jitllm.llm.state.engine import Engine, Hooks
 from jitllm.llm.texts import Text, Texts
 
 if TYPE_CHECKING:
+    from jitllm.llm.control_vector import ControlVector
     from jitllm.llm.hooks import ActivationCache, HookFunction, HookPoints, NameFilter
+    from jitllm.llm.model import Model
     from jitllm.llm.state import sequence
 
 Floats = npt.NDArray[np.float32]
@@ -125,6 +127,25 @@ class Inspection(Texts, ABC):
             yield self
         finally:
             self.engine.hooks.remove(added)
+
+    def steer(
+        self,
+        vector: "ControlVector",
+        *,
+        scale: float = 1.0,
+        layers: Iterable[int] | None = None,
+    ) -> "AbstractContextManager[Model]":
+        """Add a control vector inside a `with` block; see `ControlVector.steering`.
+
+        Parameters
+        ----------
+        vector : ControlVector
+        scale : float
+            What its directions are multiplied by.
+        layers : iterable of int, optional
+            Layers to change; without it all that have a direction.
+        """
+        return vector.steering(cast("Model", self), scale=scale, layers=layers)
 
     def hook_points(self) -> "HookPoints":
         """Return the table of all hook points: name, shape, dtype, bytes per token, extra cost."""
