@@ -1,6 +1,7 @@
 """Memory of the CPU backend: aligned arrays, big mappings, packed weights, cache pools."""
 
 import mmap
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from jitllm.backends.ir import CacheSpec
 from jitllm.kernels import formats, packed
 
 _HUGE_PAGE = 2 << 20
+# Python names it from 3.13 on; this is Linux's number.
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 KV_DTYPES = {"f16": np.float16, "f32": np.float32}
 
 
@@ -22,9 +25,10 @@ def mapping(n_bytes: int) -> Bytes:
     """
     if n_bytes < _HUGE_PAGE:
         return aligned(n_bytes)
-    flags = getattr(mmap, "MAP_NORESERVE", 0)
-    if flags:
-        area = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
+    if hasattr(mmap, "MAP_PRIVATE"):
+        # shared memory, Python's default, would get no huge pages
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        area = mmap.mmap(-1, n_bytes, flags=flags)
     else:
         area = mmap.mmap(-1, n_bytes)
     return np.frombuffer(area, np.uint8)
@@ -32,7 +36,7 @@ def mapping(n_bytes: int) -> Bytes:
 
 def use_huge_pages(memory: Bytes) -> None:
     """Ask for big pages: memory that is filled at once is then mapped much faster."""
-    area: Any = memory.base
+    area: Any = getattr(memory.base, "obj", None)  # behind the array a memoryview of the mapping
     if isinstance(area, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
         area.madvise(mmap.MADV_HUGEPAGE)
 
