@@ -199,6 +199,7 @@ def test_docstrings_name_the_parameters() -> None:
 
 
 # The folders and hosts stand here in a form that the expression does not find.
+_PACKED = (".py", ".json", ".npz", ".typed")
 _FORBIDDEN = re.compile(
     r"(?<![\w.])/(?:work|opt|root|home|tmp|Users)/\w"
     r"|\b(?:pypi\.org|pythonhosted\.org|huggingface\.co|npmjs\.(?:com|org))\b"
@@ -241,7 +242,7 @@ def test_wheel_holds_every_file(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("jitllm/")}
-    tracked = {_name(path) for path in _tracked() if path.suffix in (".py", ".json", ".typed")}
+    tracked = {_name(path) for path in _tracked() if path.suffix in _PACKED}
     expected = {name if name.startswith("jitllm/") else f"jitllm/{name}"
                 for name in tracked if name.split("/")[0] in LAYERS}  # fmt: skip
     assert packed == expected
