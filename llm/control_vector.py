@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jitllm.llm.errors import GGUFError
 from jitllm.llm.loaders.gguf import GGUFFile
-from jitllm.llm.loaders.gguf_writer import NewTensor, text_value, uint32_value, write_gguf
+from jitllm.llm.loaders.gguf_writer import NewTensor, scalar, write_gguf
 from jitllm.llm.texts import Text
 
 if TYPE_CHECKING:
@@ -155,9 +155,9 @@ class ControlVector:
             If the file cannot be written.
         """
         values = {
-            "general.architecture": text_value(_ARCHITECTURE),
-            f"{_ARCHITECTURE}.model_hint": text_value(self.model_hint),
-            f"{_ARCHITECTURE}.layer_count": uint32_value(len(self.layers)),
+            "general.architecture": scalar("string", _ARCHITECTURE),
+            f"{_ARCHITECTURE}.model_hint": scalar("string", self.model_hint),
+            f"{_ARCHITECTURE}.layer_count": scalar("uint32", len(self.layers)),
         }
         arrays = {f"direction.{i}": array for i, array in self.directions.items()}
         tensors = [NewTensor(name, array.shape, "F32") for name, array in arrays.items()]

@@ -6,14 +6,20 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
 
 from jitllm.kernels.formats.ids import TENSOR_TYPES
 from jitllm.llm.loaders.gguf_header import DEFAULT_ALIGNMENT
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
-_UINT32, _STRING, _ARRAY = 4, 8, 9
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_STRING, _ARRAY = 8, 9
+_KINDS = {
+    "uint8": 0, "int8": 1, "uint16": 2, "int16": 3, "uint32": 4, "int32": 5, "float32": 6,
+    "bool": 7, "string": _STRING, "uint64": 10, "int64": 11, "float64": 12,
+}  # fmt: skip
+_SIZES = {kind: np.dtype(name).itemsize for name, kind in _KINDS.items() if kind != _STRING}
 
 
 class NewTensor(NamedTuple):
@@ -30,14 +36,36 @@ class NewTensor(NamedTuple):
         return prod(self.shape) // block_size * block_bytes
 
 
-def text_value(value: str) -> bytes:
-    """Return a metadata value of type string."""
-    return _U32.pack(_STRING) + _text(value)
+def scalar(kind: str, value: str | float) -> bytes:
+    """Return a metadata value that is no array.
+
+    Parameters
+    ----------
+    kind : str
+        Of the GGUF specification: "uint32", "float32", "bool", "string" and so on.
+    value : str, bool, int or float
+
+    Raises
+    ------
+    KeyError
+        If there is no such kind.
+    OverflowError
+        If the number does not fit in it.
+    """
+    return _U32.pack(_KINDS[kind]) + _items(kind, [value])
 
 
-def uint32_value(value: int) -> bytes:
-    """Return a metadata value of type uint32."""
-    return _U32.pack(_UINT32) + _U32.pack(value)
+def array(kind: str, values: Sequence[Any]) -> bytes:
+    """Return a metadata value that is an array; arguments and errors as those of `scalar`."""
+    return (
+        _U32.pack(_ARRAY) + _U32.pack(_KINDS[kind]) + _U64.pack(len(values)) + _items(kind, values)
+    )
+
+
+def _items(kind: str, values: Sequence[Any]) -> bytes:
+    if kind == "string":
+        return b"".join(map(_text, values))
+    return np.array(values, np.dtype(kind).newbyteorder("<")).tobytes()
 
 
 def read_values(path: str | os.PathLike[str]) -> dict[str, bytes]:

@@ -18,8 +18,7 @@ from jitllm.llm.loaders.gguf_header import DEFAULT_ALIGNMENT
 from jitllm.llm.loaders.gguf_writer import (
     NewTensor,
     read_values,
-    text_value,
-    uint32_value,
+    scalar,
     write_gguf,
 )
 from jitllm.llm.loaders.sources import resolve
@@ -154,15 +153,15 @@ def _values(
     values = read_values(file.paths[0])
     for key in ("split.no", "split.count", "split.tensors.count"):
         values.pop(key, None)
-    values["general.quantization_version"] = uint32_value(_QUANTIZATION_VERSION)
-    values["general.file_type"] = uint32_value(ftype.number)
+    values["general.quantization_version"] = scalar("uint32", _QUANTIZATION_VERSION)
+    values["general.file_type"] = scalar("uint32", ftype.number)
     if importance is not None:
-        values["quantize.imatrix.file"] = text_value(Path(importance.path).name)
-        values["quantize.imatrix.entries_count"] = uint32_value(len(importance.columns))
+        values["quantize.imatrix.file"] = scalar("string", Path(importance.path).name)
+        values["quantize.imatrix.entries_count"] = scalar("uint32", len(importance.columns))
         if importance.dataset:
-            values["quantize.imatrix.dataset"] = text_value(importance.dataset)
+            values["quantize.imatrix.dataset"] = scalar("string", importance.dataset)
         if importance.n_chunks:
-            values["quantize.imatrix.chunks_count"] = uint32_value(importance.n_chunks)
+            values["quantize.imatrix.chunks_count"] = scalar("uint32", importance.n_chunks)
     return values
 
 
