@@ -1,0 +1,130 @@
+"""Tiny Hugging Face folders, and what llama.cpp's converter makes of them.
+
+`data/convert/<family>.json` holds, for each of `TYPES`, every key, type and value of the metadata
+(of long arrays a digest), and of every tensor shape, type and digest. To record them again, with a
+Python that has what the converter needs: ::
+
+    python tests/convert_reference.py PYTHON convert_hf_to_gguf.py [FAMILY ...]
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import convert_llama
+import gguf
+
+FOLDERS = convert_llama.FOLDERS
+FAMILIES = tuple(FOLDERS)
+TYPES = ("f32", "f16", "bf16", "q8_0")
+Description = tuple[dict[str, Any], dict[str, Any]]
+_DATA = Path(__file__).parent / "data" / "convert"
+_LONGEST = 8
+
+
+def make_folder(family: str, path: Path) -> Path:
+    """Write the folder of a tiny model of `family` into `path`, and return where it is."""
+    return FOLDERS[family].write(path)
+
+
+def describe(path: Path) -> Description:
+    """Metadata of a GGUF file by key, and its tensors by name, in the words of the recorded ones.
+
+    Returns
+    -------
+    metadata : dict
+        (name of the type, value); of more than eight items their number and a digest.
+    tensors : dict
+        (shape, name of the type, digest of the bytes).
+    """
+    reader = gguf.GGUFReader(path)
+    metadata = {
+        name: _value(field) for name, field in reader.fields.items() if not name.startswith("GGUF.")
+    }
+    tensors = {
+        tensor.name: [
+            [int(n) for n in reversed(tensor.shape)],
+            tensor.tensor_type.name,
+            _digest(tensor.data.tobytes()),
+        ]
+        for tensor in reader.tensors
+    }
+    return metadata, tensors
+
+
+def _value(field: gguf.ReaderField) -> list[Any]:
+    kind = field.types[-1].name.lower() + "[]" * (len(field.types) - 1)
+    content = field.contents()
+    if isinstance(content, list) and len(content) > _LONGEST:
+        content = f"{len(content)} items, {_digest(json.dumps(content).encode())}"
+    return [kind, content]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def recorded(family: str, kind: str) -> Description:
+    """What `describe` says of the file that the reference made, with tensors of type `kind`."""
+    content = json.loads((_DATA / f"{family}.json").read_text(encoding="utf-8"))
+    i = TYPES.index(kind)
+    metadata = {key: value[:2] for key, value in content["metadata"].items()}
+    metadata["general.file_type"][1] = content["file_types"][i]
+    tensors = {
+        name: [shape, *described[min(i, len(described) - 1)].split()]
+        for name, (shape, *described) in content["tensors"].items()
+    }
+    return metadata, tensors
+
+
+def record(family: str, python: str, converter: str) -> None:
+    """Run the reference on the folder of `family`, and write what it made to data/convert.
+
+    Parameters
+    ----------
+    family : str
+    python : str
+        A Python with torch, transformers, sentencepiece and gguf.
+    converter : str
+        llama.cpp's convert_hf_to_gguf.py.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = make_folder(family, Path(scratch))
+        files = [Path(scratch, f"{kind}.gguf") for kind in TYPES]
+        oracle = Path(__file__).with_name("convert_oracle.py")
+        subprocess.run([python, oracle, converter, FOLDERS[family].pre, folder, *files], check=True)
+        _save(family, [describe(file) for file in files])
+
+
+def _save(family: str, made: Sequence[Description]) -> None:
+    metadata = made[0][0]
+    kinds = [described[0].pop("general.file_type") for described in made]
+    assert all(described[0] == metadata for described in made)
+    tensors = {}
+    for name, (shape, *_) in made[0][1].items():
+        described = [" ".join(tensors[name][1:]) for _, tensors in made]
+        tensors[name] = [shape, *(described[:1] if len(set(described)) == 1 else described)]
+    metadata["general.file_type"] = kinds[0]
+    lines = {
+        "file_types": json.dumps([value for _, value in kinds]),
+        "metadata": _lines(metadata),
+        "tensors": _lines(tensors),
+    }
+    text = ",\n".join(f'"{key}": {value}' for key, value in lines.items())
+    _DATA.mkdir(exist_ok=True)
+    (_DATA / f"{family}.json").write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+
+
+def _lines(content: dict[str, Any]) -> str:
+    lines = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in content.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[3:] or FAMILIES:
+        record(chosen, sys.argv[1], sys.argv[2])
