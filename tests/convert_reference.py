@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import convert_decoders
 import convert_llama
 import gguf
 
-FOLDERS = convert_llama.FOLDERS
+FOLDERS = convert_llama.FOLDERS | convert_decoders.FOLDERS
 FAMILIES = tuple(FOLDERS)
 TYPES = ("f32", "f16", "bf16", "q8_0")
 Description = tuple[dict[str, Any], dict[str, Any]]
