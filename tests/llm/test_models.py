@@ -21,6 +21,7 @@ from tiny import (
     write_gguf,
 )
 from variants import VARIANTS, variant_golden, variant_model
+from written_models import WRITTEN
 
 from jitllm.backends.ir import Graph, Node
 from jitllm.llm import models
@@ -65,8 +66,8 @@ def error(path: Path, name: str, device: str = "reference", **options: Any) -> f
 
 
 def test_every_architecture_is_tested() -> None:
-    encoders = {name.partition(".")[0].replace("-", "_") for name in ENCODERS}
-    for name in set(models.names()) - set(FORMS.values()) - encoders:
+    others = {name.partition(".")[0].replace("-", "_") for name in [*ENCODERS, *WRITTEN]}
+    for name in set(models.names()) - set(FORMS.values()) - others:
         assert Path(__file__).with_name(f"test_model_{name}.py").exists(), name
 
 

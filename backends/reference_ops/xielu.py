@@ -1,0 +1,12 @@
+"""`xielu` in NumPy."""
+
+from typing import Any
+
+from jitllm.backends.base import Floats
+from jitllm.backends.ir import Node
+from jitllm.kernels import reference_xielu
+
+
+def run(run: Any, node: Node, x: Floats) -> Floats:
+    """Return the activated values."""
+    return reference_xielu.xielu(x, **node.attrs)

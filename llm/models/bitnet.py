@@ -1,0 +1,38 @@
+"""BitNet b1.58: "bitnet". Source: Ma et al., "The Era of 1-bit LLMs", 2024.
+
+The matrices' weights are -1, 0 or 1 times a scale, which the file holds either beside them or in
+them.
+"""
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
+
+
+def build(g: GraphBuilder, config: ModelConfig) -> None:
+    """Add the nodes: a norm more before the last matrix of each block."""
+    rotation = dense.plain_rope(config, "neox")
+
+    def norm(x: Value, name: str) -> Value:
+        return nn.norm(g, x, config, name)
+
+    def attention(x: Value, i: int) -> Value:
+        q, k, v = nn.qkv(g, x, config, i)
+        q, k = nn.turn(g, q, k, rotation, config, i)
+        z = blocks.attention(g, q, k, v, config, i)
+        z = norm(z, f"blk.{i}.attn_sub_norm")
+        return blocks.attention_output(g, z, config, i, bias=True)
+
+    def network(x: Value, i: int) -> Value:
+        blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
+        gate = nn.linear(g, x, blk + "ffn_gate", n_ff, bias=False)
+        up = nn.linear(g, x, blk + "ffn_up", n_ff, bias=False)
+        h = norm(g.glu(gate, up, act="silu", name=blk + "ffn_act"), blk + "ffn_sub_norm")
+        down = blk + "ffn_down"
+        return nn.linear(g, h, down, config.hidden_size, bias=False, as_name=blk + "ffn_out")
+
+    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    nn.logits(g, x, config)
