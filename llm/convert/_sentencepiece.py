@@ -1,0 +1,114 @@
+"""Vocabularies of SentencePiece, read from tokenizer.model.
+
+The file is a message of Protocol Buffers, `ModelProto`, of which a dozen lines read what is needed
+here: field 1 holds the pieces, each with text (1), score (2) and kind (3). The sentencepiece
+package need not be there.
+
+Source: https://github.com/google/sentencepiece, `src/sentencepiece_model.proto`.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from jitllm.llm.convert import _special as special
+from jitllm.llm.convert import _tokens as tokens
+from jitllm.llm.convert._source import Source
+from jitllm.llm.convert._target import Target
+from jitllm.llm.errors import ModelFormatError
+
+_FILE = "tokenizer.model"
+_KINDS = {2: tokens.UNKNOWN, 3: tokens.CONTROL, 5: tokens.UNUSED, 6: tokens.BYTE}
+_ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
+
+
+def llama(source: Source, target: Target) -> bool:
+    """Put down the vocabulary; False if there is no tokenizer.model."""
+    if not (source.folder / _FILE).is_file():
+        return False
+    result = known(source)
+    result.write(target, "llama", "default", scores=True)
+    special.write(source, target, n_vocab=len(result.texts))
+    return True
+
+
+def known(source: Source) -> tokens.Tokens:
+    """Return the tokens: pieces, what was added to them, and unused ones up to the model's number.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is damaged.
+    """
+    pieces = read_pieces(source)
+    size = source.config.get("vocab_size") or len(pieces)
+    result = tokens.Tokens()
+    for i in range(size):
+        if i < len(pieces):
+            text, score, kind = pieces[i]
+            result.add(text, _KINDS.get(kind, tokens.NORMAL), score)
+        else:
+            result.add(f"[PAD{i}]", tokens.UNUSED, _UNUSED_SCORE)
+    for text, i in source.json("added_tokens.json").items():
+        if i < size:
+            result.replace(i, text, tokens.USER_DEFINED, _ADDED_SCORE)
+    added = source.json("tokenizer_config.json").get("added_tokens_decoder", {})
+    for number, token in added.items():
+        if int(number) < size:
+            text, kind = tokens.added_kind(token["content"], bool(token.get("special")))
+            result.replace(int(number), text, kind, _ADDED_SCORE)
+    return result
+
+
+def read_pieces(source: Source) -> list[tuple[str, float, int]]:
+    """Return text, score and kind of every piece in tokenizer.model.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is damaged.
+    """
+    path = source.folder / _FILE
+    pieces = []
+    try:
+        for field, message in _fields(memoryview(path.read_bytes())):
+            if field == 1 and isinstance(message, memoryview):
+                parts = dict(_fields(message))
+                score = struct.unpack("<f", parts[2])[0] if 2 in parts else 0.0
+                pieces.append((bytes(parts[1]).decode(), score, parts.get(3, 1)))
+    except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
+        raise ModelFormatError(f"{path}: expected a SentencePiece model, got {error!r}") from None
+    if not pieces:
+        raise ModelFormatError(f"{path}: expected a SentencePiece model, got one without pieces")
+    return pieces
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield numbers and values of a message's fields; values are numbers or bytes."""
+    pos = 0
+    while pos < len(data):
+        tag, pos = _varint(data, pos)
+        kind = tag & 7
+        if kind == 0:
+            value, pos = _varint(data, pos)
+            yield tag >> 3, value
+            continue
+        if kind == 2:
+            size, pos = _varint(data, pos)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"a field of kind {kind}")
+        if pos + size > len(data):
+            raise ValueError("a field longer than its message")
+        yield tag >> 3, data[pos : pos + size]
+        pos += size
+
+
+def _varint(data: memoryview, pos: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[pos]
+        value |= (byte & 0x7F) << shift
+        pos, shift = pos + 1, shift + 7
+        if byte < 0x80:
+            return value, pos

@@ -1,0 +1,154 @@
+"""`convert`: a folder of a Hugging Face model in, a GGUF file out."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jitllm.llm import convert as families
+from jitllm.llm.convert import _general as general
+from jitllm.llm.convert._source import Source
+from jitllm.llm.convert._target import Target
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.loaders.gguf_writer import NewTensor, write_gguf
+from jitllm.llm.progress import ProgressBar
+
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
+_QUANTIZATION_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` did, or would do.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    architecture : str
+        `general.architecture`.
+    outtype : str
+        Type of matrices.
+    tensors : tuple of NewTensor
+        In the order of the file.
+    """
+
+    path: Path
+    architecture: str
+    outtype: str
+    tensors: tuple[NewTensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+def convert(
+    folder: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    outtype: str = "auto",
+    *,
+    name: str | None = None,
+    pre: str | None = None,
+    dry_run: bool = False,
+    progress: bool = True,
+) -> Converted:
+    """Write a Hugging Face model as a GGUF file, equal to what llama.cpp's converter writes.
+
+    PyTorch is not needed, and of the weights one tensor at a time is in memory. The file appears
+    when it is complete; an error or an interrupt leaves nothing behind.
+
+    Parameters
+    ----------
+    folder : str or path
+        With config.json, model*.safetensors, and the tokenizer's files.
+    target : path, optional
+        Replaced if there is such a file; else `<folder's name>-<outtype>.gguf` in the folder.
+    outtype : str
+        Type of matrices: "f32", "f16", "bf16", "q8_0", or "auto", which is the one of the first
+        matrix if that has 16 bits, else "f16". Vectors and some others are always float32.
+    name : str, optional
+        `general.name`, instead of what the model card or the folder's name tells.
+    pre : str, optional
+        `tokenizer.ggml.pre`, where the tokenizer's way to cut text is not known.
+    dry_run : bool
+        Decide everything and write nothing.
+    progress : bool
+        Show a bar on stderr.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If a file that is needed is not there.
+    ModelFormatError
+        If a file is damaged, or files do not fit together.
+    UnsupportedArchitecture, UnsupportedFormat, UnsupportedTokenizer
+        If the model is of a kind that cannot be converted; the message says which can.
+    ValueError
+        If `outtype` is unknown.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    ::
+
+        jitllm.convert("SmolLM2-135M-Instruct", "smollm2.gguf", "q8_0")
+    """
+    source = Source(Path(folder).expanduser(), pre)
+    family = families.get(source.model_type)
+    source.config.complete(getattr(family, "DEFAULTS", {}))
+    made = Target(family.ARCHITECTURE)
+    family.convert(source, made)
+    ftype = _file_type(outtype, made)
+    general.write(source, made, name)
+    made.key("uint32", "general.file_type", _FILE_TYPES[ftype])
+    made.key("uint32", "general.quantization_version", _QUANTIZATION_VERSION)
+    path = Path(target) if target else source.folder / f"{_stem(source.folder)}-{ftype}.gguf"
+    tensors = tuple(
+        NewTensor(name, weight.shape, made.type_of(name, ftype))
+        for name, weight in made.tensors.items()
+    )
+    if not dry_run:
+        with ProgressBar(progress, "converting", scale=True) as bar:
+            write_gguf(path, made.values, tensors, _data(made, tensors, bar))
+    return Converted(path, made.architecture, ftype, tensors)
+
+
+def _stem(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _file_type(outtype: str, made: Target) -> str:
+    """Return the type of matrices."""
+    if outtype == "auto":
+        matrices = (weight.dtype for weight in made.tensors.values() if len(weight.shape) > 1)
+        return next((dtype for dtype in matrices if dtype != "F32"), "F16")
+    if outtype.upper() not in _FILE_TYPES:
+        raise ValueError(
+            f"expected an outtype among auto, {', '.join(map(str.lower, _FILE_TYPES))}; got "
+            f"{outtype!r}; `jitllm quantize` makes smaller ones"
+        )
+    return outtype.upper()
+
+
+def _data(
+    made: Target, tensors: tuple[NewTensor, ...], bar: ProgressBar
+) -> Iterator[Iterator[bytes]]:
+    done, total = 0, sum(tensor.nbytes for tensor in tensors)
+    for tensor in tensors:
+        yield _counted(made, tensor, bar, done, total)
+        done += tensor.nbytes
+
+
+def _counted(
+    made: Target, tensor: NewTensor, bar: ProgressBar, done: int, total: int
+) -> Iterator[bytes]:
+    try:
+        for piece in made.tensors[tensor.name].as_type(tensor.type_name):
+            yield piece
+            done += len(piece)
+            bar.update(done, total)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"tensor {tensor.name!r}: {error}") from error
