@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.backends._array_pool import ArrayPool
 from jitllm.backends._cpu_threads import aligned
-from jitllm.backends.base import PAGE_TOKENS, Bytes, Floats, Pool, StatePool, Weight
+from jitllm.backends.base import Bytes, Floats, StatePool, Weight
 from jitllm.backends.ir import CacheSpec
 from jitllm.kernels import formats, packed
 
 _HUGE_PAGE = 2 << 20
 # Python names it from 3.13 on; this is Linux's number.
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-KV_DTYPES = {"f16": np.float16, "f32": np.float32}
 
 
 def mapping(n_bytes: int) -> Bytes:
@@ -74,57 +74,19 @@ def vector(weight: Weight) -> Floats:
     return padded
 
 
-class CpuPool(Pool):
+class CpuPool(ArrayPool):
     """Pages of one cache; layer l's page p starts at `address(l) + p * layer_bytes(l)`."""
 
     def __init__(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
-        if kv_dtype not in KV_DTYPES:
-            raise ValueError(f"kv_dtype must be one of {sorted(KV_DTYPES)}, got {kv_dtype!r}")
-        self.spec, self.n_pages, self.kv_dtype = spec, n_pages, kv_dtype
-        self._item = np.dtype(KV_DTYPES[kv_dtype])
-        self._layers: list[npt.NDArray[Any]] = [
-            mapping(n_pages * self.layer_bytes(layer)).view(self._item).reshape(n_pages, -1)
-            for layer in range(len(spec.layers))
-        ]
-
-    def layer_bytes(self, layer: int) -> int:
-        """Bytes of one page of one layer."""
-        heads, dk, dv = self.spec.layers[layer]
-        return heads * (dk + dv) * PAGE_TOKENS * self._item.itemsize
+        super().__init__(spec, n_pages, kv_dtype, _mapped)
 
     def address(self, layer: int) -> int:
         """Address of a layer's page 0."""
-        return int(self._layers[layer].ctypes.data)
+        return int(self.layers[layer].ctypes.data)
 
-    @property
-    def page_bytes(self) -> int:
-        """Bytes of one page over all layers."""
-        return sum(self.layer_bytes(layer) for layer in range(len(self.spec.layers)))
 
-    def copy_page(self, source: int, target: int) -> None:
-        """Copy page `source` over page `target` in every layer."""
-        for pages in self._layers:
-            pages[target] = pages[source]
-
-    def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
-        """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
-        heads, dk, _ = self.spec.layers[layer]
-        cells = self._layers[layer][page].reshape(heads, -1).astype(np.float32)
-        keys = cells[:, : dk * PAGE_TOKENS].reshape(-1, PAGE_TOKENS)
-        values = cells[:, dk * PAGE_TOKENS :].reshape(heads, PAGE_TOKENS, -1)
-        return keys.T.copy(), values.transpose(1, 0, 2).reshape(PAGE_TOKENS, -1)
-
-    def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
-        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
-        heads, dk, dv = self.spec.layers[layer]
-        cells = self._layers[layer][page].reshape(heads, -1)
-        cells[:, : dk * PAGE_TOKENS] = keys.T.reshape(heads, -1)
-        by_head = values.reshape(PAGE_TOKENS, heads, dv).transpose(1, 0, 2)
-        cells[:, dk * PAGE_TOKENS :] = by_head.reshape(heads, -1)
-
-    def close(self) -> None:
-        """Free the memory."""
-        self._layers, self.n_pages = [], 0
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return mapping(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 class CpuStates(StatePool):

@@ -95,6 +95,22 @@ class Pool(ABC):
         """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
 
     @abstractmethod
+    def cell_bytes(self, layer: int) -> int:
+        """Bytes of one cell of one layer in the form of `read_cells`."""
+
+    @abstractmethod
+    def read_cells(self, layer: int, page: int, start: int, stop: int, out: Bytes) -> None:
+        """Copy the n cells start to stop - 1 of a page to `out`, n * cell_bytes(layer) bytes.
+
+        They stay as they are stored, bit for bit, in a form that all backends share: keys
+        [G, dk, n], then values [G, n, dv], numbers of type `kv_dtype`.
+        """
+
+    @abstractmethod
+    def write_cells(self, layer: int, page: int, start: int, stop: int, data: Bytes) -> None:
+        """Overwrite cells with what `read_cells` gave, also that of another backend."""
+
+    @abstractmethod
     def close(self) -> None:
         """Free the memory."""
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.backends._array_pool import ArrayPool
 from jitllm.backends.base import (
-    PAGE_TOKENS,
     Backend,
     BackendUnavailable,
     Batch,
@@ -30,7 +30,6 @@ from jitllm.backends.ir import CacheSpec, Graph, Node
 from jitllm.kernels import formats
 from jitllm.kernels import reference as kernels
 
-_KV_DTYPES = {"f16": np.float16, "f32": np.float32}
 _PRECISIONS = ("fast", "exact")
 
 
@@ -39,48 +38,6 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: Any) 
     if options:
         raise options_error("reference", options)
     return ReferenceBackend(precision)
-
-
-class ReferencePool(Pool):
-    """Pages of one cache as arrays [n_pages, G * (dk + dv) * 64], one for each layer."""
-
-    def __init__(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
-        if kv_dtype not in _KV_DTYPES:
-            raise ValueError(f"kv_dtype must be one of {sorted(_KV_DTYPES)}, got {kv_dtype!r}")
-        self.spec, self.n_pages, self.kv_dtype = spec, n_pages, kv_dtype
-        self.layers: list[npt.NDArray[Any]] = [
-            np.zeros((n_pages, heads * (dk + dv) * PAGE_TOKENS), _KV_DTYPES[kv_dtype])
-            for heads, dk, dv in spec.layers
-        ]
-
-    @property
-    def page_bytes(self) -> int:
-        """Bytes of one page over all layers."""
-        item = np.dtype(_KV_DTYPES[self.kv_dtype]).itemsize
-        return sum(heads * (dk + dv) for heads, dk, dv in self.spec.layers) * PAGE_TOKENS * item
-
-    def copy_page(self, source: int, target: int) -> None:
-        """Copy page `source` over page `target` in every layer."""
-        for pages in self.layers:
-            pages[target] = pages[source]
-
-    def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
-        """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
-        heads, dk, _ = self.spec.layers[layer]
-        cells = self.layers[layer][page].reshape(heads, -1).astype(np.float32)
-        keys = cells[:, : dk * PAGE_TOKENS].reshape(-1, PAGE_TOKENS)
-        values = cells[:, dk * PAGE_TOKENS :].reshape(heads, PAGE_TOKENS, -1)
-        return keys.T.copy(), values.transpose(1, 0, 2).reshape(PAGE_TOKENS, -1)
-
-    def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
-        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
-        heads = self.spec.layers[layer][0]
-        table = np.array([page], np.int32)
-        kernels.kv_write(keys, values, self.layers[layer], table, 0, n_kv_heads=heads)
-
-    def close(self) -> None:
-        """Free the memory."""
-        self.layers, self.n_pages = [], 0
 
 
 class ReferenceStates(StatePool):
@@ -113,7 +70,7 @@ class ReferenceBackend(Backend):
             raise ValueError(f"precision must be one of {_PRECISIONS}, got {precision!r}")
         self.precision = precision
         self.weights: dict[str, Weight] = {}
-        self._pools: list[ReferencePool] = []
+        self._pools: list[ArrayPool] = []
         self.states = ReferenceStates((), 0)
 
     def add_weight(self, weight: Weight) -> None:
@@ -128,7 +85,7 @@ class ReferenceBackend(Backend):
 
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
         """Allocate a cache."""
-        self._pools.append(ReferencePool(spec, n_pages, kv_dtype))
+        self._pools.append(ArrayPool(spec, n_pages, kv_dtype, np.zeros))
         return self._pools[-1]
 
     def new_states(self, sizes: tuple[int, ...], n_slots: int) -> StatePool:
@@ -187,7 +144,7 @@ class ReferenceProgram(Program):
         taps: frozenset[str],
     ) -> None:
         self.backend, self.graph, self.max_tokens, self.taps = backend, graph, max_tokens, taps
-        self.pools = [pool for pool in pools if isinstance(pool, ReferencePool)]
+        self.pools = [pool for pool in pools if isinstance(pool, ArrayPool)]
 
     def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
         """Run a batch; see `Program.run`."""

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends import _cpu_sparse as sparse
+from jitllm.backends._array_pool import KV_DTYPES
 from jitllm.backends._cpu_lower import Lowering
-from jitllm.backends._cpu_memory import KV_DTYPES
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 from jitllm.kernels.cpu.sparse_layout import attention_bytes

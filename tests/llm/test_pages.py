@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from jitllm.backends import open_backend
+from jitllm.backends._array_pool import ArrayPool
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.backends.ir import CacheSpec
-from jitllm.backends.reference import ReferencePool
 from jitllm.llm.errors import BackendError
 from jitllm.llm.state.pages import (
     SLACK_PAGES,
@@ -59,7 +59,7 @@ class _Text:
 
     def _page(self, position: int) -> NDArray[np.float32]:
         page = int(self.cells.tables[0][position // PAGE_TOKENS])
-        assert isinstance(self.pool.pool, ReferencePool)
+        assert isinstance(self.pool.pool, ArrayPool)
         found: NDArray[np.float32] = self.pool.pool.layers[0][page]
         return found
 
