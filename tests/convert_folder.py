@@ -36,6 +36,9 @@ class Folder:
         Of the tensors in the file: "F32", "F16" or "BF16".
     full : str
         Regular expression of the tensors that are "F32" all the same.
+    raw : bool
+        The reference is to take config.json as it is: its transformers has its own idea of a kind
+        of model that came with its own code.
     shards : int
         Files that the tensors are spread over.
     files : mapping of str to str or dict
@@ -49,6 +52,7 @@ class Folder:
     pre: str = "default"
     dtype: str = "BF16"
     full: str = "$^"
+    raw: bool = False
     shards: int = 1
     files: Mapping[str, str | dict[str, Any]] = field(default_factory=dict)
 

@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import convert_decoders
+import convert_encoders
+import convert_hybrids
 import convert_llama
 import gguf
 
-FOLDERS = convert_llama.FOLDERS | convert_decoders.FOLDERS
+FOLDERS = {
+    **convert_llama.FOLDERS,
+    **convert_decoders.FOLDERS,
+    **convert_hybrids.FOLDERS,
+    **convert_encoders.FOLDERS,
+}
 FAMILIES = tuple(FOLDERS)
 TYPES = ("f32", "f16", "bf16", "q8_0")
 Description = tuple[dict[str, Any], dict[str, Any]]
@@ -98,7 +105,8 @@ def record(family: str, python: str, converter: str) -> None:
         folder = make_folder(family, Path(scratch))
         files = [Path(scratch, f"{kind}.gguf") for kind in TYPES]
         oracle = Path(__file__).with_name("convert_oracle.py")
-        subprocess.run([python, oracle, converter, FOLDERS[family].pre, folder, *files], check=True)
+        how = (FOLDERS[family].pre, "raw" if FOLDERS[family].raw else "known")
+        subprocess.run([python, oracle, converter, *how, folder, *files], check=True)
         _save(family, [describe(file) for file in files])
 
 

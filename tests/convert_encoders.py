@@ -1,0 +1,163 @@
+"""Folders of tiny models of BERT's kind."""
+
+from typing import Any
+
+from convert_folder import Folder, Shapes
+from convert_tokenizers import wordpiece
+
+_BERT: dict[str, Any] = {
+    "architectures": ["BertModel"],
+    "attention_probs_dropout_prob": 0.1,
+    "classifier_dropout": None,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 64,
+    "initializer_range": 0.02,
+    "intermediate_size": 160,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 128,
+    "model_type": "bert",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "pad_token_id": 0,
+    "position_embedding_type": "absolute",
+    "torch_dtype": "float32",
+    "transformers_version": "4.30.0",
+    "type_vocab_size": 2,
+    "use_cache": True,
+    "vocab_size": 82,
+}
+_RERANKER = _BERT | {
+    "architectures": ["BertForSequenceClassification"],
+    "id2label": {"0": "LABEL_0"},
+    "label2id": {"LABEL_0": 0},
+    "num_hidden_layers": 2,
+    "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity",
+    "vocab_size": 96,
+}
+_NOMIC = {
+    "activation_function": "swiglu",
+    "architectures": ["NomicBertModel"],
+    "attn_pdrop": 0.0,
+    "bos_token_id": None,
+    "causal": False,
+    "dense_seq_output": True,
+    "embd_pdrop": 0.0,
+    "eos_token_id": None,
+    "layer_norm_epsilon": 1e-12,
+    "max_trained_positions": 2048,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "model_type": "nomic_bert",
+    "n_embd": 64,
+    "n_head": 4,
+    "n_inner": 160,
+    "n_layer": 2,
+    "n_positions": 8192,
+    "pad_vocab_size_multiple": 16,
+    "parallel_block": False,
+    "prenorm": False,
+    "qkv_proj_bias": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+    "torch_dtype": "float32",
+    "transformers_version": "4.34.0",
+    "type_vocab_size": 2,
+    "use_rms_norm": False,
+    "vocab_size": 96,
+}
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _linear(name: str, rows: int, columns: int) -> Shapes:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def _bert(config: dict[str, Any], prefix: str = "") -> Shapes:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    rows = {"word": config["vocab_size"], "position": config["max_position_embeddings"]}
+    shapes: Shapes = {
+        f"{prefix}embeddings.{name}_embeddings.weight": (n, width)
+        for name, n in (rows | {"token_type": config["type_vocab_size"]}).items()
+    }
+    shapes |= _norm(f"{prefix}embeddings.LayerNorm", width)
+    for i in range(config["num_hidden_layers"]):
+        layer = f"{prefix}encoder.layer.{i}"
+        for name in ("query", "key", "value"):
+            shapes |= _linear(f"{layer}.attention.self.{name}", width, width)
+        shapes |= _linear(f"{layer}.attention.output.dense", width, width)
+        shapes |= _norm(f"{layer}.attention.output.LayerNorm", width)
+        shapes |= _linear(f"{layer}.intermediate.dense", inner, width)
+        shapes |= _linear(f"{layer}.output.dense", width, inner)
+        shapes |= _norm(f"{layer}.output.LayerNorm", width)
+    return shapes | _linear(f"{prefix}pooler.dense", width, width)
+
+
+def _nomic(config: dict[str, Any]) -> Shapes:
+    width, inner = config["n_embd"], config["n_inner"]
+    shapes: Shapes = {
+        "embeddings.word_embeddings.weight": (config["vocab_size"], width),
+        "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], width),
+        **_norm("emb_ln", width),
+    }
+    for i in range(config["n_layer"]):
+        layer = f"encoder.layers.{i}"
+        shapes[f"{layer}.attn.Wqkv.weight"] = (3 * width, width)
+        shapes[f"{layer}.attn.out_proj.weight"] = (width, width)
+        shapes |= {f"{layer}.mlp.{name}.weight": (inner, width) for name in ("fc11", "fc12")}
+        shapes[f"{layer}.mlp.fc2.weight"] = (width, inner)
+        shapes |= _norm(f"{layer}.norm1", width) | _norm(f"{layer}.norm2", width)
+    return shapes
+
+
+def _pooling(kind: str) -> dict[str, Any]:
+    """The files of sentence-transformers that say how tokens become one vector."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
+    ]
+    names = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+    pooling = {f"pooling_mode_{name}": name == kind for name in names}
+    return {"modules.json": modules, "1_Pooling/config.json": pooling}
+
+
+FOLDERS = {
+    "bert": Folder(
+        "bge-small-en-v1.5",
+        _BERT,
+        _bert(_BERT),
+        wordpiece,
+        pre="jina-v2-en",
+        dtype="F32",
+        files=_pooling("cls_token"),
+    ),
+    "bert-reranker": Folder(
+        "ms-marco-MiniLM-L-6-v2",
+        _RERANKER,
+        _bert(_RERANKER, "bert.") | _linear("classifier", 1, 64),
+        wordpiece,
+        pre="jina-v2-en",
+        dtype="F32",
+    ),
+    "nomic-bert": Folder(
+        "nomic-embed-text-v1.5",
+        _NOMIC,
+        _nomic(_NOMIC),
+        wordpiece,
+        pre="jina-v2-en",
+        dtype="F32",
+        raw=True,
+        files=_pooling("mean_tokens"),
+    ),
+}
