@@ -3,6 +3,8 @@
 As in `_layers`, every function adds nodes for layer i under the prefix "blk.{i}.".
 """
 
+from typing import Any
+
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
@@ -72,6 +74,36 @@ def attention(
         scale=scale or config.head_dim**-0.5, window=window, soft_cap=soft_cap, sinks=sinks,
         name=f"blk.{i}.kqv_out",
     )  # fmt: skip
+
+
+def attend(
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    i: int,
+    rotation: Rotation | None,
+    *,
+    head_norms: bool = False,
+    bias: bool = False,
+    scale: float | None = None,
+    **rules: Any,
+) -> Value:
+    """A whole attention block of normalized rows: [T, n].
+
+    `rotation` is None for a layer without rope; `head_norms` are RMS norms on the heads of q and
+    k, before rope; `bias`: use that of the output matrix if there is one; `scale` is
+    1 / sqrt(head_dim) unless given; `rules` are those of the attention's word.
+    """
+    q, k, v = nn.qkv(g, x, config, i)
+    if head_norms:
+        q, k = nn.head_norms(g, q, k, config, i)
+    if rotation is not None:
+        q, k = nn.turn(g, q, k, rotation, config, i)
+    z = g.attention(
+        q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
+        scale=config.head_dim**-0.5 if scale is None else scale, name=f"blk.{i}.kqv_out", **rules,
+    )  # fmt: skip
+    return attention_output(g, z, config, i, bias=bias)
 
 
 def attention_output(

@@ -3,7 +3,6 @@
 Source: Qwen Team, "Qwen3-Next", 2025; Yang et al., "Gated Delta Networks", 2024.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jitllm.backends.ir import Value
@@ -15,8 +14,6 @@ from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_no
 from jitllm.llm.graph.words.heads import head_columns
 from jitllm.llm.graph.words.ssm import causal_conv
 from jitllm.llm.models import _layers as nn
-
-Block = Callable[[Value, int], Value]
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def recurrent_layers(config: ModelConfig) -> tuple[bool, ...]:
     The file flags them, or says after how many layers one has attention.
     """
     meta, key = config.metadata, "attention.recurrent_layers"
-    n_layers = config.num_hidden_layers - meta.get("nextn_predict_layers", int, 0)
+    n_layers = nn.n_layers_of(config)
     if f"{config.architecture}.{key}" in meta.values:
         return meta.per_layer(key, bool, n_layers)
     period = meta.get("full_attention_interval", int, 4)
@@ -89,21 +86,16 @@ def recurrent_layers(config: ModelConfig) -> tuple[bool, ...]:
     return tuple((i + 1) % period != 0 for i in range(n_layers))
 
 
-def layers(
-    g: GraphBuilder, config: ModelConfig, recurrent: Block, attention: Block, feed_forward: Block
-) -> None:
-    """Add embeddings, the layers of the model itself and logits.
+def blocks(
+    config: ModelConfig, recurrent: nn.Block, attention: nn.Block, network: nn.Block
+) -> nn.Blocks:
+    """What layers are made of, those that predict further tokens having attention."""
+    is_recurrent = recurrent_layers(config)
 
-    The blocks get normalized rows [T, n] and the number of the layer, and return rows [T, n].
-    """
-    x = nn.embeddings(g, config)
-    for i, is_recurrent in enumerate(recurrent_layers(config)):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        h = recurrent(h, i) if is_recurrent else attention(h, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
-        h = nn.norm(g, x, config, f"blk.{i}.post_attention_norm")
-        x = g.add(x, feed_forward(h, i), name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    def mixer(x: Value, i: int) -> Value:
+        return recurrent(x, i) if i < len(is_recurrent) and is_recurrent[i] else attention(x, i)
+
+    return nn.Blocks(mixer, network, "post_attention_norm")
 
 
 def gated_attention(

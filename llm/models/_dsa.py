@@ -11,8 +11,9 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.heads import head_columns, join_heads
 from jitllm.llm.graph.words.sparse import index_positions
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _moe as moe
 
 
 def has_choice(g: GraphBuilder, config: ModelConfig) -> bool:
@@ -106,6 +107,6 @@ def build(
         return mla.output(g, z, config, i)
 
     def feed_forward(x: Value, i: int) -> Value:
-        return deepseek.feed_forward(g, x, config, i, scale=True, default_gating=gating)
+        return moe.feed_forward(g, x, config, i, scale=True, default_gating=gating)
 
-    deepseek.layers(g, config, attention, feed_forward)
+    nn.decoder(g, config, attention, feed_forward)

@@ -3,9 +3,10 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.graph.words.experts import Routing, experts
+from jitllm.llm.graph.words.experts import Routing
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
 
 
 def build(
@@ -62,39 +63,25 @@ def network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
         return nn.gated_mlp(g, x, config, i, bias=True)
     blk = f"blk.{i}."
     n_shared = config.metadata.get("expert_shared_feed_forward_length", int, 0)
-    routed = _experts(g, x, config, i, "ffn_moe_out" if n_shared else "ffn_out")
+    routed = moe.routed(
+        g, x, config, i, Routing(config.num_experts_per_tok),
+        name=blk + ("ffn_moe_out" if n_shared else "ffn_out"),
+    )  # fmt: skip
     if not n_shared:
         return routed
     shared = _shared_expert(g, x, config, i, n_shared)
     return g.add(routed, shared, name=blk + "ffn_out")
 
 
-def _experts(g: GraphBuilder, x: Value, config: ModelConfig, i: int, name: str) -> Value:
-    blk = f"blk.{i}."
-    logits = g.matmul(
-        x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
-    )
-    both = g.optional(blk + "ffn_gate_up_exps.weight")
-    return experts(
-        g, x, logits, Routing(config.num_experts_per_tok), fused=bool(both),
-        gate="" if both else g.optional(blk + "ffn_gate_exps.weight"),
-        up=both or blk + "ffn_up_exps.weight", down=blk + "ffn_down_exps.weight", name=blk + name,
-    )  # fmt: skip
-
-
 def _shared_expert(g: GraphBuilder, x: Value, config: ModelConfig, i: int, n_ff: int) -> Value:
     """A gated network whose gate may be the first half of its matrix `up`."""
-    blk, gate_weight = f"blk.{i}.", f"blk.{i}.ffn_gate_shexp.weight"
-    if g.has(gate_weight):
-        gate = g.matmul(x, gate_weight, width=n_ff, name=blk + "ffn_shexp_gate")
-        up = g.matmul(x, blk + "ffn_up_shexp.weight", width=n_ff, name=blk + "ffn_shexp_up")
-    else:
-        both = g.matmul(
-            x, blk + "ffn_up_shexp.weight", width=2 * n_ff, name=blk + "ffn_shexp_gate_up"
-        )
-        gate = g.columns(both, 0, n_ff, name=blk + "ffn_shexp_gate")
-        up = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_shexp_up")
-    h = g.glu(gate, up, act="silu", name=blk + "ffn_shexp_act")
+    blk = f"blk.{i}."
+    if g.has(blk + "ffn_gate_shexp.weight"):
+        return moe.shared(g, x, i)
+    both = g.matmul(x, blk + "ffn_up_shexp.weight", width=2 * n_ff, name=blk + "ffn_gate_up_shexp")
+    gate = g.columns(both, 0, n_ff, name=blk + "ffn_gate_shexp")
+    up = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_up_shexp")
+    h = g.glu(gate, up, act="silu", name=blk + "ffn_act_shexp")
     return g.matmul(
         h, blk + "ffn_down_shexp.weight", width=config.hidden_size, name=blk + "ffn_shexp"
     )

@@ -14,6 +14,7 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm, short_conv
 from jitllm.llm.graph.words.row_dot import project
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 
 Block = Callable[[Value, int], Value]
@@ -73,7 +74,7 @@ class Kda:
 
 def delta_layers(config: ModelConfig) -> tuple[bool, ...]:
     """Whether each layer of the model itself has delta attention: those without key heads."""
-    n_layers = config.num_hidden_layers - config.metadata.get("nextn_predict_layers", int, 0)
+    n_layers = nn.n_layers_of(config)
     return tuple(n == 0 for n in config.num_key_value_heads[:n_layers])
 
 

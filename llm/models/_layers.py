@@ -4,13 +4,36 @@ Every function adds nodes for layer i under the prefix "blk.{i}." and follows th
 file: an optional bias or scale that is there is used.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
-from jitllm.llm.graph.builder import Floats, GraphBuilder
+from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation, rotation
-from jitllm.llm.graph.words.experts import Routing, experts
+from jitllm.llm.graph.words.experts import Routing
+from jitllm.llm.models._gated import Unit, network
+from jitllm.llm.models._moe import mixture
+
+Block = Callable[[Value, int], Value]
+
+
+class Blocks(NamedTuple):
+    """What layers are made of.
+
+    Attributes
+    ----------
+    attention, network : callable
+        Get normalized rows [T, n] and the number of the layer, and return rows [T, n].
+    ffn_norm : str
+        The tensor of the second norm.
+    """
+
+    attention: Block
+    network: Block
+    ffn_norm: str = "ffn_norm"
 
 
 def embeddings(g: GraphBuilder, config: ModelConfig) -> Value:
@@ -150,50 +173,41 @@ def gated_mlp(
 ) -> Value:
     """down(act(gate(x)) * up(x)): [rows, n]. `bias` and `scale`: use such tensors if there are."""
     blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
-
-    def project(y: Value, tensor: str, width: int, name: str) -> Value:
-        # here the scale multiplies the bias too, other than in attention
-        bias_name = g.optional(f"{tensor}.bias") if bias else ""
-        if not scale or not g.has(f"{tensor}.scale"):
-            return g.matmul(y, f"{tensor}.weight", name=name, width=width, bias=bias_name)
-        step = f"{name}.matmul"
-        y = g.matmul(y, f"{tensor}.weight", name=step, width=width, bias=bias_name)
-        return g.scale(y, float(g.values(f"{tensor}.scale", (1,))[0]), name=name)
-
-    gate = project(x, blk + "ffn_gate", n_ff, blk + "ffn_gate")
-    up = project(x, blk + "ffn_up", n_ff, blk + "ffn_up")
-    h = g.glu(gate, up, act=act, name=blk + "ffn_act")
-    return project(h, blk + "ffn_down", config.hidden_size, blk + "ffn_out")
+    return network(
+        g, x, blk + "ffn_", "", n_ff, unit=Unit(act), bias=bias, scale=scale, name=blk + "ffn_out"
+    )
 
 
-def moe(g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str = "silu") -> Value:
+def moe(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """A router and its experts, their weights normalized to sum 1: [rows, n]."""
-    blk = f"blk.{i}."
-    logits = g.matmul(
-        x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
-    )
-    return experts(
-        g,
-        x,
-        logits,
-        Routing(config.num_experts_per_tok),
-        gate=g.optional(blk + "ffn_gate_exps.weight"),
-        up=blk + "ffn_up_exps.weight",
-        down=blk + "ffn_down_exps.weight",
-        act=act,
-        scales=_expert_scales(g, blk, config.num_experts),
-        name=blk + "ffn_out",
-    )
+    return mixture(g, x, config, i, Routing(config.num_experts_per_tok), scale=True)
 
 
-def _expert_scales(
-    g: GraphBuilder, blk: str, n_experts: int
-) -> tuple[Floats, Floats, Floats] | None:
-    names = [f"{blk}ffn_{part}_exps.scale" for part in ("gate", "up", "down")]
-    if not all(g.has(name) for name in names):
-        return None
-    gate, up, down = (g.values(name, (n_experts,)) for name in names)
-    return gate, up, down
+def n_layers_of(config: ModelConfig) -> int:
+    """Layers of the model itself: without those that predict further tokens."""
+    return config.num_hidden_layers - config.metadata.get("nextn_predict_layers", int, 0)
+
+
+def layer(g: GraphBuilder, x: Value, config: ModelConfig, blocks: Blocks, i: int) -> Value:
+    """x + attention(norm(x)), then x + network(norm(x)): [T, n]."""
+    h = blocks.attention(norm(g, x, config, f"blk.{i}.attn_norm"), i)
+    x = g.add(x, h, name=f"blk.{i}.ffn_inp")
+    h = blocks.network(norm(g, x, config, f"blk.{i}.ffn_norm", f"blk.{i}.{blocks.ffn_norm}"), i)
+    return g.add(x, h, name=f"blk.{i}.l_out")
+
+
+def decoder(
+    g: GraphBuilder,
+    config: ModelConfig,
+    attention: Block,
+    network: Block,
+    ffn_norm: str = "ffn_norm",
+) -> None:
+    """Add embeddings, the layers of the model itself and logits; see `Blocks`."""
+    blocks, x = Blocks(attention, network, ffn_norm), embeddings(g, config)
+    for i in range(n_layers_of(config)):
+        x = layer(g, x, config, blocks, i)
+    logits(g, x, config)
 
 
 def logits(g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "output") -> Value:
@@ -222,3 +236,13 @@ def windows_of(config: ModelConfig, period: int) -> tuple[int, ...]:
         period = config.metadata.get(key, int, period)
         flags = tuple(not period or i % period < period - 1 for i in range(n))
     return tuple(config.sliding_window if flag else 0 for flag in flags)
+
+
+def leading_windows_of(config: ModelConfig, period: int) -> tuple[int, ...]:
+    """Window of each layer as `windows_of`, but it is layers 0, p, 2 p, ... that have none."""
+    key = f"{config.architecture}.attention.sliding_window_pattern"
+    if not isinstance(config.metadata.values.get(key, 0), int):
+        return windows_of(config, period)
+    period = config.metadata.get("attention.sliding_window_pattern", int, period)
+    layers = range(config.num_hidden_layers)
+    return tuple(config.sliding_window if not period or i % period else 0 for i in layers)

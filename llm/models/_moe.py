@@ -1,48 +1,102 @@
-"""What mixtures of experts share: attention with its options, routers, experts, shared experts.
+"""Mixtures of experts: routing, routers, experts, networks that all tokens use beside them.
 
 As in `_layers`, functions add nodes for layer i under the prefix "blk.{i}.".
 """
-
-from typing import Any
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
-from jitllm.llm.graph.rope import Rotation
+from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.experts import Routing, Three, experts
-from jitllm.llm.models import _deepseek as deepseek
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.graph.words.row_dot import project
+from jitllm.llm.models._gated import SILU, Unit, network
+
+_GATINGS = {1: "softmax", 2: "sigmoid", 3: "softmax_topk", 4: "sqrt_softplus"}
 
 
-def attend(
-    g: GraphBuilder,
-    x: Value,
-    config: ModelConfig,
-    i: int,
-    rotation: Rotation | None,
-    *,
-    head_norms: bool = False,
-    **rules: Any,
-) -> Value:
-    """A whole attention block of normalized rows: [T, n].
+def is_dense(config: ModelConfig, i: int) -> bool:
+    """Whether layer i is one of the leading ones, which have no experts."""
+    return i < config.metadata.get("leading_dense_block_count", int, 0)
 
-    `rotation` is None for a layer without rope; `head_norms` are RMS norms on the heads of q and
-    k, before rope; `rules` are for `_dense.attend`.
-    """
-    q, k, v = nn.qkv(g, x, config, i)
-    if head_norms:
-        q, k = nn.head_norms(g, q, k, config, i)
-    if rotation is not None:
-        q, k = nn.turn(g, q, k, rotation, config, i)
-    return dense.attend(g, (q, k, v), config, i, **rules)
+
+def ends_period(config: ModelConfig, i: int) -> bool:
+    """Whether layer i is the last of a period of "interleave_moe_layer_step": it has experts."""
+    step = config.metadata.get("interleave_moe_layer_step", int)
+    return step > 0 and (i + 1) % step == 0
 
 
 def softmax_routing(config: ModelConfig, *, norm: bool) -> Routing:
     """The best experts by softmax, their weights as they are or (`norm`) with sum 1."""
     factor = config.metadata.get("expert_weights_scale", float, 0.0) or 1.0
     return Routing(config.num_experts_per_tok, norm=norm, factor=factor)
+
+
+def routing_of(g: GraphBuilder, config: ModelConfig, i: int, default_gating: str = "") -> Routing:
+    """The routing of layer i that the metadata describe.
+
+    Raises
+    ------
+    ModelFormatError
+        If they name no gating and there is no default, or one that does not exist.
+    """
+    meta = config.metadata
+    gating = meta.get("expert_gating_func", int, 0)
+    if gating not in _GATINGS and (gating or not default_gating):
+        raise ModelFormatError(
+            f"key '{meta.architecture}.expert_gating_func': expected one of {sorted(_GATINGS)}, "
+            f"got {gating}"
+        )
+    return Routing(
+        k=config.num_experts_per_tok,
+        gating=_GATINGS[gating] if gating else default_gating,
+        norm=meta.get("expert_weights_norm", bool, False),
+        factor=meta.get("expert_weights_scale", float, 0.0) or 1.0,
+        bias=g.optional(f"blk.{i}.exp_probs_b.bias"),
+        n_group=max(1, meta.get("expert_group_count", int, 0)),
+        topk_group=max(1, meta.get("expert_group_used_count", int, 0)),
+    )
+
+
+def feed_forward(
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    i: int,
+    *,
+    default_gating: str = "softmax",
+    unit: Unit = SILU,
+    expert_unit: Unit | None = None,
+    scale: bool = False,
+    chosen: Value | None = None,
+) -> Value:
+    """A gated network in the leading layers, experts in the others: [rows, n].
+
+    Parameters
+    ----------
+    g : GraphBuilder
+    x : Value
+        Normalized rows [rows, n].
+    config : ModelConfig
+    i : int
+        The layer.
+    default_gating : str
+        Where the file does not say; "" if it must.
+    unit, expert_unit : Unit
+        Of the networks that all tokens use, and of experts if theirs is another.
+    scale : bool
+        Use the scales of matrices, where the file has them.
+    chosen : Value, optional
+        Numbers of the experts [rows, k], which are then not chosen by the router.
+    """
+    if is_dense(config, i):
+        blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
+        name = blk + "ffn_out"
+        return network(g, x, blk + "ffn_", "", n_ff, unit=unit, scale=scale, name=name)
+    return mixture(
+        g, x, config, i, routing_of(g, config, i, default_gating), unit=expert_unit or unit,
+        shared_unit=unit, scale=scale, chosen=chosen,
+    )  # fmt: skip
 
 
 def mixture(
@@ -52,33 +106,40 @@ def mixture(
     i: int,
     routing: Routing,
     *,
-    act: str = "silu",
-    bounds: tuple[float, float] = (0.0, 0.0),
+    unit: Unit = SILU,
+    shared_unit: Unit = SILU,
     scale: bool = False,
     bias: bool = False,
+    chosen: Value | None = None,
 ) -> Value:
     """Experts, and one more for all tokens if the file has it: [rows, n].
 
-    `act` and `bounds` are those of `experts`; the one for all tokens is a gated network with silu.
-    `scale`: use the scales of matrices, where the file has them; `bias`: router and experts have
-    biases.
+    See `routed` and `shared`.
     """
-    blk = f"blk.{i}."
-    has_shared = g.has(blk + "ffn_up_shexp.weight")
+    name = f"blk.{i}.ffn_out"
+    has_shared = g.has(f"blk.{i}.ffn_up_shexp.weight")
     y = routed(
-        g, x, config, i, routing, act=act, bounds=bounds, scale=scale, bias=bias,
-        name=blk + ("ffn_moe_out" if has_shared else "ffn_out"),
+        g, x, config, i, routing, unit=unit, scale=scale, bias=bias, chosen=chosen,
+        name=f"blk.{i}.ffn_moe_out" if has_shared else name,
     )  # fmt: skip
-    return g.add(y, shared(g, x, config, i, scale=scale), name=blk + "ffn_out") if has_shared else y
+    if not has_shared:
+        return y
+    return g.add(y, shared(g, x, i, unit=shared_unit, scale=scale), name=name)
 
 
-def shared(g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, scale: bool = False) -> Value:
-    """The expert that all tokens use: [rows, n]."""
+def shared(
+    g: GraphBuilder, x: Value, i: int, *, unit: Unit = SILU, scale: bool = False
+) -> Value:  # fmt: skip
+    """The expert that all tokens use, times sigmoid(w x) if the file has a w for it: [rows, n]."""
     blk = f"blk.{i}."
     n_ff = g.weight(blk + "ffn_up_shexp.weight", (-1, x.width))[0]
-    return deepseek.gated(
-        g, x, config, blk + "ffn_", "_shexp", n_ff, scale=scale, name=blk + "ffn_shexp"
-    )
+    name = blk + "ffn_shexp"
+    y = network(g, x, blk + "ffn_", "_shexp", n_ff, unit=unit, scale=scale, name=name)
+    gate_name = blk + "ffn_gate_inp_shexp"
+    if not g.has(f"{gate_name}.weight"):
+        return y
+    gate = project(g, x, f"{gate_name}.weight", 1, name=gate_name)
+    return gated(g, y, gate, name=f"{name}_gated")
 
 
 def routed(
@@ -88,24 +149,48 @@ def routed(
     i: int,
     routing: Routing,
     *,
-    act: str = "silu",
-    bounds: tuple[float, float] = (0.0, 0.0),
+    unit: Unit = SILU,
     scale: bool = False,
     bias: bool = False,
+    chosen: Value | None = None,
+    logits: Value | None = None,
     name: str = "",
 ) -> Value:
-    """A router and its experts: [rows, n]. Gate and up of an expert may be one matrix."""
+    """A router and its experts: [rows, n]. Gate and up of an expert may be one matrix, or up alone.
+
+    Parameters
+    ----------
+    g : GraphBuilder
+    x : Value
+        Normalized rows [rows, n].
+    config : ModelConfig
+    i : int
+        The layer.
+    routing : Routing
+    unit : Unit
+        Of the experts.
+    scale : bool
+        Use the scales of matrices, where the file has them.
+    bias : bool
+        Router and experts have biases.
+    chosen : Value, optional
+        Numbers of the experts [rows, k], which are then not chosen by the router.
+    logits : Value, optional
+        The router's [rows, E], if it does not see x.
+    name : str
+        Of the result, "blk.{i}.ffn_out" unless given.
+    """
     blk = f"blk.{i}."
-    logits = router(g, x, config, i, bias=bias)
+    logits = logits or router(g, x, config, i, bias=bias)
     fused = g.has(blk + "ffn_gate_up_exps.weight")
-    scales, biases = (_arrays(g, blk, end) for end in ("scale", "bias"))
     return experts(
         g, x, logits, routing,
         gate="" if fused else g.optional(blk + "ffn_gate_exps.weight"),
         up=blk + ("ffn_gate_up_exps.weight" if fused else "ffn_up_exps.weight"),
-        down=blk + "ffn_down_exps.weight",
-        fused=fused, act=act, bounds=bounds, scales=scales if scale else None,
-        biases=biases if bias else None, name=name or blk + "ffn_out",
+        down=blk + "ffn_down_exps.weight", fused=fused, act=unit.act, bounds=unit.bounds,
+        scales=_arrays(g, blk, "scale") if scale else None,
+        biases=_arrays(g, blk, "bias") if bias else None,
+        chosen=chosen, name=name or blk + "ffn_out",
     )  # fmt: skip
 
 
@@ -126,40 +211,3 @@ def _arrays(g: GraphBuilder, blk: str, end: str) -> Three:
         return g.values(name, tuple(g.tensors[name].shape)) if g.has(name) else None
 
     return read("gate"), read("up"), read("down")
-
-
-def is_dense(config: ModelConfig, i: int) -> bool:
-    """Whether layer i is one of the leading ones, which have no experts."""
-    return i < config.metadata.get("leading_dense_block_count", int, 0)
-
-
-def ends_period(config: ModelConfig, i: int) -> bool:
-    """Whether layer i is the last of a period of "interleave_moe_layer_step": it has experts."""
-    step = config.metadata.get("interleave_moe_layer_step", int)
-    return step > 0 and (i + 1) % step == 0
-
-
-def routing_of(g: GraphBuilder, config: ModelConfig, i: int, default_gating: str = "") -> Routing:
-    """The routing that the metadata describe.
-
-    Raises
-    ------
-    ModelFormatError
-        If they name no gating and there is no default.
-    """
-    meta = config.metadata
-    if not default_gating and not meta.get("expert_gating_func", int, 0):
-        raise ModelFormatError(
-            f"key '{meta.architecture}.expert_gating_func': expected a number above 0, got none"
-        )
-    return deepseek.routing_of(g, config, i, default_gating)
-
-
-def leading_windows_of(config: ModelConfig, period: int) -> tuple[int, ...]:
-    """Window of each layer as `nn.windows_of`, but it is layers 0, p, 2 p, ... that have none."""
-    key = f"{config.architecture}.attention.sliding_window_pattern"
-    if not isinstance(config.metadata.values.get(key, 0), int):
-        return nn.windows_of(config, period)
-    period = config.metadata.get("attention.sliding_window_pattern", int, period)
-    layers = range(config.num_hidden_layers)
-    return tuple(config.sliding_window if not period or i % period else 0 for i in layers)

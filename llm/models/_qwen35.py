@@ -1,7 +1,5 @@
 """What Qwen 3.5's dense models and its mixtures share: all but their feed-forward networks."""
 
-from collections.abc import Callable
-
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
@@ -10,18 +8,15 @@ from jitllm.llm.models import _layers as nn
 from jitllm.llm.models._sections import interleaved, sections_of
 
 
-def layers(
-    g: GraphBuilder, config: ModelConfig, feed_forward: Callable[[Value, int], Value]
-) -> None:
-    """Add the nodes of a model whose layers' networks are made by `feed_forward(x, i)`."""
+def blocks(g: GraphBuilder, config: ModelConfig, network: nn.Block) -> nn.Blocks:
+    """What the layers of a model with these networks are made of."""
     sizes = delta.DeltaNet.from_config(config)
     rotation = interleaved(nn.rope_of(g, config, "neox"), sections_of(config))
-    delta.layers(
-        g,
+    return delta.blocks(
         config,
         lambda x, i: delta_layer(g, x, config, sizes, i),
         lambda x, i: delta.gated_attention(g, x, config, rotation, i),
-        feed_forward,
+        network,
     )
 
 

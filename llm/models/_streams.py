@@ -10,7 +10,6 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words import streams as words
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
 
 
@@ -55,8 +54,8 @@ def layers(
     g: GraphBuilder,
     config: ModelConfig,
     streams: Streams,
-    attention: deepseek.Block,
-    feed_forward: deepseek.Block,
+    attention: nn.Block,
+    feed_forward: nn.Block,
     *,
     n_layers: int = 0,
 ) -> None:
@@ -66,7 +65,7 @@ def layers(
     """
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
     n_parts = 3 if streams.iterations else 2
-    for i in range(n_layers or deepseek.n_layers_of(config)):
+    for i in range(n_layers or nn.n_layers_of(config)):
         blk = f"blk.{i}."
         for part, block, out in (
             ("attn", attention, "ffn_inp"), ("ffn", feed_forward, "l_out")

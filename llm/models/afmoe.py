@@ -28,10 +28,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")
-        if moe.is_dense(config, i):
-            h = nn.gated_mlp(g, h, config, i)
-        else:
-            h = moe.mixture(g, h, config, i, moe.routing_of(g, config, i, "sigmoid"))
+        h = moe.feed_forward(g, h, config, i, default_gating="sigmoid")
         h = nn.norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
         x = g.add(x, h, name=blk + "l_out")
     nn.logits(g, x, config)

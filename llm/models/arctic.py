@@ -4,6 +4,7 @@ import dataclasses
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -18,7 +19,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         blk = f"blk.{i}."
         before = x
         h = nn.norm(g, x, config, blk + "attn_norm")
-        h = moe.attend(g, h, config, i, rotation)
+        h = blocks.attend(g, h, config, i, rotation)
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")

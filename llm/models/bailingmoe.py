@@ -2,7 +2,7 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -12,9 +12,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation, scale = nn.rope_of(g, config, "norm"), config.rotary_dim**-0.5
     norm = config.metadata.get("expert_weights_norm", bool, False)
     routing = moe.softmax_routing(config, norm=norm)
-    deepseek.layers(
+    nn.decoder(
         g,
         config,
-        lambda x, i: moe.attend(g, x, config, i, rotation, scale=scale),
+        lambda x, i: blocks.attend(g, x, config, i, rotation, scale=scale),
         lambda x, i: moe.mixture(g, x, config, i, routing),
     )

@@ -3,7 +3,7 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -13,11 +13,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation = nn.rope_of(g, config, "neox")
 
     def network(x: Value, i: int) -> Value:
-        if moe.is_dense(config, i):
-            return nn.gated_mlp(g, x, config, i)
-        return moe.mixture(g, x, config, i, moe.routing_of(g, config, i))
+        return moe.feed_forward(g, x, config, i, default_gating="")
 
     def attention(x: Value, i: int) -> Value:
-        return moe.attend(g, x, config, i, rotation, head_norms=True)
+        return blocks.attend(g, x, config, i, rotation, head_norms=True)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

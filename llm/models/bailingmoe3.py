@@ -7,10 +7,11 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _kda as kda
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
-from jitllm.llm.models import _units as units
+from jitllm.llm.models import _moe as moe
 from jitllm.llm.models._sections import consecutive, sections_of
 
 
@@ -32,16 +33,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             return kda.attend(g, x, config, sizes, i)
         return kda.gated_latent(g, x, config, latent, config.num_attention_heads[i], i)
 
-    dense = units.limited(config, "swiglu_clamp_shexp", "swiglu_limit")
-    expert = units.limited(config, "swiglu_clamp_exp", "swiglu_limit")
-    n_shared = config.metadata.get("expert_shared_feed_forward_length", int, 0)
-    n_experts = max(1, config.metadata.get("expert_shared_count", int))
-    n_shared = n_shared or config.moe_intermediate_size * n_experts
-
     def feed_forward(x: Value, i: int) -> Value:
-        return units.feed_forward(g, x, config, dense[i], expert[i], n_shared, i)
+        return moe.feed_forward(
+            g, x, config, i, default_gating="sigmoid",
+            unit=gated.clamped(config, "swiglu_clamp_shexp", i, "swiglu_limit"),
+            expert_unit=gated.clamped(config, "swiglu_clamp_exp", i, "swiglu_limit"),
+        )  # fmt: skip
 
-    deepseek.layers(g, config, attention, feed_forward)
+    nn.decoder(g, config, attention, feed_forward)
 
 
 def _rotation(config: ModelConfig, latent: mla.Latent) -> Rotation:

@@ -3,7 +3,7 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -14,7 +14,7 @@ WINDOW_PERIOD = 4  # a layer without a window, then three with
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: attention beside experts, rope only beside windows and in dense layers."""
     meta = config.metadata
-    rotation, windows = nn.rope_of(g, config, "norm"), moe.leading_windows_of(config, WINDOW_PERIOD)
+    rotation, windows = nn.rope_of(g, config, "norm"), nn.leading_windows_of(config, WINDOW_PERIOD)
 
     def norm(x: Value, name: str) -> Value:
         if meta.get("attention.layer_norm_rms_epsilon", float, 0.0):
@@ -28,14 +28,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         if not g.has(f"blk.{i}.ffn_up_shexp.weight"):
             return moe.routed(g, x, config, i, routing, scale=True)
         y = moe.routed(g, x, config, i, routing, scale=True, name=f"blk.{i}.ffn_moe_out")
-        y = g.add(y, moe.shared(g, x, config, i, scale=True), name=f"blk.{i}.ffn_sum")
+        y = g.add(y, moe.shared(g, x, i, scale=True), name=f"blk.{i}.ffn_sum")
         return g.scale(y, 0.5, name=f"blk.{i}.ffn_out")
 
     x = nn.embeddings(g, config)
-    for i in range(deepseek.n_layers_of(config)):
+    for i in range(nn.n_layers_of(config)):
         h = norm(x, f"blk.{i}.attn_norm")
         turned = rotation if windows[i] or moe.is_dense(config, i) else None
-        z = moe.attend(g, h, config, i, turned, window=windows[i])
+        z = blocks.attend(g, h, config, i, turned, window=windows[i])
         x = dense.side_by_side(g, x, z, network(h, i), i)
     factor = meta.get("logit_scale", float) or 1.0
     dense.logits(g, x, config, norm, factor=factor)

@@ -3,7 +3,7 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -17,4 +17,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             return nn.gated_mlp(g, x, config, i)
         return moe.mixture(g, x, config, i, routing)
 
-    deepseek.layers(g, config, lambda x, i: moe.attend(g, x, config, i, rotation), network)
+    nn.decoder(g, config, lambda x, i: blocks.attend(g, x, config, i, rotation), network)

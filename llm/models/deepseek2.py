@@ -7,8 +7,9 @@ Source: DeepSeek-AI, "DeepSeek-V2" and "DeepSeek-V3", 2024.
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _moe as moe
 
 _GLM_LAYERS, _GLM_VOCABULARY = (47, 48), 154880  # its early files do not name the gating
 
@@ -17,7 +18,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: latent attention, experts beside a shared one."""
     latent = mla.Latent.from_config(config, mscale_is_all=True)
     is_glm = (
-        deepseek.n_layers_of(config) in _GLM_LAYERS and config.vocab_size == _GLM_VOCABULARY
+        nn.n_layers_of(config) in _GLM_LAYERS and config.vocab_size == _GLM_VOCABULARY
     )  # fmt: skip
     gating = "sigmoid" if is_glm else "softmax"
 
@@ -26,6 +27,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return mla.attend(g, x, queries, config, latent, i)
 
     def feed_forward(x: Value, i: int) -> Value:
-        return deepseek.feed_forward(g, x, config, i, default_gating=gating)
+        return moe.feed_forward(g, x, config, i, default_gating=gating)
 
-    deepseek.layers(g, config, attention, feed_forward)
+    nn.decoder(g, config, attention, feed_forward)

@@ -16,8 +16,9 @@ from jitllm.llm.graph.words.compress import compress, rope_behind
 from jitllm.llm.graph.words.heads import head_matmul, join_heads
 from jitllm.llm.graph.words.sparse import index_positions, list_positions, sparse_attention
 from jitllm.llm.graph.words.token_table import token_table
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _streams
 
 OVERLAP_RATIO = 4  # layers of this ratio have an index, and keys made of twice as many positions
@@ -58,9 +59,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def feed_forward(x: Value, i: int) -> Value:
         chosen = _experts_of_tokens(g, config, i) if i < n_hashed else None
-        return deepseek.feed_forward(
-            g, x, config, i, unit=deepseek.clamped(config, shared_key, i),
-            expert_unit=deepseek.clamped(config, "swiglu_clamp_exp", i),
+        return moe.feed_forward(
+            g, x, config, i, unit=gated.clamped(config, shared_key, i),
+            expert_unit=gated.clamped(config, "swiglu_clamp_exp", i),
             default_gating="sqrt_softplus", chosen=chosen,
         )  # fmt: skip
 
@@ -71,7 +72,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
 def _n_layers(g: GraphBuilder, config: ModelConfig) -> int:
     """Layers of the model itself: all, if the file lacks those that predict further tokens."""
-    n = deepseek.n_layers_of(config)
+    n = nn.n_layers_of(config)
     return n if g.has(f"blk.{n}.nextn.eh_proj.weight") else config.num_hidden_layers
 
 

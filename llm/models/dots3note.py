@@ -6,10 +6,10 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.row_dot import row_dot
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _dsa
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _moe as moe
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -35,9 +35,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return mla.output(g, z, config, i)
 
     def feed_forward(x: Value, i: int) -> Value:
-        return deepseek.feed_forward(g, x, config, i, scale=True)
+        return moe.feed_forward(g, x, config, i, scale=True)
 
-    deepseek.layers(g, config, attention, feed_forward)
+    nn.decoder(g, config, attention, feed_forward)
 
 
 def _gate(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

@@ -5,7 +5,7 @@ import dataclasses
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -20,4 +20,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         bias = g.optional(f"blk.{i}.exp_probs_b.bias")
         return moe.mixture(g, x, config, i, dataclasses.replace(routing, bias=bias))
 
-    deepseek.layers(g, config, lambda x, i: moe.attend(g, x, config, i, rotation), network)
+    nn.decoder(g, config, lambda x, i: blocks.attend(g, x, config, i, rotation), network)

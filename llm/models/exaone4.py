@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
@@ -15,7 +14,7 @@ WINDOW_PERIOD = 4  # three layers with a window and rope, then one with neither
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms behind both blocks and of heads; windows in the 32B model only."""
-    n_layers = deepseek.n_layers_of(config)
+    n_layers = nn.n_layers_of(config)
     has_windows = n_layers == LAYERS_32B
     config = replace(config, sliding_window=config.sliding_window or WINDOW)
     windows = nn.windows_of(config, WINDOW_PERIOD) if has_windows else (0,) * n_layers

@@ -3,7 +3,7 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -16,11 +16,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         turned = rotation if windows[i] else None
-        return moe.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
+        return blocks.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
 
     def network(x: Value, i: int) -> Value:
         if not g.has(f"blk.{i}.ffn_gate_inp.weight"):
             return nn.gated_mlp(g, x, config, i)
         return moe.mixture(g, x, config, i, moe.routing_of(g, config, i))
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

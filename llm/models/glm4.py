@@ -12,9 +12,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     The last layers of a file may be those that predict further tokens: they are not used.
     """
     rotation = nn.rope_of(g, config, "neox" if blocks.has_rope_sections(config) else "norm")
-    n_further = config.metadata.get("nextn_predict_layers", int, 0)
     x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers - n_further):
+    for i in range(nn.n_layers_of(config)):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
         q, k, v = nn.qkv(g, h, config, i)

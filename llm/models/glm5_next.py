@@ -8,9 +8,10 @@ from jitllm.llm.errors import ContextLengthExceeded, ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words import streams as words
 from jitllm.llm.graph.words.heads import head_matmul
+from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _kda as kda
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models import _units as units
+from jitllm.llm.models import _moe as moe
 from jitllm.llm.models._streams import Streams
 
 L2_EPS = 1e-6  # of queries and keys of delta attention, whatever the file says of norms
@@ -28,11 +29,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     _check(g, config, streams)
     sizes, is_delta = kda.Kda.from_config(config).bounded(config, -1.0), kda.delta_layers(config)
     sizes = replace(sizes, l2_eps=L2_EPS)
-    expert = units.limited(config, "swiglu_clamp_exp", "swiglu_clamp")
-    key = "swiglu_clamp_shexp"
-    has_key = f"{config.architecture}.{key}" in meta.values
-    dense = units.limited(config, key, "swiglu_clamp") if has_key else expert
-    n_shared = config.moe_intermediate_size * meta.get("expert_shared_count", int)
+    shared_key = "swiglu_clamp_shexp"
+    if f"{config.architecture}.{shared_key}" not in meta.values:
+        shared_key = "swiglu_clamp_exp"
 
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
     for i in range(len(is_delta)):
@@ -41,7 +40,10 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = kda.attend(g, h, config, sizes, i) if is_delta[i] else _latent(g, h, config, i)
         x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "ffn_inp")
         h, gates = _read(g, x, config, streams, "ffn", i)
-        h = units.feed_forward(g, h, config, dense[i], expert[i], n_shared, i)
+        h = moe.feed_forward(
+            g, h, config, i, default_gating="sigmoid", unit=gated.clamped(config, shared_key, i),
+            expert_unit=gated.clamped(config, "swiglu_clamp_exp", i),
+        )  # fmt: skip
         x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "l_out")
     x = _mean(g, g.select_outputs(x, name="output_rows"), streams.n)
     x = nn.norm(g, x, config, "output_norm")

@@ -6,9 +6,10 @@ from jitllm.llm.graph.words.experts import Routing
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._gated import Unit
 
 WINDOW_PERIOD = 2  # a layer with a window, then one without
-BOUNDS = (7.0, 1.702)  # of gate and up, and the slope of the sigmoid
+UNIT = Unit("swiglu_oai", (7.0, 1.702))  # of gate and up, and the slope of the sigmoid)
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -20,13 +21,13 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i, window in enumerate(nn.windows_of(config, WINDOW_PERIOD)):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
-        h = moe.attend(
+        h = blocks.attend(
             g, h, config, i, local if window else whole,
             window=window, sinks=blk + "attn_sinks.weight", bias=True,
         )  # fmt: skip
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm", blk + "post_attention_norm")
-        h = moe.mixture(g, h, config, i, routing, act="swiglu_oai", bounds=BOUNDS, bias=True)
+        h = moe.mixture(g, h, config, i, routing, unit=UNIT, bias=True)
         x = g.add(x, h, name=blk + "l_out")
     nn.logits(g, x, config)

@@ -10,6 +10,7 @@ from jitllm.llm.graph.rope import Rotation, rotation
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._gated import Unit
 
 LOGIT_SCALE = 0.5773502691896257
 EMBEDDING_SCALE = 78.38367176906169
@@ -29,12 +30,12 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
-        h = moe.attend(g, h, config, i, turned, scale=scale, soft_cap=cap)
+        h = blocks.attend(g, h, config, i, turned, scale=scale, soft_cap=cap)
         h = nn.norm(g, h, config, blk + "attn_post_norm", blk + "attn_output_norm")
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")
-        y = moe.routed(g, h, config, i, routing, act="gelu", name=blk + "ffn_moe_out")
+        y = moe.routed(g, h, config, i, routing, unit=Unit("gelu"), name=blk + "ffn_moe_out")
         if g.has(blk + "ffn_up.weight"):
             y = g.add(y, _network(g, h, config, i), name=blk + "ffn_sum")
             y = g.scale(y, 0.5**0.5, name=blk + "ffn_out")

@@ -8,8 +8,9 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import experts
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
 
@@ -37,9 +38,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return g.add(y, z, name=blk + "ffn_out")
 
     def attention(x: Value, i: int) -> Value:
-        return moe.attend(g, x, config, i, rotation, head_norms=True)
+        return blocks.attend(g, x, config, i, rotation, head_norms=True)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)
 
 
 def _stacks(blk: str, end: str) -> dict[str, Any]:

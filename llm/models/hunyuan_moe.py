@@ -4,7 +4,6 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -19,4 +18,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k = nn.head_norms(g, q, k, config, i)
         return blocks.attention_output(g, blocks.attention(g, q, k, v, config, i), config, i)
 
-    deepseek.layers(g, config, attention, lambda x, i: moe.mixture(g, x, config, i, routing))
+    nn.decoder(g, config, attention, lambda x, i: moe.mixture(g, x, config, i, routing))

@@ -5,7 +5,7 @@ import dataclasses
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -22,6 +22,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return moe.mixture(g, x, config, i, routing, scale=True)
 
     def attention(x: Value, i: int) -> Value:
-        return moe.attend(g, x, config, i, rotation, head_norms=True)
+        return blocks.attend(g, x, config, i, rotation, head_norms=True)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

@@ -5,10 +5,11 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import gated
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _dsa, _streams
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._gated import clamped
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -46,7 +47,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return g.matmul(z, name, width=config.hidden_size, name=blk + "attn_out")
 
     def feed_forward(x: Value, i: int) -> Value:
-        unit = deepseek.clamped(config, "swiglu_clamp_exp", i)
-        return deepseek.feed_forward(g, x, config, i, expert_unit=unit, default_gating="sigmoid")
+        unit = clamped(config, "swiglu_clamp_exp", i)
+        return moe.feed_forward(g, x, config, i, expert_unit=unit, default_gating="sigmoid")
 
     _streams.layers(g, config, streams, attention, feed_forward)

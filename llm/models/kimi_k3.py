@@ -14,11 +14,11 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.row_dot import row_dot
 from jitllm.llm.graph.words.softmax_mix import softmax_mix
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _kda as kda
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
-from jitllm.llm.models import _units as units
+from jitllm.llm.models import _moe as moe
 
 
 @dataclass
@@ -77,7 +77,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     nn.logits(g, residuals.mix(g, x, "output_res_score"), config)
 
 
-def _unit(config: ModelConfig) -> units.Unit:
+def _unit(config: ModelConfig) -> gated.Unit:
     bounds = (
         config.metadata.get("activation.situ_beta", float),
         config.metadata.get("activation.situ_linear_beta", float),
@@ -87,23 +87,25 @@ def _unit(config: ModelConfig) -> units.Unit:
             f"keys '{config.architecture}.activation.situ_beta' and '.situ_linear_beta': expected "
             f"a positive number and no negative one, got {bounds}"
         )
-    return ("situ", bounds)
+    return gated.Unit("situ", bounds)
 
 
 def _feed_forward(
-    g: GraphBuilder, x: Value, config: ModelConfig, unit: units.Unit, i: int
+    g: GraphBuilder, x: Value, config: ModelConfig, unit: gated.Unit, i: int
 ) -> Value:
     """A gated network in the leading layers, else experts, which see a projection of x."""
     meta, blk = config.metadata, f"blk.{i}."
-    if i < meta.get("leading_dense_block_count", int, 0):
+    if moe.is_dense(config, i):
         n_ff = config.intermediate_size[i]
-        return units.network(g, x, blk + "ffn_", "", n_ff, unit, name=blk + "ffn_out")
+        return gated.network(g, x, blk + "ffn_", "", n_ff, unit=unit, name=blk + "ffn_out")
     y, latent = x, meta.get("expert_latent_length", int, 0) or config.hidden_size
     if g.has(blk + "ffn_routed_down.weight"):
         name = blk + "ffn_routed_down"
         y = g.matmul(x, f"{name}.weight", width=latent, name=name)
-    logits = units.router(g, x, config.num_experts, i)
-    y = units.routed(g, y, logits, deepseek.routing_of(g, config, i, "sigmoid"), unit, i)
+    y = moe.routed(
+        g, y, config, i, moe.routing_of(g, config, i, "sigmoid"), unit=unit,
+        logits=moe.router(g, x, config, i), name=blk + "ffn_moe_out",
+    )  # fmt: skip
     if g.has(blk + "ffn_routed_norm.weight"):
         y = nn.norm(g, y, config, blk + "ffn_routed_norm")
     if g.has(blk + "ffn_routed_up.weight"):
@@ -111,6 +113,4 @@ def _feed_forward(
         y = g.matmul(y, f"{name}.weight", width=config.hidden_size, name=name)
     if not g.has(blk + "ffn_gate_shexp.weight"):
         return y
-    n_ff = config.moe_intermediate_size * max(1, meta.get("expert_shared_count", int))
-    shared = units.network(g, x, blk + "ffn_", "_shexp", n_ff, unit, name=blk + "ffn_shexp")
-    return g.add(y, shared, name=blk + "ffn_out")
+    return g.add(y, moe.shared(g, x, i, unit=unit), name=blk + "ffn_out")

@@ -5,9 +5,10 @@ from dataclasses import replace
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _kda as kda
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _moe as moe
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -23,16 +24,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q = mla.query_latent(g, x, config, absorbed, i)
         return mla.attend(g, x, q, config, absorbed, i)
 
-    deepseek.layers(g, config, attention, lambda x, i: _feed_forward(g, x, config, i))
+    nn.decoder(g, config, attention, lambda x, i: _feed_forward(g, x, config, i))
 
 
 def _feed_forward(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
-    meta, blk = config.metadata, f"blk.{i}."
-    if i < meta.get("leading_dense_block_count", int, 0):
-        return deepseek.feed_forward(g, x, config, i)
-    routing = replace(deepseek.routing_of(g, config, i, "sigmoid"), norm=True)
-    y = deepseek.routed(g, x, config, i, routing, scale=False)
-    n_ff = config.moe_intermediate_size * max(1, meta.get("expert_shared_count", int))
-    name = blk + "ffn_shexp"
-    shared = deepseek.gated(g, x, config, blk + "ffn_", "_shexp", n_ff, scale=False, name=name)
-    return g.add(y, shared, name=blk + "ffn_out")
+    if moe.is_dense(config, i):
+        return nn.gated_mlp(g, x, config, i)
+    routing = replace(moe.routing_of(g, config, i, "sigmoid"), norm=True)
+    return moe.mixture(g, x, config, i, routing)

@@ -6,7 +6,6 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -16,7 +15,7 @@ WINDOW_PERIOD = 4  # a layer without a window, then three with
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms on heads, attention behind softplus gates, experts and a shared one."""
-    meta, windows = config.metadata, moe.leading_windows_of(config, WINDOW_PERIOD)
+    meta, windows = config.metadata, nn.leading_windows_of(config, WINDOW_PERIOD)
     whole = dense.plain_rope(config, "neox")
     n_rot = meta.get("rope.dimension_count_swa", int, config.rotary_dim)
     local = rotation("neox", n_rot, meta.get("rope.freq_base_swa", float, config.rope_theta))
@@ -33,8 +32,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return blocks.attention_output(g, z, config, i)
 
     def network(x: Value, i: int) -> Value:
-        if moe.is_dense(config, i):
-            return nn.gated_mlp(g, x, config, i)
-        return moe.mixture(g, x, config, i, moe.routing_of(g, config, i, "sigmoid"))
+        return moe.feed_forward(g, x, config, i, default_gating="sigmoid")
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

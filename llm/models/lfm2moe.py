@@ -6,9 +6,8 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._deepseek import routing_of
 from jitllm.llm.models._lfm2 import layers
-from jitllm.llm.models._moe import routed
+from jitllm.llm.models._moe import routed, routing_of
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:

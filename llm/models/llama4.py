@@ -6,7 +6,6 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -47,4 +46,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             return nn.gated_mlp(g, x, config, i)
         return moe.mixture(g, x, config, i, routing)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

@@ -5,9 +5,9 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import Routing
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._gated import Unit
 
 NO_BOUND = 1e-6  # bounds up to this are none
 
@@ -21,11 +21,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         turned = rotation if windows[i] else None
-        return moe.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
+        return blocks.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
 
     def network(x: Value, i: int) -> Value:
         if bounds[i] <= NO_BOUND:
             return moe.mixture(g, x, config, i, routing)
-        return moe.mixture(g, x, config, i, routing, act="swiglu_clamp", bounds=(bounds[i], 0.0))
+        return moe.mixture(g, x, config, i, routing, unit=Unit("swiglu_clamp", (bounds[i], 0.0)))
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

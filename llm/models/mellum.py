@@ -4,7 +4,7 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -21,9 +21,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         turned = local if windows[i] else whole
-        return moe.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
+        return blocks.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
 
     def network(x: Value, i: int) -> Value:
         return moe.mixture(g, x, config, i, routing, scale=True)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

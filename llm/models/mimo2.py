@@ -6,7 +6,6 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -38,7 +37,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         )
         return moe.mixture(g, x, config, i, routing)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)
 
 
 def _heads(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> dense.Heads:

@@ -6,7 +6,6 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -26,4 +25,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         routing = dataclasses.replace(moe.routing_of(g, config, i), norm=True)
         return moe.mixture(g, x, config, i, routing)
 
-    deepseek.layers(g, config, attention, network)
+    nn.decoder(g, config, attention, network)

@@ -6,10 +6,11 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.sparse import index_blocks, sparse_attention
-from jitllm.llm.models import _deepseek as deepseek
 from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._gated import Unit
 
-UNIT = deepseek.Unit("swiglu_oai", (7.0, 1.702))
+UNIT = Unit("swiglu_oai", (7.0, 1.702))
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -36,9 +37,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return nn.linear(g, z, names[0], config.hidden_size, bias=False, as_name=names[1])
 
     def feed_forward(x: Value, i: int) -> Value:
-        return deepseek.feed_forward(g, x, config, i, unit=UNIT)
+        return moe.feed_forward(g, x, config, i, unit=UNIT)
 
-    deepseek.layers(g, config, attention, feed_forward)
+    nn.decoder(g, config, attention, feed_forward)
 
 
 def _choose(g: GraphBuilder, x: Value, config: ModelConfig, turn: Rotation, i: int) -> Value:

@@ -3,8 +3,9 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _moe as moe
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -16,6 +17,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return mla.attend(g, x, queries, config, latent, i)
 
     def feed_forward(x: Value, i: int) -> Value:
-        return deepseek.feed_forward(g, x, config, i)
+        return moe.feed_forward(g, x, config, i)
 
-    deepseek.layers(g, config, attention, feed_forward)
+    nn.decoder(g, config, attention, feed_forward)

@@ -3,19 +3,21 @@
 Source: NVIDIA, "Nemotron-H", 2025; with experts: "Nemotron 3", 2025.
 """
 
+from dataclasses import replace
+
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
-from jitllm.llm.graph.builder import Floats, GraphBuilder
-from jitllm.llm.graph.words.experts import Routing, experts
+from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._deepseek import n_layers_of
+from jitllm.llm.models import _moe as moe
+from jitllm.llm.models._gated import Unit
 from jitllm.llm.models._mamba import mamba2
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a layer is one block; its sizes say which."""
     x = nn.embeddings(g, config)
-    for i in range(n_layers_of(config)):
+    for i in range(nn.n_layers_of(config)):
         h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
         if config.intermediate_size[i]:
             h = _network(g, h, config, i)
@@ -59,29 +61,15 @@ def _plain(
 
 def _experts(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """Experts chosen by sigmoids of the router, which may work on fewer columns: [rows, n]."""
-    blk, meta, n_experts = f"blk.{i}.", config.metadata, config.num_experts
-    logits = g.matmul(
-        x, blk + "ffn_gate_inp.weight", width=n_experts, name=blk + "ffn_moe_logits"
-    )  # fmt: skip
+    blk, meta = f"blk.{i}.", config.metadata
+    logits = moe.router(g, x, config, i)
     if g.has(blk + "ffn_latent_down.weight"):
         x = g.matmul(x, blk + "ffn_latent_down.weight", name=blk + "ffn_latent_down")
-    routing = Routing(
-        meta.per_layer("expert_used_count", int, config.num_hidden_layers)[i],
-        gating="sigmoid",
-        norm=meta.get("expert_weights_norm", bool, False),
-        factor=meta.get("expert_weights_scale", float, 0.0) or 1.0,
-        bias=blk + "exp_probs_b.bias",
-        n_group=max(1, meta.get("expert_group_count", int, 0)),
-        topk_group=max(1, meta.get("expert_group_used_count", int, 0)),
-    )
-
-    def scales(part: str) -> Floats | None:
-        tensor = f"{blk}ffn_{part}_exps.scale"
-        return g.values(tensor, (n_experts,)) if g.has(tensor) else None
-
-    y = experts(
-        g, x, logits, routing, up=blk + "ffn_up_exps.weight", down=blk + "ffn_down_exps.weight",
-        act="relu_squared", scales=(None, scales("up"), scales("down")), name=blk + "ffn_moe_out",
+    k = meta.per_layer("expert_used_count", int, config.num_hidden_layers)[i]
+    routing = replace(moe.routing_of(g, config, i, "sigmoid"), k=k, gating="sigmoid")
+    y = moe.routed(
+        g, x, config, i, routing, unit=Unit("relu_squared"), scale=True, logits=logits,
+        name=blk + "ffn_moe_out",
     )  # fmt: skip
     if g.has(blk + "ffn_latent_up.weight"):
         weight, name = blk + "ffn_latent_up.weight", blk + "ffn_latent_up"

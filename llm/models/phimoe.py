@@ -3,6 +3,7 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -21,7 +22,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         nn.embeddings(g, config),
         config,
         norm,
-        lambda x, i: moe.attend(g, x, config, i, rotation, bias=True),
+        lambda x, i: blocks.attend(g, x, config, i, rotation, bias=True),
         lambda x, i: moe.mixture(g, x, config, i, routing),
     )
     dense.logits(g, x, config, norm, bias="output.bias")

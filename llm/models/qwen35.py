@@ -8,4 +8,8 @@ from jitllm.llm.models import _qwen35 as qwen35
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate."""
-    qwen35.layers(g, config, lambda x, i: nn.gated_mlp(g, x, config, i, scale=True))
+    nn.decoder(g, config, *_blocks(g, config))
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
+    return qwen35.blocks(g, config, lambda x, i: nn.gated_mlp(g, x, config, i, scale=True))

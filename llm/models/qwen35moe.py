@@ -2,10 +2,14 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _qwen35 as qwen35
-from jitllm.llm.models._shared_expert import gated_shared
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
-    qwen35.layers(g, config, lambda x, i: gated_shared(g, x, config, i))
+    nn.decoder(g, config, *_blocks(g, config))
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
+    return qwen35.blocks(g, config, lambda x, i: nn.moe(g, x, config, i))

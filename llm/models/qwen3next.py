@@ -6,18 +6,20 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.heads import head_columns, join_heads
 from jitllm.llm.models import _delta as delta
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._shared_expert import gated_shared
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
+    nn.decoder(g, config, *_blocks(g, config))
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     sizes, rotation = delta.DeltaNet.from_config(config), nn.rope_of(g, config, "neox")
-    delta.layers(
-        g,
+    return delta.blocks(
         config,
         lambda x, i: _delta_layer(g, x, config, sizes, i),
         lambda x, i: delta.gated_attention(g, x, config, rotation, i),
-        lambda x, i: gated_shared(g, x, config, i),
+        lambda x, i: nn.moe(g, x, config, i),
     )
 
 

@@ -24,7 +24,6 @@ from jitllm.llm.models import _delta as delta
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _qwen35 as qwen35
 from jitllm.llm.models._sections import interleaved, sections_of
-from jitllm.llm.models._shared_expert import gated_shared
 
 MAX_ROWS = 1 << 31  # of the table of n-grams
 
@@ -97,7 +96,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             return delta.gated_attention(g, h, config, rotation, i, bias=False)
 
         def network(h: Value, i: int = i) -> Value:
-            return gated_shared(g, h, config, i)
+            return nn.moe(g, h, config, i)
 
         x = streams.around(g, x, f"blk.{i}.hc_attn", mixer)
         x = streams.around(g, x, f"blk.{i}.hc_ffn", network)

@@ -2,8 +2,9 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _deepseek as deepseek
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
 
@@ -12,9 +13,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation = dense.plain_rope(config, "neox")
     routing = moe.softmax_routing(config, norm=True)
     rules = {"head_norms": True, "causal": False, "cache": False}
-    deepseek.layers(
+    nn.decoder(
         g,
         config,
-        lambda x, i: moe.attend(g, x, config, i, rotation, **rules),
+        lambda x, i: blocks.attend(g, x, config, i, rotation, **rules),
         lambda x, i: moe.mixture(g, x, config, i, routing),
     )

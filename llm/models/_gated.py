@@ -1,0 +1,67 @@
+"""Gated networks, down(act(gate(x)) * up(x)), and the units that act may be."""
+
+from dataclasses import dataclass
+
+from jitllm.backends.ir import Value
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.words import bounded_glu
+
+_NO_BOUND = 1e-6  # a bound up to this is none
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How gate and up make what goes down: `act` of `GraphBuilder.glu` or of `bounded_glu`."""
+
+    act: str = "silu"
+    bounds: tuple[float, float] = (0.0, 0.0)
+
+    def __call__(self, g: GraphBuilder, gate: Value, up: Value, name: str) -> Value:
+        """act(gate) * up, or the bounded form: [rows, width]."""
+        if self.act in bounded_glu.FORMS:
+            bounds = self.bounds
+            return bounded_glu.bounded_glu(g, gate, up, act=self.act, bounds=bounds, name=name)
+        return g.glu(gate, up, act=self.act, name=name)
+
+
+SILU = Unit()
+
+
+def clamped(config: ModelConfig, key: str, i: int, form: str = "swiglu_clamp") -> Unit:
+    """The bounded `form` where `key` has a bound for layer i, else silu."""
+    bound = config.metadata.per_layer(key, float, config.num_hidden_layers, 0.0)[i]
+    return Unit(form, (bound, 0.0)) if bound > _NO_BOUND else SILU
+
+
+def network(
+    g: GraphBuilder,
+    x: Value,
+    prefix: str,
+    suffix: str,
+    n_ff: int,
+    *,
+    name: str,
+    unit: Unit = SILU,
+    bias: bool = False,
+    scale: bool = False,
+) -> Value:
+    """down(unit(gate(x), up(x))) of tensors such as `prefix`gate`suffix`.weight: [rows, x.width].
+
+    `bias` and `scale`: use such tensors, where the file has them.
+    """
+
+    def project(y: Value, part: str, width: int, as_name: str) -> Value:
+        # here the scale multiplies the bias too, other than in attention
+        tensor = f"{prefix}{part}{suffix}"
+        bias_name = g.optional(f"{tensor}.bias") if bias else ""
+        if not scale or not g.has(f"{tensor}.scale"):
+            return g.matmul(y, f"{tensor}.weight", name=as_name, width=width, bias=bias_name)
+        step = f"{as_name}.matmul"
+        y = g.matmul(y, f"{tensor}.weight", name=step, width=width, bias=bias_name)
+        return g.scale(y, float(g.values(f"{tensor}.scale", (1,))[0]), name=as_name)
+
+    gate = project(x, "gate", n_ff, f"{prefix}gate{suffix}")
+    up = project(x, "up", n_ff, f"{prefix}up{suffix}")
+    h = unit(g, gate, up, f"{prefix}act{suffix}")
+    return project(h, "down", x.width, name)
