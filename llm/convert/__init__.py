@@ -1,8 +1,9 @@
 """From folders of Hugging Face models to GGUF: one file for each `model_type` of config.json.
 
-A file has `ARCHITECTURE`, the `general.architecture` it makes, and `convert(source, target)`, and
-may have `DEFAULTS`, values of config.json that are absent where transformers knows them. A new
-kind of model is a new file here, "-" in its name being "_" in the file's.
+A file has `ARCHITECTURE`, the `general.architecture` it makes; `CLASSES`, the classes of models, as
+they stand in config.json under `architectures`, that it can convert; `DEFAULTS`, what values of
+config.json are where they are absent; and `convert(source, target)`. A new kind of model is a new
+file here, "-" in its name being "_" in the file's.
 """
 
 import importlib

@@ -20,12 +20,13 @@ _FILE = "tokenizer.json"
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
-def gpt2(source: Source, target: Target) -> None:
-    """Put down a vocabulary of byte-level BPE."""
+def write(source: Source, target: Target) -> int:
+    """Put down a vocabulary of byte-level BPE; return how many tokens tokenizer.json has."""
     tokenizer = open_tokenizer(source)
     known = listed(source, tokenizer)
     known.write(target, "gpt2", pre_name(source, tokenizer), scores=False)
-    special.write(source, target, merges=True)
+    special.write(source, target, with_merges=True)
+    return tokenizer.get_vocab_size()
 
 
 def listed(source: Source, tokenizer: "Tokenizer") -> tokens.Tokens:
@@ -50,31 +51,38 @@ def listed(source: Source, tokenizer: "Tokenizer") -> tokens.Tokens:
 def byte_fallback(source: Source, target: Target) -> bool:
     """Put down a vocabulary of BPE with byte tokens, as Llama 2 has; False if it is none.
 
-    Tokens have no scores in tokenizer.json. They get the negative number of the merge that makes
-    them, by which the tokenizer "llama" merges in the same order.
+    Its tokens have no scores. They get the negative number of the merge that makes them, by which
+    the tokenizer "llama" merges in the same order; llama.cpp's converter gives all of them -1000,
+    and texts then become other tokens than those that the model was trained with.
     """
-    if not (source.folder / _FILE).is_file():
-        return False
-    model = source.json(_FILE).get("model", {})
+    tokenizer_json = source.json(_FILE)
+    model = tokenizer_json.get("model", {})
     if model.get("type") != "BPE" or not model.get("byte_fallback"):
         return False
-    tokenizer = open_tokenizer(source)
-    texts = {i: text for text, i in tokenizer.get_vocab().items()}
-    added = tokenizer.get_added_tokens_decoder()
+    texts = {i: text for text, i in open_tokenizer(source).get_vocab().items()}
+    n_base, specials = len(model["vocab"]), special.texts(source)
+    scores = _merge_scores(special.merges(tokenizer_json))
+    lowest = -float(max(1000, len(scores)))
     result = tokens.Tokens()
     for i in range(len(texts)):
         if i not in texts:
             raise ModelFormatError(f"{source.folder / _FILE}: expected a token {i}, got none")
-        if _BYTE.fullmatch(texts[i]):
+        kind = tokens.NORMAL if i < n_base else tokens.USER_DEFINED
+        if texts[i] in specials:
+            kind = tokens.CONTROL
+        elif i < n_base and _BYTE.fullmatch(texts[i]):
             kind = tokens.BYTE
-        elif i in added:
-            kind = tokens.CONTROL if added[i].special else tokens.USER_DEFINED
-        else:
-            kind = tokens.NORMAL
-        result.add(texts[i], kind, -1000.0)
+        result.add(texts[i], kind, scores.get(texts[i], lowest))
     result.write(target, "llama", "default", scores=True)
     special.write(source, target, n_vocab=len(result.texts))
     return True
+
+
+def _merge_scores(merges: list[str]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for merge in merges:
+        scores.setdefault(merge.replace(" ", ""), -float(len(scores)))
+    return scores
 
 
 def open_tokenizer(source: Source) -> "Tokenizer":

@@ -4,7 +4,7 @@ Names on the left are those of Hugging Face's transformers, names on the right t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,9 @@ _GATING = {"softmax": 1, "sigmoid": 2}
 
 WHOLE = {
     "model.embed_tokens": "token_embd",
+    "embed_tokens": "token_embd",  # of a model without a head
     "model.norm": "output_norm",
+    "norm": "output_norm",
     "lm_head": "output",
 }
 LAYER = {
@@ -62,20 +64,20 @@ class Names:
     whole : mapping of str to str
         Names outside of layers.
     prefix : str
-        What comes before a layer's number.
+        Regular expression of what comes before a layer's number.
     """
 
     def __init__(
         self,
         layer: Mapping[str, str] = LAYER,
         whole: Mapping[str, str] = WHOLE,
-        prefix: str = "model.layers.",
+        prefix: str = r"(?:model\.)?layers\.",
     ) -> None:
         self._layer, self._whole = layer, whole
-        self._pattern = re.compile(re.escape(prefix) + r"(\d+)\.(.+?)(\.weight|\.bias|)")
+        self._pattern = re.compile(prefix + r"(\d+)\.(.+?)(\.weight|\.bias|)")
 
     def __call__(self, name: str) -> str:
-        """Return the name in GGUF.
+        """Return the name in GGUF, with ".weight" or ".bias" as before.
 
         Raises
         ------
@@ -94,7 +96,22 @@ class Names:
         return f"blk.{found[1]}.{self._layer[found[2]]}{found[3]}"
 
 
+NAMES = Names()
+
+
 def keys(config: Config, target: Target) -> None:
+    """Put down the keys that most decoders have."""
+    sizes(config, target)
+    _rope_keys(config, target)
+
+
+def tensors(target: Target, weights: Iterable[tuple[str, Weight]], names: Names = NAMES) -> None:
+    """Put down weights as they are, under other names."""
+    for name, weight in weights:
+        target.tensor(names(name), weight)
+
+
+def sizes(config: Config, target: Target) -> None:
     """Put down the sizes and constants that most decoders have."""
     target.key("uint32", "block_count", config.size("num_hidden_layers", "n_layers", "n_layer"))
     for kind, name, names in _KEYS:
@@ -109,7 +126,6 @@ def keys(config: Config, target: Target) -> None:
                 f"{score!r}"
             )
         target.key("uint32", "expert_gating_func", _GATING[score])
-    _rope_keys(config, target)
 
 
 def head_dim(config: Config) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jitllm.llm.convert._names import NameParts, parse_name, title
+from jitllm.llm.convert._names import NameParts, parse_name
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
 from jitllm.llm.errors import ModelFormatError
@@ -135,11 +135,8 @@ def size_label(total: int, shared: int, expert: int, n_experts: int) -> str | No
 
 
 def _short(n: int) -> str:
-    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if n > unit:
-            break
-    else:
-        unit, suffix = 1e3, "K"
+    units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+    unit, suffix = next((pair for pair in units if n > pair[0]), units[-1])
     digits = max(2 - len(str(round(n / unit)).lstrip("0")), 0)
     return f"{n / unit:.{digits}f}{suffix}"
 

@@ -21,7 +21,7 @@ _KINDS = {2: tokens.UNKNOWN, 3: tokens.CONTROL, 5: tokens.UNUSED, 6: tokens.BYTE
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
 
 
-def llama(source: Source, target: Target) -> bool:
+def write(source: Source, target: Target) -> bool:
     """Put down the vocabulary; False if there is no tokenizer.model."""
     if not (source.folder / _FILE).is_file():
         return False

@@ -102,7 +102,7 @@ class Source:
             )
         text = values.get("text_config")
         self.config = Config({**values, **text} if isinstance(text, dict) else values, path)
-        self.model_type = str(self.config.need("model_type"))
+        self.model_type = _model_type(Config(values, path))
 
     def json(self, name: str) -> dict[str, Any]:
         """Return the object in a JSON file, empty where there is no file.
@@ -129,3 +129,9 @@ class Source:
             if name.endswith(_UNUSED) or any(part in name for part in _OTHER_SENSES):
                 continue
             yield name.replace("language_model.", ""), weight
+
+
+def _model_type(config: Config) -> str:
+    if config.get("model_type") is None and (layer := config.get("ssm_cfg")):
+        return str(layer.get("layer", "Mamba")).lower()  # of the first Mamba models
+    return str(config.need("model_type"))

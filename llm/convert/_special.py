@@ -23,7 +23,7 @@ def write(
     source: Source,
     target: Target,
     *,
-    merges: bool = False,
+    with_merges: bool = False,
     n_vocab: int | None = None,
     parts: tuple[str, ...] = _PARTS,
     ids: Mapping[str, int] | None = None,
@@ -34,7 +34,7 @@ def write(
     Parameters
     ----------
     source, target : Source, Target
-    merges : bool
+    with_merges : bool
         Also the merges of BPE.
     n_vocab : int, optional
         Leave out ids from here on.
@@ -46,8 +46,8 @@ def write(
         Also the chat template.
     """
     tokenizer, settings = source.json("tokenizer.json"), source.json("tokenizer_config.json")
-    if merges:
-        target.key("string", "tokenizer.ggml.merges", _merges(source, tokenizer))
+    if with_merges:
+        target.key("string", "tokenizer.ggml.merges", merges(tokenizer))
     names = {part: content(settings.get(f"{part}_token")) for part in (*parts, "cls", "sep")}
     added = _Added(names, bool(settings))
     if tokenizer:
@@ -65,6 +65,27 @@ def write(
     if template and settings:
         _template(source, target, settings)
     _normalizer(target, tokenizer.get("normalizer") or {})
+
+
+def merges(tokenizer: Mapping[str, Any]) -> list[str]:
+    """Return the merges of tokenizer.json, pairs with a space between.
+
+    Spaces within a half are written as in the vocabulary of byte-level BPE.
+    """
+    found = tokenizer.get("model", {}).get("merges") or []
+    if found and isinstance(found[0], str):
+        return list(found)
+    return [" ".join(half.replace(" ", "\u0120") for half in pair) for pair in found]
+
+
+def texts(source: Source) -> set[str]:
+    """Return the tokens that tokenizer_config.json names as having a part to play."""
+    settings = source.json("tokenizer_config.json")
+    named = [settings.get(f"{part}_token") for part in _PARTS]
+    more = settings.get("additional_special_tokens") or settings.get("extra_special_tokens") or []
+    if isinstance(more, Mapping):
+        more = list(more.values())
+    return {text for token in (*named, *more) if (text := content(token))}
 
 
 class _Added:
@@ -149,14 +170,6 @@ def _ids(
         if isinstance(i, int) and i >= 0:
             ids.setdefault(part, i)
     return ids
-
-
-def _merges(source: Source, tokenizer: Mapping[str, Any]) -> list[str]:
-    """Return the merges as pairs with a space between, spaces within written as in the vocabulary."""
-    merges = tokenizer.get("model", {}).get("merges") or []
-    if merges and isinstance(merges[0], str):
-        return list(merges)
-    return [" ".join(part.replace(" ", "\u0120") for part in pair) for pair in merges]
 
 
 def _template(source: Source, target: Target, settings: Mapping[str, Any]) -> None:

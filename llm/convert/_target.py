@@ -66,6 +66,17 @@ class Target:
         except OverflowError:
             raise ModelFormatError(f"{key}: expected {kind}, got {value!r:.60}") from None
 
+    def ordered(self) -> dict[str, bytes]:
+        """Return the metadata: the model as a whole first, its tokenizer last."""
+        last = ("general.file_type", "general.quantization_version")
+
+        def place(name: str) -> int:
+            if name in last:
+                return 2
+            return 0 if name.startswith("general.") else 3 if name.startswith("tokenizer.") else 1
+
+        return {name: self.values[name] for name in sorted(self.values, key=place)}
+
     def tensor(self, name: str, weight: Weight) -> None:
         """Put down a tensor.
 

@@ -1,7 +1,7 @@
 """Which vocabulary a model has: what lies in its folder decides."""
 
 from jitllm.llm.convert import _bpe as bpe
-from jitllm.llm.convert import _sentencepiece as sentencepiece
+from jitllm.llm.convert import _sentencepiece
 from jitllm.llm.convert import _special as special
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
@@ -10,23 +10,22 @@ _CODE_LLAMA = 32016  # these sizes of vocabulary tell families apart
 _GRANITE_CODE = 49152
 
 
-def gpt2(source: Source, target: Target) -> None:
-    """Put down byte-level BPE, from tokenizer.json."""
-    bpe.gpt2(source, target)
+gpt2 = bpe.write
+sentencepiece = _sentencepiece.write
 
 
 def sentencepiece_or_gpt2(source: Source, target: Target) -> None:
     """Put down the pieces of tokenizer.model, or byte-level BPE where there is none."""
-    if not sentencepiece.llama(source, target):
-        bpe.gpt2(source, target)
+    if not sentencepiece(source, target):
+        gpt2(source, target)
 
 
 def llama(source: Source, target: Target) -> None:
     """Put down one of the vocabularies that models built like Llama have."""
     prefix = source.json("tokenizer_config.json").get("add_prefix_space")
     target.key("bool", "tokenizer.ggml.add_space_prefix", prefix)
-    if not (sentencepiece.llama(source, target) or bpe.byte_fallback(source, target)):
-        bpe.gpt2(source, target)
+    if not (sentencepiece(source, target) or bpe.byte_fallback(source, target)):
+        gpt2(source, target)
     size = source.config.get("vocab_size")
     if size == _CODE_LLAMA:
         infill = {"prefix": 32007, "suffix": 32008, "middle": 32009, "eot": 32010}

@@ -9,7 +9,7 @@ from jitllm.llm import convert as families
 from jitllm.llm.convert import _general as general
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
-from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.errors import ModelFormatError, UnsupportedArchitecture
 from jitllm.llm.loaders.gguf_writer import NewTensor, write_gguf
 from jitllm.llm.progress import ProgressBar
 
@@ -98,7 +98,13 @@ def convert(
     """
     source = Source(Path(folder).expanduser(), pre)
     family = families.get(source.model_type)
-    source.config.complete(getattr(family, "DEFAULTS", {}))
+    classes = source.config.get("architectures") or family.CLASSES
+    if classes[0] not in family.CLASSES:
+        raise UnsupportedArchitecture(
+            f"{source.config.path}: expected architectures among {', '.join(family.CLASSES)} for "
+            f"model_type {source.model_type!r}, got {classes[0]!r}"
+        )
+    source.config.complete(family.DEFAULTS)
     made = Target(family.ARCHITECTURE)
     family.convert(source, made)
     ftype = _file_type(outtype, made)
@@ -112,7 +118,7 @@ def convert(
     )
     if not dry_run:
         with ProgressBar(progress, "converting", scale=True) as bar:
-            write_gguf(path, made.values, tensors, _data(made, tensors, bar))
+            write_gguf(path, made.ordered(), tensors, _data(made, tensors, bar))
     return Converted(path, made.architecture, ftype, tensors)
 
 
