@@ -32,7 +32,10 @@ def quantized_copy(
             kind = gguf.GGMLQuantizationType[info.type_name]
             values = gguf.quants.dequantize(file.data(name), kind).reshape(info.shape)
             fits = len(info.shape) > 1 and info.shape[-1] % block == 0
-            tensors[name] = _blocks(name, values, type_name) if fits else values
+            if fits:
+                exact = type_name == "F64"
+                values = values.astype(np.float64) if exact else _blocks(name, values, type_name)
+            tensors[name] = values
     return write_gguf(target, metadata, tensors)
 
 

@@ -21,6 +21,8 @@ k_d     d * factor * sc, sc int8 per group     0              Q3_K Q6_K IQ1 IQ2 
 d16     d (float16 per 16 weights)             0              NVFP4
 e8m0    2^(e - 128), e uint8 per 32 weights    0              MXFP4
 float   the code is the value (f32 f16 bf16)   0              F32 F16 BF16
+none    weights that kernels do not read       0              Q8_1 Q8_K F64
+whole   numbers that are no weights            0              I8 I16 I32 I64
 ======= ====================================== ============== =======================
 """
 
@@ -52,7 +54,7 @@ class Format:
         Weights and bytes of one block in the file.
     planes : tuple of int
         Bit planes of a code, low bits first: (4,), (4, 1), (4, 2), (2,), (2, 1), (8,); empty for
-        float types.
+        float types and what kernels do not read.
     group : int
         Weights that share a scale (16 or 32).
     scales : str
@@ -93,15 +95,27 @@ class Format:
 
 
 @cache
-def names() -> tuple[str, ...]:
+def readable() -> tuple[str, ...]:
     """Return the upper-case names of all formats that have a file here."""
     stems = (p.stem for p in Path(__file__).parent.glob("*.py"))
     return tuple(sorted(s.upper() for s in stems if not s.startswith("_") and s != "ids"))
 
 
+@cache
+def weights() -> tuple[str, ...]:
+    """Return the names of the formats that weights may have; some must become F32 for kernels."""
+    return tuple(name for name in readable() if get(name).scales != "whole")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of the formats that kernels read."""
+    return tuple(name for name in readable() if get(name).scales not in ("none", "whole"))
+
+
 def _module(name: str) -> Any:
-    if name not in names():
-        raise ValueError(f"tensor type must be one of {names()}, got {name!r}")
+    if name not in readable():
+        raise ValueError(f"tensor type must be one of {readable()}, got {name!r}")
     return importlib.import_module(f"jitllm.kernels.formats.{name.lower()}")
 
 
@@ -164,7 +178,7 @@ def quantize(name: str, values: Floats, importance: Floats | None = None) -> Byt
 @cache
 def writable() -> tuple[str, ...]:
     """Return the names of the formats that have `quantize`."""
-    return tuple(name for name in names() if hasattr(_module(name), "quantize"))
+    return tuple(name for name in readable() if hasattr(_module(name), "quantize"))
 
 
 def unpack_block(name: str) -> Callable[..., None]:

@@ -20,6 +20,8 @@ from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
 from jitllm.kernels.formats._grids import grid
+from jitllm.kernels.formats._lattice import Lattice, weights_of_errors
+from jitllm.kernels.formats._pack import half_bytes, pack
 
 GRID = grid("iq1")  # uint8 [2048, 8]: 0 to 2 for -1 to 1
 
@@ -34,11 +36,23 @@ FORMAT = Format(
     table=(-7, 1, 9, -9, -1, 7),
     factor=0.125,
 )
+LATTICE = Lattice(FORMAT, GRID, 7, (1.3, 1.8), shifts=(0, 3))
 
 
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 56] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 56], of float32 [n, 256]; errors weighed by importance."""
+    fit = LATTICE.fit(x, weights_of_errors(x, importance))
+    upper = (fit.numbers >> 8 | fit.shifts << 3).astype(np.uint8)
+    words = half_bytes(fit.d).view("<u2") >> np.array([0, 4, 8, 12], np.uint16) << np.uint16(12)
+    for j in range(4):
+        words |= fit.s[:, j::4].astype(np.uint16) << np.uint16(3 * j)
+    lower = fit.numbers.astype(np.uint8)
+    return np.concatenate([lower, pack(upper, 4, 1), words.astype("<u2").view(np.uint8)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -18,6 +18,8 @@ from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
 from jitllm.kernels.formats._grids import grid
+from jitllm.kernels.formats._lattice import Lattice, weights_of_errors
+from jitllm.kernels.formats._pack import half_bytes
 
 GRID = grid("iq1")  # uint8 [2048, 8]: 0 to 2 for -1 to 1
 
@@ -31,11 +33,22 @@ FORMAT = Format(
     table=(-7, 1, 9, -9, -1, 7),
     factor=0.125,
 )
+LATTICE = Lattice(FORMAT, GRID, 7, (1.5, 2.2), shifts=(0, 3), shared=4)
 
 
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 50] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 50], of float32 [n, 256]; errors weighed by importance."""
+    fit = LATTICE.fit(x, weights_of_errors(x, importance))
+    words = fit.s.astype(np.int64) << 12 | fit.shifts[:, ::4] << 15
+    for part in range(4):
+        words |= fit.numbers[:, part::4] >> 8 << (3 * part)
+    lower = fit.numbers.astype(np.uint8)
+    return np.concatenate([half_bytes(fit.d), lower, words.astype("<u2").view(np.uint8)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -17,6 +17,8 @@ from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
 from jitllm.kernels.formats._grids import SIGNS, grid
+from jitllm.kernels.formats._lattice import Lattice, weights_of_errors, without_signs
+from jitllm.kernels.formats._pack import half_bytes, pack
 
 GRID = grid("iq2_xs")  # uint8 [512, 8]
 
@@ -31,11 +33,22 @@ FORMAT = Format(
     table=(8, 25, 43, -8, -25, -43),
     factor=0.125,
 )
+LATTICE = Lattice(FORMAT, GRID, 15, (1.0, 3.2, 4.0, 4.8, 5.6, 6.4))
 
 
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 74] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 74], of float32 [n, 256]; errors weighed by importance."""
+    weight = weights_of_errors(x, importance)
+    size, signs = without_signs(x, weight, even=True)
+    fit = LATTICE.fit(size, weight)
+    words = fit.numbers | (signs & 127).astype(np.int64) << 9
+    parts = words.astype("<u2").view(np.uint8)
+    return np.concatenate([half_bytes(fit.d), parts, pack(fit.s, 4, 1)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -17,6 +17,13 @@ from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
 from jitllm.kernels.formats._grids import SIGNS, grid
+from jitllm.kernels.formats._lattice import (
+    Lattice,
+    sign_words,
+    weights_of_errors,
+    without_signs,
+)
+from jitllm.kernels.formats._pack import half_bytes
 
 GRID = grid("iq2_xxs")  # uint8 [256, 8]
 
@@ -30,11 +37,23 @@ FORMAT = Format(
     table=(8, 25, 43, -8, -25, -43),
     factor=0.125,
 )
+LATTICE = Lattice(FORMAT, GRID, 15, (1.0, 3.2, 4.0, 4.8, 5.6, 6.4))
 
 
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 66] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 66], of float32 [n, 256]; errors weighed by importance."""
+    weight = weights_of_errors(x, importance)
+    size, signs = without_signs(x, weight, even=True)
+    fit = LATTICE.fit(size, weight)
+    numbers = fit.numbers.astype(np.uint8).reshape(-1, 8, 4)
+    words = sign_words(signs, fit.s).view(np.uint8).reshape(-1, 8, 4)
+    groups = np.concatenate([numbers, words], axis=2).reshape(-1, 64)
+    return np.concatenate([half_bytes(fit.d), groups], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

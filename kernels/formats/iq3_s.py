@@ -19,6 +19,8 @@ from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
 from jitllm.kernels.formats._grids import grid
+from jitllm.kernels.formats._lattice import Lattice, weights_of_errors, without_signs
+from jitllm.kernels.formats._pack import half_bytes, pack
 
 GRID = grid("iq3_s")  # uint8 [512, 4]
 
@@ -31,11 +33,23 @@ FORMAT = Format(
     scales="k_d",
     table=(1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15),
 )
+LATTICE = Lattice(FORMAT, GRID, 15, (10.6, 11.9, 13.2, 14.5, 15.8, 17.1))
 
 
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 110] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 110], of float32 [n, 256]; errors weighed by importance."""
+    weight = weights_of_errors(x, importance)
+    size, signs = without_signs(x, weight, even=False)
+    fit = LATTICE.fit(size, weight)
+    lower, upper = fit.numbers.astype(np.uint8), (fit.numbers >> 8).astype(np.uint8)
+    return np.concatenate(
+        [half_bytes(fit.d), lower, pack(upper, 1, 1), signs, pack(fit.s, 4, 1)], axis=1
+    )
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -17,6 +17,13 @@ from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
 from jitllm.kernels.formats._grids import SIGNS, grid
+from jitllm.kernels.formats._lattice import (
+    Lattice,
+    sign_words,
+    weights_of_errors,
+    without_signs,
+)
+from jitllm.kernels.formats._pack import half_bytes
 
 GRID = grid("iq3_xxs")  # uint8 [256, 4]
 
@@ -30,11 +37,21 @@ FORMAT = Format(
     table=(4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62),
     factor=0.25,
 )
+LATTICE = Lattice(FORMAT, GRID, 15, (10.6, 11.9, 13.2, 14.5, 15.8, 17.1))
 
 
 def dequantize(blocks: Bytes) -> Floats:
     """Return the values of uint8 blocks [n, 98] as float32 [n, 256]."""
     return values.dequantize(FORMAT, unpack_block, blocks)
+
+
+def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
+    """Return the blocks, uint8 [n, 98], of float32 [n, 256]; errors weighed by importance."""
+    weight = weights_of_errors(x, importance)
+    size, signs = without_signs(x, weight, even=True)
+    fit = LATTICE.fit(size, weight)
+    words = sign_words(signs, fit.s).view(np.uint8)
+    return np.concatenate([half_bytes(fit.d), fit.numbers.astype(np.uint8), words], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from jitllm import backends
 from jitllm.backends.base import Backend, BackendUnavailable, Weight
 from jitllm.backends.ir import Graph
@@ -128,9 +126,6 @@ def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph,
 
 def _values(file: GGUFFile, name: str) -> Floats:
     info = file.tensors[name]
-    if info.type_name == "I32":  # tables of numbers, such as the experts of each token
-        return file.data(name).view(np.int32).reshape(info.shape).astype(np.float32)
-    _check_type(info)
     return formats.dequantize(info.type_name, file.data(name), info.shape).copy()
 
 
@@ -151,9 +146,9 @@ def _used(file: GGUFFile, graph: Graph) -> list[TensorInfo]:
 
 
 def _check_type(info: TensorInfo) -> None:
-    if info.type_name not in formats.names():
+    if info.type_name not in formats.weights():
         raise UnsupportedFormat(
-            f"tensor {info.name!r}: expected a type among {', '.join(formats.names())}; "
+            f"tensor {info.name!r}: expected a type among {', '.join(formats.weights())}; "
             f"got {info.type_name}; convert the model to one of these"
         )
 
@@ -165,9 +160,12 @@ def _load(
     report = progress or (lambda done, total: None)
     report(done, total)
     for info in infos:
-        data = file.data(info.name)
+        type_name, data = info.type_name, file.data(info.name)
+        if type_name not in formats.names():  # no kernel reads it
+            values = formats.dequantize(type_name, data, info.shape)
+            type_name, data = "F32", formats.quantize("F32", values).reshape(-1)
         release = _releaser(file, info.name)
-        backend.add_weight(Weight(info.name, info.type_name, info.shape, data, release))
+        backend.add_weight(Weight(info.name, type_name, info.shape, data, release))
         done += info.nbytes
         report(done, total)
 

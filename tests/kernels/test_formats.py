@@ -15,6 +15,7 @@ from jitllm.kernels.formats.ids import TENSOR_TYPES
 
 ALL = formats.names()
 QUANTIZED = tuple(name for name in ALL if formats.get(name).planes)
+INTEGERS = ("I8", "I16", "I32", "I64")
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -49,6 +50,34 @@ def test_the_folder_lists_the_formats() -> None:
     expected = "BF16 F16 F32 Q2_K Q3_K Q4_0 Q4_1 Q4_K Q5_0 Q5_1 Q5_K Q6_K Q8_0".split()
     assert set(expected) <= set(ALL)
     assert "IDS" not in ALL and not any(name.startswith("_") for name in ALL)
+
+
+def test_all_types_of_the_container_are_read() -> None:
+    assert set(formats.readable()) == set(TENSOR_TYPES)
+    for name in set(TENSOR_TYPES) - set(ALL):
+        fmt = formats.get(name)
+        assert (fmt.name, fmt.id, fmt.block_size, fmt.block_bytes) == (name, *TENSOR_TYPES[name])
+        assert not fmt.planes and fmt.scales == ("whole" if name in INTEGERS else "none")
+    assert set(formats.readable()) - set(formats.weights()) == set(INTEGERS)
+
+
+@pytest.mark.parametrize("name", [*INTEGERS, "F64"])
+def test_numbers(name: str) -> None:
+    kind = np.dtype(f"<{name[0].lower()}{int(name[1:]) // 8}")
+    numbers = np.array([0, 1, -1, 100, -128, 3.75], np.float64).astype(kind)
+    raw = np.concatenate([np.zeros(1, np.uint8), numbers.view(np.uint8)])[1:]  # not aligned
+    got = formats.dequantize(name, raw, (2, 3))
+    assert got.dtype == np.float32 and got.reshape(-1).tolist() == numbers.tolist()
+
+
+def test_q8_1_and_q8_k() -> None:
+    codes = np.arange(-128, 128, dtype=np.int8)
+    block = halves(0.5, 9) + codes[:32].tobytes()
+    got = formats.dequantize("Q8_1", np.frombuffer(block, np.uint8), (1, 32))
+    assert got.tolist() == [(codes[:32] * 0.5).tolist()]
+    block = struct.pack("<f", 1e-9) + codes.tobytes() + bytes(range(32))
+    got = formats.dequantize("Q8_K", np.frombuffer(block, np.uint8), (256,))
+    assert np.array_equal(got, np.float32(1e-9) * codes.astype(np.float32))
 
 
 @pytest.mark.parametrize("use", [formats.get, formats.unpack_block])
