@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jitllm.llm import convert as families
 from jitllm.llm.convert import _general as general
+from jitllm.llm.convert import _llama2c as llama2c
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
 from jitllm.llm.errors import ModelFormatError, UnsupportedArchitecture
@@ -51,10 +52,11 @@ def convert(
     *,
     name: str | None = None,
     pre: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
     progress: bool = True,
 ) -> Converted:
-    """Write a Hugging Face model as a GGUF file, equal to what llama.cpp's converter writes.
+    """Write a Hugging Face model as a GGUF file, like llama.cpp's `convert_hf_to_gguf.py`.
 
     PyTorch is not needed, and of the weights one tensor at a time is in memory. The file appears
     when it is complete; an error or an interrupt leaves nothing behind.
@@ -62,9 +64,11 @@ def convert(
     Parameters
     ----------
     folder : str or path
-        With config.json, model*.safetensors, and the tokenizer's files.
+        With config.json, model*.safetensors, and the tokenizer's files; or a checkpoint file of
+        llama2.c, version 0.
     target : path, optional
-        Replaced if there is such a file; else `<folder's name>-<outtype>.gguf` in the folder.
+        Replaced if there is such a file. A folder, by default the model's own, gets a file named
+        after the model and `outtype`.
     outtype : str
         Type of matrices: "f32", "f16", "bf16", "q8_0", or "auto", which is the one of the first
         matrix if that has 16 bits, else "f16". Vectors and some others are always float32.
@@ -72,6 +76,8 @@ def convert(
         `general.name`, instead of what the model card or the folder's name tells.
     pre : str, optional
         `tokenizer.ggml.pre`, where the tokenizer's way to cut text is not known.
+    tokenizer : path, optional
+        The vocabulary of a checkpoint of llama2.c; by default tokenizer.bin beside it.
     dry_run : bool
         Decide everything and write nothing.
     progress : bool
@@ -96,34 +102,51 @@ def convert(
 
         jitllm.convert("SmolLM2-135M-Instruct", "smollm2.gguf", "q8_0")
     """
-    source = Source(Path(folder).expanduser(), pre)
-    family = families.get(source.model_type)
-    classes = source.config.get("architectures") or family.CLASSES
-    if classes[0] not in family.CLASSES:
-        raise UnsupportedArchitecture(
-            f"{source.config.path}: expected architectures among {', '.join(family.CLASSES)} for "
-            f"model_type {source.model_type!r}, got {classes[0]!r}"
-        )
-    source.config.complete(family.DEFAULTS)
-    made = Target(family.ARCHITECTURE)
-    family.convert(source, made)
+    path = Path(folder).expanduser()
+    if path.is_file():
+        beside = path.with_name("tokenizer.bin")
+        made = llama2c.read(path, Path(tokenizer) if tokenizer else beside, name or path.stem)
+    else:
+        made = _read_folder(path, name, pre)
     ftype = _file_type(outtype, made)
-    general.write(source, made, name)
     made.key("uint32", "general.file_type", _FILE_TYPES[ftype])
-    made.key("uint32", "general.quantization_version", _QUANTIZATION_VERSION)
-    path = Path(target) if target else source.folder / f"{_stem(source.folder)}-{ftype}.gguf"
     tensors = tuple(
         NewTensor(name, weight.shape, made.type_of(name, ftype))
         for name, weight in made.tensors.items()
     )
+    place = Path(target) if target else path if path.is_dir() else path.parent
+    if place.is_dir():
+        place /= f"{path.stem if path.is_file() else path.resolve().name}-{ftype}.gguf"
     if not dry_run:
         with ProgressBar(progress, "converting", scale=True) as bar:
-            write_gguf(path, made.ordered(), tensors, _data(made, tensors, bar))
-    return Converted(path, made.architecture, ftype, tensors)
+            write_gguf(place, made.ordered(), tensors, _data(made, tensors, bar))
+    return Converted(place, made.architecture, ftype, tensors)
 
 
-def _stem(folder: Path) -> str:
-    return folder.resolve().name
+def _read_folder(folder: Path, name: str | None, pre: str | None) -> Target:
+    """Return what a Hugging Face model becomes."""
+    source = Source(folder, pre)
+    config = source.config
+    family = families.get(source.model_type)
+    classes = config.get("architectures") or family.CLASSES
+    if classes[0] not in family.CLASSES:
+        raise UnsupportedArchitecture(
+            f"{config.path}: expected architectures among {', '.join(family.CLASSES)} for "
+            f"model_type {source.model_type!r}, got {classes[0]!r}"
+        )
+    config.complete(family.DEFAULTS)
+    made = Target(family.ARCHITECTURE)
+    family.convert(source, made)
+    found = {key.split(".")[1] for key in made.tensors if key.startswith("blk.")}
+    layers = range(config.size("num_hidden_layers", "n_layers", "n_layer"))
+    if missing := [str(i) for i in layers if str(i) not in found]:
+        raise ModelFormatError(
+            f"{folder}: expected tensors of {len(layers)} layers, got none of "
+            f"{', '.join(missing[:10])}; fetch the model again"
+        )
+    general.write(source, made, name)
+    made.key("uint32", "general.quantization_version", _QUANTIZATION_VERSION)
+    return made
 
 
 def _file_type(outtype: str, made: Target) -> str:

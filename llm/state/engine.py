@@ -80,7 +80,7 @@ class Engine:
         self.slots = self._new_slots()
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread inside a run
-        self._program = self._compile(frozenset())
+        self._program = self._compile(frozenset(), self.graph)
         self._tapped: OrderedDict[frozenset[str], Program] = OrderedDict()
 
     def new_cells(self) -> Cells:
@@ -164,6 +164,35 @@ class Engine:
         with self._turn():
             values = self._run_batch(batch, [*self.hooks, *hooks])
         return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
+
+    def use(self, graph: Graph) -> None:
+        """Run another graph from now on; sequences keep what is in their caches.
+
+        Parameters
+        ----------
+        graph : Graph
+            With the caches, states and output of the one before; the backend has its weights.
+
+        Raises
+        ------
+        ValueError
+            If it has others.
+        HookError
+            If a hook calls this.
+        BackendError
+            If the device cannot run it; the one before stays.
+        """
+        now = self.graph
+        if (graph.caches, graph.states, graph.vocab_size) != (
+            now.caches, now.states, now.vocab_size,
+        ):  # fmt: skip
+            raise ValueError("expected a graph with the caches, states and output of this model")
+        with self._turn():
+            program = self._compile(frozenset(), graph)
+            for old in (*self._tapped.values(), self._program):
+                old.close()
+            self._tapped.clear()
+            self.graph, self._program = graph, program
 
     def memory(self) -> dict[str, int]:
         """Return bytes by purpose; "caches_used" is the part of "caches" that sequences hold."""
@@ -252,14 +281,14 @@ class Engine:
         if taps not in self._tapped:
             if len(self._tapped) >= _TAPPED_PROGRAMS:
                 self._tapped.popitem(last=False)[1].close()
-            self._tapped[taps] = self._compile(taps)
+            self._tapped[taps] = self._compile(taps, self.graph)
         self._tapped.move_to_end(taps)
         return self._tapped[taps]
 
-    def _compile(self, taps: frozenset[str]) -> Program:
+    def _compile(self, taps: frozenset[str], graph: Graph) -> Program:
         pools = [pool.pool for pool in self.pools]
         try:
-            return self.backend.compile(self.graph, pools, max_tokens=self.max_tokens, taps=taps)
+            return self.backend.compile(graph, pools, max_tokens=self.max_tokens, taps=taps)
         except BackendUnavailable as error:
             raise BackendError(str(error)) from error
 
