@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 
-from jitllm.llm.convert._weights import Weight, stacked
+from jitllm.llm.convert._weights import Array, Weight, stacked
 from jitllm.llm.errors import ModelFormatError
 
 _EXPERT = re.compile(r"(.*\.experts\.)(\d+)\.(.+)")
@@ -51,3 +52,23 @@ def _stacked(
 ) -> Iterator[tuple[str, Weight]]:
     for part in sorted(parts):
         yield prefix + part, stacked([parts[part][i] for i in range(n_experts)])
+
+
+def apart(weights: Iterable[tuple[str, Weight]]) -> Iterator[tuple[str, Weight]]:
+    """Yield weights, with gate and up apart where all experts are stored together."""
+    for name, weight in weights:
+        stem = name.removesuffix(".weight")
+        base = stem.removesuffix("gate_up_proj")
+        if base.endswith("experts."):
+            yield base + "gate_proj.weight", weight.moved(partial(_half, upper=False))
+            yield base + "up_proj.weight", weight.moved(partial(_half, upper=True))
+        elif stem.endswith("experts.down_proj"):
+            yield stem + ".weight", weight
+        else:
+            yield name, weight
+
+
+def _half(array: Array, upper: bool) -> Array:
+    """Return half of the rows of every expert."""
+    n = array.shape[1] // 2
+    return array[:, n:] if upper else array[:, :n]

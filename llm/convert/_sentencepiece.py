@@ -9,6 +9,7 @@ Source: https://github.com/google/sentencepiece, `src/sentencepiece_model.proto`
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from jitllm.llm.convert import _special as special
 from jitllm.llm.convert import _tokens as tokens
@@ -72,7 +73,7 @@ def read_pieces(source: Source) -> list[tuple[str, float, int]]:
     try:
         for field, message in _fields(memoryview(path.read_bytes())):
             if field == 1 and isinstance(message, memoryview):
-                parts = dict(_fields(message))
+                parts: dict[int, Any] = dict(_fields(message))
                 score = struct.unpack("<f", parts[2])[0] if 2 in parts else 0.0
                 pieces.append((bytes(parts[1]).decode(), score, parts.get(3, 1)))
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:

@@ -1,13 +1,10 @@
 """Qwen 3, mixtures of experts: "qwen3moe". Source: transformers, `Qwen3MoeForCausalLM`."""
 
-from collections.abc import Iterable, Iterator
-
 from jitllm.llm.convert import _decoder as decoder
 from jitllm.llm.convert import _experts as experts
 from jitllm.llm.convert import _vocabulary as vocabulary
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
-from jitllm.llm.convert._weights import Weight
 
 ARCHITECTURE = "qwen3moe"
 CLASSES = ("Qwen3MoeForCausalLM",)
@@ -32,21 +29,6 @@ def convert(source: Source, target: Target) -> None:
     size = config.size("moe_intermediate_size")
     target.key("uint32", "expert_feed_forward_length", size)
     n_experts = config.size("num_local_experts", "num_experts")
-    weights = experts.merged(_apart(source.weights()), n_experts)
+    weights = experts.merged(experts.apart(source.weights()), n_experts)
     decoder.tensors(target, weights, _NAMES)
     vocabulary.gpt2(source, target)
-
-
-def _apart(weights: Iterable[tuple[str, Weight]]) -> Iterator[tuple[str, Weight]]:
-    """Yield weights, with gate and up apart where all experts are stored together."""
-    for name, weight in weights:
-        stem = name.removesuffix(".weight")
-        if stem.endswith("experts.gate_up_proj"):
-            n = weight.shape[1] // 2
-            base = stem.removesuffix("gate_up_proj")
-            yield base + "gate_proj.weight", weight.moved(lambda w, n=n: w[:, :n])
-            yield base + "up_proj.weight", weight.moved(lambda w, n=n: w[:, n:])
-        elif stem.endswith("experts.down_proj"):
-            yield stem + ".weight", weight
-        else:
-            yield name, weight
