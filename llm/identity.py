@@ -1,6 +1,7 @@
 """Which file a model came from, and what is in it."""
 
 import hashlib
+import os
 import platform
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from jitllm.llm.loaders.gguf import GGUFFile
+
+_SAMPLES = 64
+_SAMPLE_BYTES = 1 << 16
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Identity:
     types: Mapping[str, int]
     nbytes: int
     _digest: str = field(default="", repr=False)
+    _fingerprint: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, file: GGUFFile, architecture: str) -> "Identity":
@@ -58,6 +63,32 @@ class Identity:
                         total.update(block)
             self._digest = total.hexdigest()
         return self._digest
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the files' sizes, fronts and samples of the rest, as hexadecimal.
+
+        It is read in milliseconds; a model differs in it from every other, its own fine-tunes
+        included, unless somebody forges one.
+        """
+        if not self._fingerprint:
+            total = hashlib.sha256()
+            for path in self.paths:
+                with open(path, "rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    total.update(size.to_bytes(8, "little"))
+                    for i in range(_SAMPLES):
+                        file.seek(i * size // _SAMPLES)
+                        total.update(file.read(_SAMPLE_BYTES))
+            self._fingerprint = total.hexdigest()
+        return self._fingerprint
+
+    def brief(self) -> dict[str, str]:
+        """Return what a saved state says of its model."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "fingerprint": self.fingerprint(),
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for `Generation.provenance`."""

@@ -6,8 +6,13 @@ token. A run reads one slot and writes another, so the states at the ends of run
 
 import threading
 
+import numpy as np
+import numpy.typing as npt
+
 from jitllm.backends.base import StatePool
 from jitllm.llm.errors import BackendError
+
+Floats = npt.NDArray[np.float32]
 
 N_SLOTS = 256
 """Slots of a model, if memory allows; those never used cost nothing."""
@@ -115,6 +120,28 @@ class StateHistory:
             self._pool.drop(self._held.pop(-2)[1])
         elif len(self._held) > KEPT + 1:
             self._pool.drop(self._held.pop(0)[1])
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of each state."""
+        return self._pool.pool.sizes
+
+    @property
+    def lengths(self) -> list[int]:
+        """Numbers of tokens whose states are kept, ascending."""
+        return [n for n, _ in self._held]
+
+    def read(self, n_tokens: int) -> Floats:
+        """Return all states behind `n_tokens` tokens, one after the other."""
+        pool, slot = self._pool.pool, dict(self._held)[n_tokens]
+        return np.concatenate([pool.read(slot, i) for i in range(len(pool.sizes))])
+
+    def put(self, n_tokens: int, values: Floats) -> None:
+        """Keep states behind `n_tokens` tokens, more than those kept before."""
+        pool, slot = self._pool.pool, self._pool.take()
+        self._held.append((n_tokens, slot))
+        for i, part in enumerate(np.split(values, np.cumsum(pool.sizes)[:-1])):
+            pool.write(slot, i, part)
 
     def nearest(self, n_tokens: int) -> int:
         """Return the most tokens, up to `n_tokens`, whose states are there; 0 always are."""

@@ -14,9 +14,9 @@ from jitllm.backends._array_pool import ArrayPool
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.backends.ir import CacheSpec
 from jitllm.llm.errors import BackendError
+from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.pages import (
     SLACK_PAGES,
-    Cells,
     PagePool,
     memory_bytes,
     pages_of,

@@ -1,0 +1,271 @@
+"""What the caches and states of a model remember of one sequence: pages shared until written to."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.base import PAGE_TOKENS
+from jitllm.llm.state.pages import SLACK_PAGES, PagePool, pages_of
+from jitllm.llm.state.slots import SlotPool, StateHistory
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+_NONE = -1
+_FIRST_BLOCKS = 8
+
+
+class _Column:
+    """One sequence's pages in one cache; its tables grow with it."""
+
+    def __init__(self, pool: PagePool) -> None:
+        self.pool = pool
+        self.pages: Ints = np.full(_FIRST_BLOCKS, _NONE, np.int32)
+        self.table: Ints = np.zeros(_FIRST_BLOCKS, np.int32)  # what backends see: no -1
+        self.first = 0  # blocks before this one fell out of the window
+        self.end = 0  # blocks from this one on were never written
+
+    def prepare(self, start: int, stop: int) -> None:
+        """Make the cells start to stop - 1 writable for this sequence alone."""
+        self._grow(pages_of(stop))
+        for block in range(start // PAGE_TOKENS, pages_of(stop)):
+            page = int(self.pages[block])
+            if page == _NONE:
+                self._set(block, self.pool.take())
+            elif self.pool.is_shared(page):
+                own = self.pool.take()
+                if block * PAGE_TOKENS < start:
+                    self.pool.pool.copy_page(page, own)
+                self._set(block, own)
+                self.pool.drop(page)
+        self.end = max(self.end, pages_of(stop))
+
+    def forget(self, n_tokens: int) -> None:
+        """Drop pages that no query at `n_tokens` or later sees."""
+        if self.pool.window:
+            last = (n_tokens - self.pool.window) // PAGE_TOKENS - SLACK_PAGES
+            self._drop(self.first, min(last, self.end))
+            self.first = max(self.first, last)
+
+    def can_cut(self, n_tokens: int) -> bool:
+        """Return whether the cells are there that a query at `n_tokens - 1` sees."""
+        return self.first * PAGE_TOKENS <= max(0, n_tokens - self.pool.window)
+
+    def cut(self, n_tokens: int) -> None:
+        """Drop all pages behind the first `n_tokens` cells."""
+        keep = pages_of(n_tokens)
+        self._drop(keep, self.end)
+        self.end = min(self.end, keep)
+        self.first = min(self.first, keep)
+
+    def fork(self) -> "_Column":
+        twin = _Column(self.pool)
+        for page in self.pages[self.first : self.end]:
+            if page != _NONE:
+                self.pool.share(int(page))
+        twin.pages, twin.table = self.pages.copy(), self.table.copy()
+        twin.first, twin.end = self.first, self.end
+        return twin
+
+    def count(self) -> int:
+        return int((self.pages != _NONE).sum())
+
+    def place(self, start: int, stop: int) -> tuple[int, int, int]:
+        """Page of the cells start to stop - 1, which lie in one, and their places in it."""
+        block = start // PAGE_TOKENS
+        first = start - block * PAGE_TOKENS
+        return int(self.pages[block]), first, first + stop - start
+
+    def _grow(self, n_blocks: int) -> None:
+        if n_blocks > len(self.pages):
+            more = max(n_blocks, 2 * len(self.pages)) - len(self.pages)
+            self.pages = np.concatenate([self.pages, np.full(more, _NONE, np.int32)])
+            self.table = np.concatenate([self.table, np.zeros(more, np.int32)])
+
+    def _set(self, block: int, page: int) -> None:
+        self.pages[block] = self.table[block] = page
+
+    def _drop(self, start: int, stop: int) -> None:
+        for block in range(start, stop):
+            page = int(self.pages[block])
+            if page != _NONE:
+                self.pages[block], self.table[block] = _NONE, 0
+                self.pool.drop(page)
+
+
+class Cells:
+    """What the caches and states of a model remember of one sequence.
+
+    Parameters
+    ----------
+    pools : sequence of PagePool
+    slots : SlotPool, optional
+        Of the model's states, if it has any.
+    cross : Cells, optional
+        Those of the text that the model's encoder reads; their caches come first.
+
+    Attributes
+    ----------
+    n_cross : int
+        Tokens of that text.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[PagePool],
+        slots: SlotPool | None = None,
+        cross: "Cells | None" = None,
+    ) -> None:
+        self._columns = [_Column(pool) for pool in pools]
+        self._states = StateHistory(slots) if slots else None
+        self._cross, self.n_cross = cross, 0
+
+    @property
+    def tables(self) -> list[Ints]:
+        """Page table of each cache, int32, as long as was prepared; without a page: 0."""
+        own = [column.table for column in self._columns]
+        return self._cross.tables + own if self._cross else own
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pages held; a page that several sequences share counts in each."""
+        pages = sum(column.count() * column.pool.pool.page_bytes for column in self._columns)
+        pages += self._cross.nbytes if self._cross else 0
+        return pages + (self._states.nbytes if self._states else 0)
+
+    def prepare_cross(self, n_tokens: int) -> None:
+        """Make cells writable for another text of the encoder, of `n_tokens`.
+
+        Raises
+        ------
+        BackendError
+            If no page is free.
+        """
+        assert self._cross is not None
+        self.n_cross = 0
+        self._cross.truncate(0)
+        self._cross.prepare(0, n_tokens)
+
+    def prepare(self, start: int, stop: int) -> None:
+        """Make the cells start to stop - 1 writable: take pages, copy those that are shared.
+
+        Raises
+        ------
+        BackendError
+            If no page is free; what was taken stays held and is used by the next try.
+        """
+        for column in self._columns:
+            column.prepare(start, stop)
+        if self._states:
+            self._states.prepare()
+
+    @property
+    def state_slots(self) -> tuple[int, int]:
+        """Slot of the states behind the last token (-1: none), and the one to write next."""
+        return self._states.slots if self._states else (-1, -1)
+
+    def commit(self, n_tokens: int) -> None:
+        """Note that a run has ended: the states written are those behind `n_tokens` tokens."""
+        if self._states:
+            self._states.commit(n_tokens)
+
+    @property
+    def firsts(self) -> list[int]:
+        """The first cell that is still there, of each cache."""
+        return [column.first * PAGE_TOKENS for column in self._columns]
+
+    @property
+    def pools(self) -> list[PagePool]:
+        """The pool of each cache."""
+        return [column.pool for column in self._columns]
+
+    def read(self, cache: int, start: int, stop: int) -> Bytes:
+        """Return the cells start to stop - 1 of all layers of a cache; they lie in one page.
+
+        One layer after the other, each as `Pool.read_cells` gives it.
+        """
+        column, n_cells = self._columns[cache], stop - start
+        pool, place = column.pool.pool, column.place(start, stop)
+        sizes = [n_cells * pool.cell_bytes(i) for i in range(len(pool.spec.layers))]
+        whole = np.empty(sum(sizes), np.uint8)
+        for i, part in enumerate(np.split(whole, np.cumsum(sizes)[:-1])):
+            pool.read_cells(i, *place, part)
+        return whole
+
+    def write(self, cache: int, start: int, stop: int, data: Bytes) -> None:
+        """Overwrite cells that `prepare` made writable with what `read` gave."""
+        column, n_cells = self._columns[cache], stop - start
+        pool, place = column.pool.pool, column.place(start, stop)
+        sizes = [n_cells * pool.cell_bytes(i) for i in range(len(pool.spec.layers))]
+        for i, part in enumerate(np.split(data, np.cumsum(sizes)[:-1])):
+            pool.write_cells(i, *place, part)
+
+    def begin(self, firsts: Sequence[int], n_tokens: int) -> None:
+        """Hold writable pages for the cells from `firsts` of each cache up to `n_tokens`."""
+        for column, first in zip(self._columns, firsts, strict=True):
+            column.first = first // PAGE_TOKENS
+            column.prepare(first, n_tokens)
+
+    @property
+    def state_sizes(self) -> list[int]:
+        """Numbers of each recurrent or convolution state."""
+        return list(self._states.sizes) if self._states else []
+
+    @property
+    def state_lengths(self) -> list[int]:
+        """Numbers of tokens behind which states are kept, ascending."""
+        return self._states.lengths if self._states else []
+
+    def read_states(self, n_tokens: int) -> Floats:
+        """Return the states kept behind `n_tokens` tokens, one after the other."""
+        assert self._states is not None
+        return self._states.read(n_tokens)
+
+    def put_states(self, n_tokens: int, values: Floats) -> None:
+        """Keep these as the states behind `n_tokens` tokens, more than those of any kept before."""
+        assert self._states is not None
+        self._states.put(n_tokens, values)
+
+    def forget(self, n_tokens: int) -> None:
+        """Drop what fell out of the sliding windows of a sequence of `n_tokens`."""
+        for column in self._columns:
+            column.forget(n_tokens)
+
+    def truncate(self, n_tokens: int) -> int:
+        """Drop the cells from `n_tokens` on, and more where something needed is not there any more.
+
+        Returns
+        -------
+        int
+            How many tokens are still remembered; the others must be computed again. Fewer than
+            `n_tokens` where a sliding window lost cells that the shorter sequence needs, or where
+            no states were kept of just this length.
+        """
+        if self._states:
+            n_tokens = self._states.nearest(n_tokens)
+        if not all(column.can_cut(n_tokens) for column in self._columns):
+            n_tokens = 0
+        for column in self._columns:
+            column.cut(n_tokens)
+        if self._states:
+            self._states.cut(n_tokens)
+        return n_tokens
+
+    def fork(self) -> "Cells":
+        """Return cells that share all pages with these."""
+        twin = Cells(())
+        twin._columns = [column.fork() for column in self._columns]
+        twin._states = self._states.fork() if self._states else None
+        twin._cross, twin.n_cross = self._cross.fork() if self._cross else None, self.n_cross
+        return twin
+
+    def release(self) -> None:
+        """Drop all pages."""
+        for column in self._columns:
+            column.cut(0)
+        if self._states:
+            self._states.release()
+        if self._cross:
+            self._cross.release()
