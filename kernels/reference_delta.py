@@ -62,8 +62,10 @@ def delta_net(
     return f32(out.reshape(len(out), -1)), f32(s)
 
 
-def decay_gate(x: Floats, shift: Floats, rate: Floats, bound: float | None = None) -> Floats:
-    """Return exp(rate * softplus(x + shift)), or exp(bound * sigmoid(rate * (x + shift))).
+def decay_gate(
+    x: Floats, shift: Floats, rate: Floats, bound: float | None = None, act: str = "softplus"
+) -> Floats:
+    """Return exp(rate * act(x + shift)), or exp(bound * sigmoid(rate * (x + shift))).
 
     Parameters
     ----------
@@ -71,10 +73,13 @@ def decay_gate(x: Floats, shift: Floats, rate: Floats, bound: float | None = Non
     shift, rate : float32 [width]
     bound : float, optional
         Chooses the second form.
+    act : str
+        "softplus" or "exp".
     """
     moved = f64(x) + f64(shift)
     if bound is None:
-        return f32(np.exp(f64(rate) * np.logaddexp(0.0, moved)))
+        grown = np.logaddexp(0.0, moved) if act == "softplus" else np.exp(moved)
+        return f32(np.exp(f64(rate) * grown))
     return f32(np.exp(bound / (1 + np.exp(-f64(rate) * moved))))
 
 

@@ -257,11 +257,11 @@ def _rope_scaling(meta: Metadata, n_ctx: int) -> RopeScaling:
 
 
 def _check(config: ModelConfig) -> None:
-    a = config.architecture
-    for i, (heads, kv_heads) in enumerate(
-        zip(config.num_attention_heads, config.num_key_value_heads, strict=True)
-    ):
-        if heads < 0 or kv_heads < 0 or (kv_heads and (not heads or heads % kv_heads)):
+    a, all_heads = config.architecture, config.num_attention_heads
+    has_attention = any(all_heads)  # without it key heads may be those of other states
+    for i, (heads, kv_heads) in enumerate(zip(all_heads, config.num_key_value_heads, strict=True)):
+        is_odd = kv_heads > 0 and (heads % kv_heads != 0 or (has_attention and not heads))
+        if heads < 0 or kv_heads < 0 or is_odd:
             raise ModelFormatError(
                 f"keys '{a}.attention.head_count' and '.head_count_kv': expected a whole number "
                 f"of query heads for each key head, got {heads} and {kv_heads} in layer {i}"

@@ -13,4 +13,6 @@ def run(run: Any, node: Node, x: Floats) -> Floats:
     """Return the decays."""
     rate = node.attrs["rate"]
     rate = np.repeat(rate, x.shape[1] // len(rate))
-    return reference_delta.decay_gate(x, run.vector(node.weights[0]), rate, node.attrs["bound"])
+    return reference_delta.decay_gate(
+        x, run.vector(node.weights[0]), rate, node.attrs["bound"], node.attrs["act"]
+    )

@@ -1,4 +1,4 @@
-"""How much of its state a delta net keeps at a token: a number in (0, 1) made of a projection.
+"""How much of its state a recurrent layer keeps at a token: numbers in (0, 1) from a projection.
 
 About 40 vector operations per 16 numbers, of which a model has one per head or one per key column:
 little beside the states themselves.
@@ -12,24 +12,33 @@ from jitllm.kernels.simd import load_f32, load_f32x16, load_i64, splat_f32, stor
 
 
 @inline
-def _free(x, rate, bound):
+def _softplus(x, rate, bound):
     return vmath.exp(rate * softplus(x))
 
 
 @inline
-def _bounded(x, rate, bound):
+def _exp(x, rate, bound):
+    return vmath.exp(rate * vmath.exp(x))
+
+
+@inline
+def _sigmoid(x, rate, bound):
     return vmath.exp(bound * vmath.sigmoid(rate * x))
 
 
-def decay_gate(*, bounded):
+FORMS = {"softplus": _softplus, "exp": _exp, "sigmoid": _sigmoid}
+
+
+def decay_gate(*, form):
     """Make the kernel of `DECAY_GATE` of `cpu_ops`.
 
     Parameters
     ----------
-    bounded : bool
-        exp(bound * sigmoid(rate * (x + shift))) instead of exp(rate * softplus(x + shift)).
+    form : str
+        "softplus" or "exp", the act of exp(rate * act(x + shift)), or "sigmoid" for
+        exp(bound * sigmoid(rate * (x + shift))).
     """
-    decay = _bounded if bounded else _free
+    decay = FORMS[form]
 
     def kernel(args, thread, n_threads, counter):
         n_rows = row_count(args)

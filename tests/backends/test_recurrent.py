@@ -13,7 +13,9 @@ from jitllm.backends.base import Batch, Segment, StatePool, Weight
 from jitllm.backends.ir import Graph, Value
 from jitllm.kernels import reference_ssm
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.graph.words import ssm
+from jitllm.llm.graph.words import ssm, wkv
+from jitllm.llm.graph.words.delta_net import decay_gate, l2_norm
+from jitllm.llm.graph.words.heads import head_columns
 
 Floats = NDArray[np.float32]
 VOCAB, TOKENS = 50, 24
@@ -65,6 +67,34 @@ class Case:
         y = ssm.ssm_scan(g, x, b, b, n_heads=2, n_groups=2, a=-abs(self.weights["d"][:2]), name="y")
         return ssm.column_scale(g, y, self.weights["d"], name="scaled")
 
+    def _before(self, g: GraphBuilder, x: Value) -> Value:
+        return self._rwkv(g, x, "before", 6)
+
+    def _gated(self, g: GraphBuilder, x: Value) -> Value:
+        return self._rwkv(g, x, "gated", 3)
+
+    def _delta(self, g: GraphBuilder, x: Value) -> Value:
+        return self._rwkv(g, x, "delta", 6)
+
+    def _rwkv(self, g: GraphBuilder, x: Value, form: str, n_key_heads: int) -> Value:
+        n, shares = x.width, np.abs(np.stack([self.weights["d"], self.weights["bias"]]))
+        mixed = wkv.lerp(g, x, wkv.previous(g, x, name="previous"), shares, name="mixed")
+        r, k = (
+            head_columns(g, mixed, i * n, (i + 1) * n, n_heads=1, name=name)
+            for i, name in enumerate("rk")
+        )
+        k = l2_norm(g, k, group=n // 6, eps=1e-6, name="e")
+        w = g.matmul(x, "step", name="step")
+        rate = g.activation(w, act="sigmoid", name="rate")
+        w = decay_gate(g, w, np.full(1, -1, np.float32), "bias", act="exp", name="w")
+        kv = n // 6 * n_key_heads
+        some_k, v = (head_columns(g, y, 0, kv, n_heads=1, name=f"{y.name}v") for y in (k, x))
+        more = {"erase": k, "rate": rate} if form == "delta" else {}
+        y = wkv.wkv(
+            g, r, some_k, v, w, n_heads=6, n_key_heads=n_key_heads, form=form, name="y", **more
+        )
+        return wkv.head_bonus(g, y, x, r, k, self.weights["d"], n_heads=6, name="bonus")
+
     def run(self, device: str, pieces: Sequence[int], n_threads: int = 1) -> Floats:
         """Logits [2, TOKENS, V] of two sequences side by side, cut into pieces of these sizes."""
         backend = backends.open_backend(device, precision="exact", n_threads=n_threads)
@@ -89,7 +119,7 @@ class Case:
         return np.concatenate(parts, axis=1)
 
 
-KINDS = ["conv", "selective", "scan", "plain_scan"]
+KINDS = ["conv", "selective", "scan", "plain_scan", "before", "gated", "delta"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,6 +151,9 @@ RECORDED = {
     "selective": "539882380fe1d0bd",
     "scan": "7c0aadb0a6693886",
     "plain_scan": "54c7391bb1c4da5c",
+    "before": "1e8e433dff29c20a",
+    "gated": "b4d88c75518bde5d",
+    "delta": "073c3f76b411fd90",
 }
 
 
@@ -175,3 +208,13 @@ def test_words_check_their_sizes() -> None:
         ssm.causal_conv(g, x, "taps", taps=4, act="relu", name="y")
     with pytest.raises(ValueError, match=r"factors for 144 columns"):
         ssm.column_scale(g, x, few, name="y")
+    with pytest.raises(ValueError, match="form must be one of"):
+        wkv.wkv(g, x, x, x, x, n_heads=6, form="delta", name="y")
+    with pytest.raises(ValueError, match="5 heads and 5 key heads for 144"):
+        wkv.wkv(g, x, x, x, x, n_heads=5, form="before", name="y")
+    with pytest.raises(ValueError, match="x has 144 columns, not 72"):
+        wkv.wkv(g, x, x, x, x, n_heads=6, n_key_heads=3, form="gated", name="y")
+    with pytest.raises(ValueError, match="0 points between"):
+        wkv.lerp(g, x, x, name="y")
+    with pytest.raises(ValueError, match=r"with factors \(5,\)"):
+        wkv.head_bonus(g, x, x, x, x, few, n_heads=6, name="y")

@@ -133,22 +133,23 @@ def test_sequences_of_a_run_do_not_meet() -> None:
     assert not np.array_equal(more, both)
 
 
-@pytest.mark.parametrize("bound", [None, -5.0])
+@pytest.mark.parametrize("form", ["softplus", "exp", "sigmoid"])
 @pytest.mark.parametrize("width", [2, 16, 100])
-def test_decay_gate_equals_twin(width: int, bound: float | None) -> None:
+def test_decay_gate_equals_twin(width: int, form: str) -> None:
     rng = np.random.default_rng(4)
     x = (8 * rng.standard_normal((7, width))).astype(np.float32)
     x[0, 0], x[1, 0] = 100, -100
     shift, rate = np.zeros((2, -(-width // 16) * 16), np.float32)
     shift[:width], rate[:width] = rng.standard_normal((2, width))
     rate = -np.abs(rate)
+    bound = -5.0 if form == "sigmoid" else None
     rows, y = rows_of(x), host.empty_rows(7, width)
     host.launch(
-        DECAY_GATE, run_block(7), params={"bounded": bound is not None}, rows=abi.N_TOKENS,
+        DECAY_GATE, run_block(7), params={"form": form}, rows=abi.N_TOKENS,
         x=rows.ctypes.data, ldx=rows.strides[0], shift=shift.ctypes.data, rate=rate.ctypes.data,
         y=y.ctypes.data, ldy=y.strides[0], width=width, bound=bound or 0.0,
     )  # fmt: skip
-    expected = reference_delta.decay_gate(x, shift[:width], rate[:width], bound)
+    expected = reference_delta.decay_gate(x, shift[:width], rate[:width], bound, form)
     np.testing.assert_allclose(y, expected, rtol=2e-5, atol=1e-37)
     assert (y >= 0).all() and (y <= 1).all()
 

@@ -1,6 +1,5 @@
 """RWKV's recurrences, mixes and bonus: kernels against twins, twins against definitions, bits."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -41,10 +40,10 @@ class Case:
 
     def twin(self, state: Floats) -> tuple[Floats, Floats]:
         """Outputs and new state by the twin; `state` is [H, dk, dv]."""
-        more = dict(zip(("erase", "rate"), self.inputs[4:], strict=False))
-        return reference_wkv.wkv(
-            *self.inputs[:4], state, form=self.form, n_key_heads=self.sizes[1], **more
-        )
+        erase, rate = self.inputs[4:] or (None, None)
+        options: dict[str, Any] = {"form": self.form, "n_key_heads": self.sizes[1]}
+        r, k, v, w = self.inputs[:4]
+        return reference_wkv.wkv(r, k, v, w, state, erase=erase, rate=rate, **options)
 
     def launch(
         self, inputs: list[Floats], segments: list[tuple[int, int, int, int]], states: Floats
@@ -162,25 +161,6 @@ def test_sequences_of_a_run_do_not_meet(form: str) -> None:
     assert not np.array_equal(more, both)
 
 
-RECORDED = {
-    "before": "64bc0d85b805fcae",
-    "gated": "b0b09733e8bc9154",
-    "delta": "03d688b7dc681df3",
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_outputs_have_the_recorded_bits(form: str) -> None:
-    digest = hashlib.sha256()
-    for case in (Case(form, 20, 4, 2, 24, dv) for dv in (64, 83)):
-        digest.update(case.launch(case.inputs, [(0, 20, -1, 0)], _states(1, case)).tobytes())
-    assert digest.hexdigest()[:16] == RECORDED[form]
-
-
-def _address(x: Floats | None) -> dict[str, int]:
-    return {"": 0, "ld": 0} if x is None else {"": x.ctypes.data, "ld": x.strides[0]}
-
-
 def _lerp(a: Floats, b: Floats, factors: Floats | None, shifts: Floats | None, m: int) -> Floats:
     n, width = a.shape
     rows = [rows_of(x) for x in (a, b)]
@@ -189,7 +169,7 @@ def _lerp(a: Floats, b: Floats, factors: Floats | None, shifts: Floats | None, m
     y = host.empty_rows(n, m * width)
     names = zip(("a", "b", "shifts", "factors", "y"), ("lda", "ldb", "lds", "ldf", "ldy"),
                 (*rows, moved, placed, y), strict=True)  # fmt: skip
-    values = {}
+    values: dict[str, int] = {}
     for name, stride, x in names:
         values |= {
             name: 0 if x is None else x.ctypes.data,

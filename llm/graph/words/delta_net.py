@@ -8,8 +8,9 @@ delta_net  ()           state, n_heads, n_key_heads, head_dim, v_head_dim, scale
                         [dk, dv]; a token does S = decay * S (a factor for the head, or one for each
                         row), S = S + k (beta (v - S^T k))^T and y = scale * S^T q, with q and k of
                         key head h // (H / G), or h % G if `tiled`
-decay_gate (shift,)     rate (float32, a number for each head), bound (None or a number); y =
-                        exp(rate * softplus(x + shift)), or exp(bound * sigmoid(rate * (x + shift)))
+decay_gate (shift,)     rate (float32, a number for each head), bound (None or a number), act (one
+                        of GROWTHS); y = exp(rate * act(x + shift)), or exp(bound * sigmoid(rate *
+                        (x + shift))) if there is a bound
 gated      ()           act (one of GATES); y = x * act(second input), of which a column
                         belongs to x.width / its width consecutive columns of x
 ========== ============ ===========================================================================
@@ -21,6 +22,7 @@ from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 
 GATES = ("sigmoid", "silu", "softplus")
+GROWTHS = ("softplus", "exp")
 
 
 def delta_net(
@@ -69,17 +71,27 @@ def delta_net(
 
 
 def decay_gate(
-    g: GraphBuilder, x: Value, rate: Floats, shift: str, *, name: str, bound: float | None = None
+    g: GraphBuilder,
+    x: Value,
+    rate: Floats,
+    shift: str,
+    *,
+    name: str,
+    bound: float | None = None,
+    act: str = "softplus",
 ) -> Value:
     """The part of a state that is kept, from a projection x [rows, H * n] of the token: same shape.
 
     `rate` has a number for each head, `shift` is a tensor (H * n,). Source: Gu and Dao, "Mamba",
-    2023; with `bound`, which no decay's logarithm goes below, Kimi Team, "Kimi Linear", 2025.
+    2023; with `bound`, which no decay's logarithm goes below, Kimi Team, "Kimi Linear", 2025; with
+    `act` "exp" in place of "softplus", Peng et al., "Eagle and Finch", 2024.
     """
+    if act not in GROWTHS:
+        raise ValueError(f"{name}: act must be one of {GROWTHS}, got {act!r}")
     g.weight(shift, (x.width,))
     if x.width % rate.size:
         raise ValueError(f"{name}: {rate.size} rates for {x.width} columns")
-    attrs = {"rate": np.ascontiguousarray(rate.reshape(-1), np.float32), "bound": bound}
+    attrs = {"rate": np.ascontiguousarray(rate.reshape(-1), np.float32), "bound": bound, "act": act}
     return g.node("decay_gate", name, (x,), x.rows, x.width, (shift,), attrs)
 
 

@@ -19,6 +19,8 @@ head_bonus n_heads, factors (float32 [H * dk]); inputs x, v [T, H * dv], r, k [T
 Source: Peng et al., "Eagle and Finch", 2024, and "RWKV-7 Goose", 2025.
 """
 
+import numpy as np
+
 from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 
@@ -65,6 +67,17 @@ def wkv(
         "form": form,
     }
     return g.node("wkv", name, (r, k, v, w, *more), r.rows, n_heads * dv, (), attrs)
+
+
+def previous(g: GraphBuilder, x: Value, *, name: str) -> Value:
+    """The row before each one in its sequence, zeros before the first: [T, width].
+
+    A `causal_conv` that sees two tokens and takes the first of them.
+    """
+    taps = np.zeros((2, x.width), np.float32)
+    taps[0] = 1
+    attrs = {"state": g.state(x.width), "taps": taps, "bias": None, "act": ""}
+    return g.node("causal_conv", name, (x,), x.rows, x.width, (), attrs)
 
 
 def lerp(
