@@ -1,0 +1,308 @@
+"""Runs a model: caches, compiled programs, and tokens of one sequence after another."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Tap
+from jitllm.backends.ir import Graph
+from jitllm.llm.errors import BackendError, ClosedError, HookError
+from jitllm.llm.models.loading import OpenModel
+from jitllm.llm.state.cells import Cells
+from jitllm.llm.state.pages import PagePool, memory_bytes, pool_pages
+from jitllm.llm.state.slots import N_SLOTS, SlotPool
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+Cancel = Callable[[], bool]
+
+MAX_TOKENS = 512
+"""Most rows of one run."""
+
+MAX_WHOLE = 4096
+"""The same for models that must see a text as a whole."""
+
+_ITEM_SIZES = {"f16": 2, "f32": 4}
+_TAPPED_PROGRAMS = 2  # each has buffers of its own
+_OUTPUT_FLOATS = 1 << 25  # logits of one run, 128 MiB
+
+
+class Cancelled(Exception):
+    """Raised between two pieces when the caller's `cancelled` says so."""
+
+
+class Hooks(Protocol):
+    """What wants to see values of a run."""
+
+    @property
+    def taps(self) -> frozenset[str]:
+        """Names that backends know."""
+
+    def __call__(self, tap: str, values: Floats) -> None:
+        """Look at the values of a tap, or change them in place."""
+
+
+class Engine:
+    """The caches and programs of one model on one device.
+
+    Parameters
+    ----------
+    model : OpenModel
+        The engine closes its backend.
+    kv_dtype : str
+        "f16" or "f32".
+
+    Raises
+    ------
+    ValueError
+        If `kv_dtype` is another.
+    BackendError
+        If the device cannot run the model.
+    """
+
+    def __init__(self, model: OpenModel, kv_dtype: str = "f16") -> None:
+        if kv_dtype not in _ITEM_SIZES:
+            raise ValueError(f"kv_dtype must be 'f16' or 'f32', got {kv_dtype!r}")
+        self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
+        self.remembers = _remembers(self.graph)
+        self.max_tokens = min(MAX_TOKENS if self.remembers else MAX_WHOLE, self.n_ctx)
+        self.closed = False
+        self.hooks: list[Hooks] = []
+        n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, _ITEM_SIZES[kv_dtype])
+        self.pools = [
+            PagePool(self.backend.new_pool(spec, n_pages, kv_dtype)) for spec in self.graph.caches
+        ]
+        self.slots = self._new_slots()
+        self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread inside a run
+        self._program = self._compile(frozenset(), self.graph)
+        self._tapped: OrderedDict[frozenset[str], Program] = OrderedDict()
+
+    def new_cells(self) -> Cells:
+        """Return the cells of a new sequence, without pages."""
+        self.check_open()
+        return Cells(self.pools, self.slots)
+
+    def run(
+        self,
+        cells: Cells,
+        tokens: Sequence[int],
+        position: int,
+        rows: npt.NDArray[np.intp],
+        hooks: Sequence[Hooks] = (),
+    ) -> Iterator[tuple[int, Floats]]:
+        """Run tokens in pieces of at most `max_tokens`; an item per piece.
+
+        Parameters
+        ----------
+        cells : Cells
+            Of the sequence; cells before `position` are written.
+        tokens : sequence of int
+        position : int
+            Of the first token.
+        rows : ints, ascending
+            Of `tokens`: those whose logits are wanted.
+        hooks : sequence of Hooks
+            Called after those of the engine.
+
+        Yields
+        ------
+        n_done : int
+            Tokens whose cells are now written.
+        logits : float32 [rows of this piece, V]
+        """
+        everyone = [*self.hooks, *hooks]
+        self._check_whole(position, len(tokens))
+        start = 0
+        while start < len(tokens):
+            stop = self._piece_end(start, len(tokens), rows)
+            wanted = rows[(rows >= start) & (rows < stop)] - start
+            ids = np.asarray(tokens[start:stop], np.int32)
+            logits = self._run_piece(cells, ids, position + start, wanted, everyone)
+            yield stop, logits
+            cells.forget(position + stop)
+            start = stop
+
+    def run_texts(
+        self,
+        texts: Sequence[Sequence[int]],
+        rows: Sequence[npt.NDArray[np.intp]],
+        hooks: Sequence[Hooks] = (),
+    ) -> list[Floats]:
+        """Run whole texts side by side, for a model that remembers nothing.
+
+        Parameters
+        ----------
+        texts : sequence of sequences of int
+            Tokens; of all texts together at most `max_tokens`.
+        rows : sequence of ints, ascending
+            Of each text: those that are wanted.
+        hooks : sequence of Hooks
+            Called after those of the engine, with the rows of all texts.
+
+        Returns
+        -------
+        list of float32 [rows, n]
+            For each text the last value of the graph.
+        """
+        starts = np.cumsum([0, *(len(ids) for ids in texts)])
+        segments = [
+            Segment(int(start), len(ids), 0, ()) for start, ids in zip(starts, texts, strict=False)
+        ]
+        wanted = np.concatenate([start + r for start, r in zip(starts, rows, strict=False)])
+        batch = Batch(
+            np.concatenate([np.asarray(ids, np.int32) for ids in texts]),
+            np.concatenate([np.arange(len(ids), dtype=np.int32) for ids in texts]),
+            wanted.astype(np.int32),
+            segments,
+        )
+        with self._turn():
+            values = self._run_batch(batch, [*self.hooks, *hooks])
+        return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
+
+    def use(self, graph: Graph) -> None:
+        """Run another graph from now on; sequences keep what is in their caches.
+
+        Parameters
+        ----------
+        graph : Graph
+            With the caches, states and output of the one before; the backend has its weights.
+
+        Raises
+        ------
+        ValueError
+            If it has others.
+        HookError
+            If a hook calls this.
+        BackendError
+            If the device cannot run it; the one before stays.
+        """
+        now = self.graph
+        if (graph.caches, graph.states, graph.vocab_size) != (
+            now.caches, now.states, now.vocab_size,
+        ):  # fmt: skip
+            raise ValueError("expected a graph with the caches, states and output of this model")
+        with self._turn():
+            program = self._compile(frozenset(), graph)
+            for old in (*self._tapped.values(), self._program):
+                old.close()
+            self._tapped.clear()
+            self.graph, self._program = graph, program
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes by purpose; "caches_used" is the part of "caches" that sequences hold."""
+        self.check_open()
+        used = sum(pool.used_pages * pool.pool.page_bytes for pool in self.pools)
+        used += self.slots.used_bytes if self.slots else 0
+        return {**self.backend.memory(), "caches_used": used}
+
+    def check_open(self) -> None:
+        """Raise ClosedError if the engine was closed."""
+        if self.closed:
+            raise ClosedError("the model was closed; load it again")
+
+    def close(self) -> None:
+        """Free programs, caches and weights, once the run under way has ended."""
+        if self._owner == threading.get_ident():
+            raise HookError("a hook cannot close the model whose run it is part of")
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            for program in (*self._tapped.values(), self._program):
+                program.close()
+            self._tapped.clear()
+            del self._program  # thousands of objects, and a closed model may be kept for long
+            for pool in self.pools:
+                pool.pool.close()
+            if self.slots:
+                self.slots.pool.close()
+            self.backend.close()
+
+    def _new_slots(self) -> SlotPool | None:
+        sizes = self.graph.states
+        if not sizes:
+            return None
+        n_slots = max(8, min(N_SLOTS, memory_bytes() // 4 // (4 * sum(sizes))))
+        return SlotPool(self.backend.new_states(sizes, n_slots))
+
+    def _check_whole(self, position: int, n_tokens: int) -> None:
+        if not self.remembers and (position or n_tokens > self.max_tokens):
+            raise BackendError(
+                f"this model sees a text as a whole and remembers nothing: expected all its tokens "
+                f"at once, at most {self.max_tokens}, got {n_tokens} behind {position}; give the "
+                "whole text to `Model.forward`"
+            )
+
+    def _piece_end(self, start: int, n_tokens: int, rows: npt.NDArray[np.intp]) -> int:
+        stop = min(start + self.max_tokens, n_tokens)
+        if not self.remembers:
+            return stop
+        most = max(1, _OUTPUT_FLOATS // self.graph.vocab_size)
+        inside = rows[(rows >= start) & (rows < stop)]
+        return stop if len(inside) <= most else int(inside[most])
+
+    def _run_piece(
+        self, cells: Cells, ids: Ints, position: int, rows: npt.NDArray[np.intp], hooks: list[Hooks]
+    ) -> Floats:
+        with self._turn():
+            cells.prepare(position, position + len(ids))
+            positions = np.arange(position, position + len(ids), dtype=np.int32)
+            segment = Segment(0, len(ids), position, cells.tables, *cells.state_slots)
+            logits = self._run_batch(Batch(ids, positions, rows.astype(np.int32), [segment]), hooks)
+            cells.commit(position + len(ids))
+            return logits
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the turn of this thread to run the model."""
+        if self._owner == threading.get_ident():
+            raise HookError("a hook cannot run the model that it is called by; do so after the run")
+        with self._lock:
+            self.check_open()
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
+    def _run_batch(self, batch: Batch, hooks: list[Hooks]) -> Floats:
+        taps = frozenset[str]().union(*(hook.taps for hook in hooks))
+        return self._program_for(taps).run(batch, _tap(hooks) if hooks else None)
+
+    def _program_for(self, taps: frozenset[str]) -> Program:
+        if not taps:
+            return self._program
+        if taps not in self._tapped:
+            if len(self._tapped) >= _TAPPED_PROGRAMS:
+                self._tapped.popitem(last=False)[1].close()
+            self._tapped[taps] = self._compile(taps, self.graph)
+        self._tapped.move_to_end(taps)
+        return self._tapped[taps]
+
+    def _compile(self, taps: frozenset[str], graph: Graph) -> Program:
+        pools = [pool.pool for pool in self.pools]
+        try:
+            return self.backend.compile(graph, pools, max_tokens=self.max_tokens, taps=taps)
+        except BackendUnavailable as error:
+            raise BackendError(str(error)) from error
+
+
+def _remembers(graph: Graph) -> bool:
+    """Return whether a text can be continued: no attention is over the tokens of a run alone."""
+    return not any(node.op == "attention" and node.attrs["cache"] < 0 for node in graph.nodes)
+
+
+def _tap(hooks: Sequence[Hooks]) -> Tap:
+    def call(name: str, values: Floats) -> None:
+        for hook in hooks:
+            if name in hook.taps:
+                hook(name, values)
+
+    return call
