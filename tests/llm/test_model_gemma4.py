@@ -1,0 +1,51 @@
+"""Gemma 4 against llama.cpp's logits, with and without experts, inputs of layers, shared keys."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from driver import devices
+from written_gemma import WRITTEN, change, error, written_gemma
+
+MAX_NMSE = 1e-6
+WRONG_NMSE = 1e-5  # any wrong detail is above
+NAMES = [name for name in WRITTEN if name.startswith("gemma4")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny models are."""
+    folder = tmp_path_factory.mktemp("gemma4")
+    for name in NAMES:
+        written_gemma(name, folder / f"{name}.gguf")
+    return folder
+
+
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_llama_cpp(folder: Path, name: str, device: str) -> None:
+    assert error(name, folder / f"{name}.gguf", device) <= MAX_NMSE
+
+
+_NO_SCALES = np.ones(6, np.float32)
+WRONG = {
+    "factor of a layer": ("gemma4", change("scale", r"blk\.3\.l_out", factor=1.0)),
+    "final cap": ("gemma4", change("soft_cap", cap=6.0)),
+    "window": ("gemma4", change("attention", r"blk\.6\.", window=9)),
+    "layer whose keys are read": ("gemma4", change("attention", r"blk\.6\.", layer=2)),
+    "epsilon of values' norms": ("gemma4", change("rms_norm", "attn_v_norm", eps=0.1)),
+    "scale of attention": ("gemma4.all", change("attention", scale=0.9)),
+    "scale of inputs": ("gemma4.all", change("scale", "token_embd_scaled", factor=8.0)),
+    "norm of projected inputs": ("gemma4.all", change("rms_norm", "per_layer_proj", eps=0.3)),
+    "cap without a key": ("gemma4.keys_are_values", change("soft_cap", cap=25.0)),
+    "router's input": ("gemma4.experts", change("scale", "router_in", factor=0.2)),
+    "experts used": ("gemma4.experts", change("experts", k=3)),
+    "activation of experts": ("gemma4.experts", change("experts", act="silu")),
+    "scales of experts": ("gemma4.experts", change("experts", scales=(None, None, _NO_SCALES))),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_detail_is_seen(folder: Path, what: str) -> None:
+    name, edit = WRONG[what]
+    assert error(name, folder / f"{name}.gguf", edit=edit) > WRONG_NMSE
