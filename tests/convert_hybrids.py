@@ -184,7 +184,7 @@ _QWEN35_TEXT: dict[str, Any] = {
     "intermediate_size": 160,
     "layer_types": [*["linear_attention"] * 3, "full_attention", "linear_attention"],
     "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 16,
+    "linear_key_head_dim": 32,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 6,
     "linear_value_head_dim": 32,
