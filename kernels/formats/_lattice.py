@@ -75,7 +75,8 @@ class Lattice:
     def points(self) -> Floats:
         """Points before scaling, float32 [shifts, points, dim]."""
         meaning = np.array(self.fmt.table, np.float32) * np.float32(self.fmt.factor)
-        return meaning[self.grid + np.array(self.shifts, np.uint8)[:, None, None]]
+        points: Floats = meaning[self.grid + np.array(self.shifts, np.uint8)[:, None, None]]
+        return points
 
     @cached_property
     def _matrix(self) -> Floats:

@@ -1,35 +1,23 @@
 """`quantize`: a model file in, a smaller one out."""
 
+import logging
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jitllm.kernels import formats
-from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile
-from jitllm.llm.loaders.gguf_header import DEFAULT_ALIGNMENT
-from jitllm.llm.loaders.gguf_writer import (
-    NewTensor,
-    read_values,
-    scalar,
-    write_gguf,
-)
+from jitllm.llm.loaders.gguf_writer import read_values, scalar
 from jitllm.llm.loaders.sources import resolve
-from jitllm.llm.progress import ProgressBar
 from jitllm.llm.quantize import ftypes
 from jitllm.llm.quantize.importance import Importance, load_importance
-from jitllm.llm.quantize.plan import TensorPlan, check_plan, make_plan
+from jitllm.llm.quantize.places import layer_of
+from jitllm.llm.quantize.plan import TensorPlan, Wishes, check_plan, make_plan, unmeasured
+from jitllm.llm.quantize.writing import write_model
 
-_WEIGHTS_AT_ONCE = 1 << 18  # enough for NumPy to be busy, few enough for caches
-_COPY_BYTES = 1 << 24
-_LARGEST = {"F32": np.inf, "BF16": np.inf}  # other types have float16 scales or exponents
+Scalar = str | bool | int | float
+
+log = logging.getLogger("jitllm.quantize")
 _QUANTIZATION_VERSION = 2
 
 
@@ -67,9 +55,18 @@ def quantize(
     ftype: str,
     *,
     overrides: Mapping[str, str] | None = None,
+    output_type: str | None = None,
+    token_embedding_type: str | None = None,
+    leave_output: bool = False,
+    pure: bool = False,
     imatrix: str | os.PathLike[str] | None = None,
+    include_weights: Sequence[str] = (),
+    exclude_weights: Sequence[str] = (),
+    prune_layers: Sequence[int] = (),
+    metadata: Mapping[str, Scalar] | None = None,
     requantize: bool = False,
     dry_run: bool = False,
+    n_threads: int | None = None,
     progress: bool = True,
 ) -> Quantized:
     """Write a copy of a model with smaller weights; tensors get the types of `llama-quantize`.
@@ -84,16 +81,32 @@ def quantize(
     target : path
         Replaced if there is such a file.
     ftype : str
-        Such as "Q4_K_M"; a wrong one makes the error list all.
+        Such as "Q4_K_M", or its number in files; a wrong one makes the error list all. "COPY"
+        changes no tensor.
     overrides : mapping of str to str, optional
         Regular expressions, searched in names of matrices, and the types to use: the first that
         matches counts.
+    output_type, token_embedding_type : str, optional
+        Types of the output matrix and of the embeddings of tokens.
+    leave_output : bool
+        Keep the output matrix as it is.
+    pure : bool
+        Give all matrices the same type, delicate ones too.
     imatrix : path, optional
-        Importance of columns in GGUF, from `llama-imatrix`.
+        Importance of columns, from `jitllm imatrix` or `llama-imatrix`.
+    include_weights, exclude_weights : sequence of str
+        Parts of tensors' names: use the importance of these only, or of all but these.
+    prune_layers : sequence of int
+        Layers to leave out; those behind them move up.
+    metadata : mapping, optional
+        Values to set, such as {"general.name": "Small"}. Whole numbers become uint32, or int64 if
+        they do not fit.
     requantize : bool
         Also quantize what is quantized already.
     dry_run : bool
         Decide everything and write nothing.
+    n_threads : int, optional
+        One for each processor unless given.
     progress : bool
         Show a bar on stderr.
 
@@ -115,46 +128,66 @@ def quantize(
         jitllm.quantize("model-f16.gguf", "model-q4.gguf", "Q4_K_M", overrides={"ffn_down": "Q8_0"})
     """
     kind = ftypes.get(ftype)
-    importance = None if imatrix is None else load_importance(imatrix)
+    wishes = Wishes(
+        kind, overrides or {}, output_type, token_embedding_type, leave_output, pure,
+        tuple(prune_layers),
+    )  # fmt: skip
+    importance = _importance(imatrix, include_weights, exclude_weights)
+    measured = frozenset(importance.columns if importance else ())
     with GGUFFile(resolve(source, progress=progress)) as file:
-        plan = make_plan(file, kind, overrides or {}, importance is not None)
+        plan = make_plan(file, wishes, bool(measured))
         if dry_run:
+            _warn(plan, kind, measured)
             return Quantized(None, kind.name, plan)
-        measured = frozenset(importance.columns if importance else ())
         check_plan(plan, kind, measured, requantize)
         path = Path(target)
         if path.exists() and any(path.samefile(p) for p in file.paths):
             raise ValueError(f"expected a target other than the source, got {path} for both")
-        _write(file, path, kind, plan, importance, progress)
+        values = _values(file, wishes, plan, importance) | _encoded(metadata or {})
+        threads = n_threads or os.cpu_count() or 1
+        write_model(file, path, values, plan, importance, threads, progress)
     return Quantized(path, kind.name, plan)
 
 
-def _write(
-    file: GGUFFile,
-    path: Path,
-    ftype: ftypes.FileType,
-    plan: tuple[TensorPlan, ...],
-    importance: Importance | None,
-    progress: bool,
-) -> None:
-    tensors = [NewTensor(step.name, step.shape, step.type_name) for step in plan]
-    alignment = file.get("general.alignment", int, DEFAULT_ALIGNMENT)
-    threads = os.cpu_count() or 1
-    with ProgressBar(progress, "quantizing", scale=True) as bar:
-        with ThreadPoolExecutor(threads) as pool:
-            data = _all_data(file, plan, importance, _Workers(pool, threads), bar)
-            write_gguf(path, _values(file, ftype, importance), tensors, data, alignment)
+def _importance(
+    path: str | os.PathLike[str] | None, included: Sequence[str], excluded: Sequence[str]
+) -> Importance | None:
+    """What an importance matrix says of the tensors that the user wants it for."""
+    if included and excluded:
+        raise ValueError("expected include_weights or exclude_weights, got both")
+    if path is None:
+        if included or excluded:
+            raise ValueError("include_weights and exclude_weights need an importance matrix")
+        return None
+    matrix = load_importance(path)
+    squares = {
+        name: value
+        for name, value in matrix.squares.items()
+        if not any(part in name for part in excluded)
+        and (not included or any(part in name for part in included))
+    }
+    return replace(matrix, squares=squares)
+
+
+def _warn(plan: tuple[TensorPlan, ...], kind: ftypes.FileType, measured: frozenset[str]) -> None:
+    lacking = unmeasured(plan, kind, measured)
+    if lacking:
+        log.warning("%s will need an importance matrix, for %r", kind.name, lacking[0].name)
 
 
 def _values(
-    file: GGUFFile, ftype: ftypes.FileType, importance: Importance | None
+    file: GGUFFile, wishes: Wishes, plan: tuple[TensorPlan, ...], importance: Importance | None
 ) -> dict[str, bytes]:
     """The metadata of the new file."""
     values = read_values(file.paths[0])
     for key in ("split.no", "split.count", "split.tensors.count"):
         values.pop(key, None)
     values["general.quantization_version"] = scalar("uint32", _QUANTIZATION_VERSION)
-    values["general.file_type"] = scalar("uint32", ftype.number)
+    if wishes.ftype is not ftypes.COPY:
+        values["general.file_type"] = scalar("uint32", wishes.ftype.number)
+    if wishes.prune_layers:
+        key = f"{file.get('general.architecture', str)}.block_count"
+        values[key] = scalar("uint32", 1 + max(layer_of(step.name) for step in plan))
     if importance is not None:
         values["quantize.imatrix.file"] = scalar("string", Path(importance.path).name)
         values["quantize.imatrix.entries_count"] = scalar("uint32", len(importance.columns))
@@ -165,74 +198,17 @@ def _values(
     return values
 
 
-class _Workers:
-    """Threads that are given little more work than they can do at once."""
-
-    def __init__(self, pool: ThreadPoolExecutor, n_threads: int) -> None:
-        self._pool, self._limit = pool, 2 * n_threads
-
-    def quantize(
-        self, file: GGUFFile, step: TensorPlan, columns: NDArray[np.float32] | None
-    ) -> Iterator[bytes]:
-        """Yield a tensor's data, converted in parallel, in order."""
-        n_rows = prod(step.shape[:-1])
-        at_once = max(1, _WEIGHTS_AT_ONCE // max(1, step.shape[-1]))
-        waiting: deque[Future[bytes]] = deque()
-        for start in range(0, n_rows, at_once):
-            rows = range(start, min(start + at_once, n_rows))
-            waiting.append(self._pool.submit(_convert, file, step, columns, rows))
-            if len(waiting) > self._limit:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _all_data(
-    file: GGUFFile,
-    plan: tuple[TensorPlan, ...],
-    importance: Importance | None,
-    workers: _Workers,
-    bar: ProgressBar,
-) -> Iterator[Iterator[bytes]]:
-    done, total = 0, sum(step.nbytes for step in plan)
-    for step in plan:
-        if step.type_name == step.source_type:
-            pieces = _copy(file, step)
+def _encoded(metadata: Mapping[str, Scalar]) -> dict[str, bytes]:
+    """The values that the user sets."""
+    values = {}
+    for key, value in metadata.items():
+        if key == "general.alignment":
+            raise ValueError(f"expected metadata that does not move tensors, got {key}")
+        if isinstance(value, bool):
+            kind = "bool"
+        elif isinstance(value, int):
+            kind = "uint32" if 0 <= value < 1 << 32 else "int64"
         else:
-            columns = importance.of(step.name, step.shape) if importance else None
-            pieces = workers.quantize(file, step, columns)
-        yield _counted(pieces, bar, done, total)
-        done += step.nbytes
-        file.release(step.name)
-
-
-def _counted(pieces: Iterator[bytes], bar: ProgressBar, done: int, total: int) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece
-        done += len(piece)
-        bar.update(done, total)
-
-
-def _copy(file: GGUFFile, step: TensorPlan) -> Iterator[bytes]:
-    data = file.data(step.name)
-    for start in range(0, len(data), _COPY_BYTES):
-        yield data[start : start + _COPY_BYTES].tobytes()
-
-
-def _convert(
-    file: GGUFFile, step: TensorPlan, columns: NDArray[np.float32] | None, rows: range
-) -> bytes:
-    """Quantize some rows of a tensor."""
-    n_columns, row_bytes = step.shape[-1], step.source_nbytes // prod(step.shape[:-1])
-    data = file.data(step.name)[rows.start * row_bytes : rows.stop * row_bytes]
-    values = formats.dequantize(step.source_type, data, (len(rows), n_columns))
-    if not (np.abs(values) <= _LARGEST.get(step.type_name, 65504)).all():
-        raise ModelFormatError(
-            f"tensor {step.name!r}: expected finite weights that {step.type_name} can hold, got "
-            "larger ones, infinite ones or NaN; fetch or convert the model again"
-        )
-    weight = None
-    if columns is not None:
-        expert = np.arange(rows.start, rows.stop) // step.shape[-2]
-        weight = columns[expert]
-    return formats.quantize(step.type_name, values, weight).tobytes()
+            kind = "float32" if isinstance(value, float) else "string"
+        values[key] = scalar(kind, value)
+    return values

@@ -1,6 +1,5 @@
-"""Quantizing a model file: types like llama-quantize's, a file that loads, nothing half done."""
+"""Quantizing a model file: the types that were wished, a file that loads, nothing half done."""
 
-import json
 import logging
 import os
 import re
@@ -19,74 +18,9 @@ import jitllm
 from jitllm.llm.cli import main
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.loaders.gguf_writer import read_values
-from jitllm.llm.quantize import api, ftypes
-from jitllm.llm.quantize.rules import ModelFacts, Rules, fitting_type, in_order, place
+from jitllm.llm.quantize import writing
 
 STORIES = model_path("stories260K")
-# Types that llama-quantize chose for real models: tests/snapshots of llama.cpp.
-SNAPSHOTS = json.loads((Path(__file__).parents[1] / "data/quantize_types.json").read_text())
-SHAPE = {"2": (256,), "3": (4, 256)}
-
-
-def spread(places: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
-    """Tensor names and what stands for them; layers are written like "0-3 7"."""
-    for suffix, parts in places.items():
-        for value, layers in parts.items():
-            for first, last in re.findall(r"(\d+)(?:-(\d+))?", layers):
-                for i in range(int(first), int(last or first) + 1):
-                    yield f"blk.{i}.{suffix}", value
-            if not layers:
-                yield suffix, value
-
-
-@pytest.mark.parametrize("model", SNAPSHOTS)
-def test_types_are_those_of_llama_quantize(model: str) -> None:
-    known = SNAPSHOTS[model]
-    tensors = dict(spread(known["tensors"]))
-    facts = ModelFacts(
-        known["architecture"], known["n_layers"], known["n_expert"], known["n_gqa"],
-        n_values=sum(place(name) == "value" for name in tensors),
-        tied="output.weight" not in tensors, is_70b="70b" in model,
-    )  # fmt: skip
-    for name in known["types"]:
-        ftype = ftypes.get(name)
-        expected = {n: ftype.type_name for n in tensors} | dict(spread(known["types"][name]))
-        rules, got = Rules(ftype, facts), {}
-        for tensor in in_order(list(tensors)):
-            dims, columns = tensors[tensor].split()
-            chosen = rules.choose(tensor, (*SHAPE[dims], int(columns)))
-            got[tensor] = fitting_type(chosen, int(columns))
-        assert got == expected, name
-
-
-def test_all_ftypes_are_known_or_later_than_the_snapshots() -> None:
-    recorded = set(SNAPSHOTS["qwen3-0.6b"]["types"])
-    assert set(ftypes.names()) - recorded == {"F32", "F16", "BF16", "Q1_0", "Q2_0"}
-
-
-@pytest.mark.parametrize(
-    ("ftype", "facts", "name", "expected"),
-    [
-        ("Q4_K_M", {"n_expert": 8}, "blk.0.attn_v.weight", "Q8_0"),
-        ("Q4_K_M", {"n_expert": 8}, "blk.0.attn_k.weight", "Q8_0"),
-        ("Q4_K_M", {"n_expert": 8}, "blk.0.attn_output.weight", "Q5_K"),
-        ("Q4_0", {"has_imatrix": True}, "blk.0.ffn_down.weight", "Q4_1"),
-        ("Q4_0", {}, "blk.0.ffn_down.weight", "Q4_0"),
-        ("IQ4_XS", {"has_imatrix": True}, "blk.0.ffn_down.weight", "IQ4_XS"),
-        ("IQ4_XS", {}, "blk.0.ffn_down.weight", "Q5_K"),
-        ("Q4_K_M", {"architecture": "falcon"}, "blk.0.ffn_down.weight", "Q6_K"),
-        ("Q3_K_L", {"architecture": "falcon"}, "blk.0.attn_output.weight", "Q4_K"),
-        ("Q4_K_M", {"architecture": "falcon"}, "output.weight", "Q8_0"),
-        ("TQ1_0", {}, "token_embd.weight", "Q4_K"),
-        ("Q2_0", {}, "token_embd.weight", "Q4_K"),
-        ("Q2_0", {}, "output.weight", "Q6_K"),
-        ("Q1_0", {}, "token_embd.weight", "Q1_0"),
-        ("Q4_K_M", {"architecture": "glm5-next"}, "blk.0.attn_q_a.weight", "Q8_0"),
-    ],
-)
-def test_rules_by_hand(ftype: str, facts: dict[str, Any], name: str, expected: str) -> None:
-    known = ModelFacts(**{"architecture": "llama", "n_layers": 32, "n_values": 32, **facts})
-    assert Rules(ftypes.get(ftype), known).choose(name, (256, 256)) == expected
 
 
 def values_of(path: Path) -> dict[str, Any]:
@@ -184,6 +118,88 @@ def test_overrides_and_dry_run(tmp_path: Path) -> None:
     assert result.nbytes == 6 * 110 + 6 * 512 + 1024 + 5 * 210
 
 
+EMBEDDED = "token_embd.weight", np.ones((4, 256), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"ffn_up": "Q3_K", "token_embd": "Q3_K", "output": "Q6_K", "ffn_down_exps": "Q4_K"}),
+        ({"pure": True}, {"output": "Q3_K", "ffn_down_exps": "Q3_K"}),
+        ({"leave_output": True}, {"output": "F32"}),
+        ({"output_type": "q8_0"}, {"output": "Q8_0", "token_embd": "Q3_K"}),
+        ({"token_embedding_type": "Q5_K"}, {"output": "Q6_K", "token_embd": "Q5_K"}),
+        ({"token_embedding_type": "Q5_K", "overrides": {"ffn_up": "F16"}}, {"ffn_up": "F16"}),
+        ({"ftype": "copy"}, {"ffn_up": "F32", "ffn_down_exps": "F16", "output": "F32"}),
+    ],
+)
+def test_wishes(tmp_path: Path, options: dict[str, Any], expected: dict[str, str]) -> None:
+    source = small(tmp_path / "a.gguf", **dict([EMBEDDED]))
+    given = {"ftype": "Q3_K_M", **options}
+    got = types(jitllm.quantize(source, tmp_path / "b.gguf", **given, dry_run=True))
+    short = {name.removeprefix("blk.0.").removesuffix(".weight"): t for name, t in got.items()}
+    assert short.items() >= expected.items()
+
+
+def test_embeddings_that_are_the_output_too(tmp_path: Path) -> None:
+    matrices = {"blk.0.ffn_up.weight": EMBEDDED[1], **dict([EMBEDDED])}
+    source = write_gguf(tmp_path / "a.gguf", {"llama.block_count": 1}, matrices)
+    for options, expected in (
+        ({}, "Q6_K"), ({"pure": True}, "Q3_K"), ({"output_type": "Q8_0"}, "Q8_0"),
+        ({"output_type": "Q8_0", "token_embedding_type": "F16"}, "F16"),
+    ):  # fmt: skip
+        result = jitllm.quantize(source, tmp_path / "b.gguf", "Q3_K_M", **options, dry_run=True)
+        assert types(result)["token_embd.weight"] == expected
+
+
+def test_layers_left_out_and_metadata(tmp_path: Path) -> None:
+    matrices = {f"blk.{i}.ffn_up.weight": np.full((2, 256), i, np.float32) for i in (0, 1, 2, 10)}
+    metadata = {"llama.block_count": 4, "general.name": "big", "general.file_type": 1}
+    source = write_gguf(tmp_path / "a.gguf", metadata, matrices)
+    new: dict[str, Any] = {
+        "general.name": "small",
+        "a.big": 1 << 40,
+        "a.one": 1,
+        "a.half": 0.5,
+        "a.yes": True,
+    }
+    target = tmp_path / "b.gguf"
+    jitllm.quantize(source, target, "COPY", prune_layers=[0, 2], metadata=new, progress=False)
+    found = {name: float(values[0, 0]) for name, (_, values) in values_of(target).items()}
+    assert found == {"blk.0.ffn_up.weight": 1.0, "blk.1.ffn_up.weight": 10.0}
+    with GGUFFile(target) as file:
+        assert {key: file.metadata[key] for key in new} == new
+        assert file.get("llama.block_count", int) == 2 and file.get("general.file_type", int) == 1
+
+
+def test_importance_of_some_tensors_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = small(tmp_path / "a.gguf")
+    sums, counts = np.ones((1, 256), np.float32), np.ones((1, 1), np.float32)
+    names = "blk.0.ffn_up.weight", "blk.0.ffn_down_exps.weight"
+    matrix = write_gguf(
+        tmp_path / "i.gguf",
+        {"general.type": "imatrix"},
+        {f"{names[0]}.in_sum2": sums, f"{names[0]}.counts": counts,
+         f"{names[1]}.in_sum2": np.ones((3, 256), np.float32),
+         f"{names[1]}.counts": np.ones((3, 1), np.float32)},
+    )  # fmt: skip
+    target = tmp_path / "b.gguf"
+    options: dict[str, Any] = {"imatrix": matrix, "progress": False}
+    options["exclude_weights"] = ["exps"]
+    with pytest.raises(ValueError, match="exps.*IQ2_M needs an importance matrix"):
+        jitllm.quantize(source, target, "IQ2_M", **options)
+    jitllm.quantize(source, target, "IQ2_M", **options, dry_run=True)
+    assert f"IQ2_M will need an importance matrix, for {names[1]!r}" in caplog.text
+    del options["exclude_weights"]
+    options["include_weights"] = ["up", "down"]
+    result = jitllm.quantize(source, target, "IQ2_M", **options)
+    written = values_of(target)
+    assert types(result)[names[0]] == "IQ2_S" == written[names[0]][0]
+    right = values_of(source)[names[0]][1]
+    off = written[names[0]][1] - right
+    assert np.sqrt((off**2).mean()) < 0.35 * np.sqrt((right**2).mean())
+
+
 def test_imatrix_changes_errors_where_it_says(tmp_path: Path) -> None:
     source = small(tmp_path / "a.gguf")
     sums = np.ones((3, 256), np.float32)
@@ -214,8 +230,16 @@ def test_imatrix_changes_errors_where_it_says(tmp_path: Path) -> None:
     [
         ({"ftype": "Q9"}, "one of F32, .*Q4_K_M.*MXFP4_MOE.*, got 'Q9'"),
         ({"overrides": {"nothing": "Q8_0"}}, "'nothing', which matches no matrix"),
-        ({"overrides": {"ffn_up": "IQ1_S"}}, "a type to write, one of BF16.*got 'IQ1_S'"),
+        ({"overrides": {"ffn_up": "Q8_K"}}, "a type to write, one of BF16.*got 'Q8_K'"),
+        ({"overrides": {"ffn_up": "IQ1_S"}}, "needs an importance matrix.*to make it IQ1_S"),
+        ({"output_type": "X"}, "'output.weight': expected a type to write, .*got 'X'"),
         ({"ftype": "Q2_K_S"}, "Q2_K_S needs an importance matrix"),
+        ({"ftype": "IQ2_XXS"}, "IQ2_XXS needs an importance matrix.*jitllm imatrix"),
+        ({"ftype": "COPY", "overrides": {"ffn_up": "Q8_0"}}, "'ffn_up', which matches no matrix"),
+        ({"include_weights": ["a"], "exclude_weights": ["b"]}, "or exclude_weights, got both"),
+        ({"include_weights": ["a"]}, "need an importance matrix"),
+        ({"prune_layers": [1]}, "layers to leave out from 0 to 0, got 1"),
+        ({"metadata": {"general.alignment": 8}}, "got general.alignment"),
         ({"imatrix": "a.gguf"}, "in_sum2', got none"),
         ({"source": "q.gguf"}, "expected F32, F16 or BF16, got Q4_0.*--requantize"),
         ({"target": "a.gguf"}, "target other than the source"),
@@ -246,7 +270,7 @@ def test_an_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         yield b"\0"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "_copy", copy)
+    monkeypatch.setattr(writing, "_copy", copy)
     with pytest.raises(KeyboardInterrupt):
         jitllm.quantize(STORIES, target, "Q4_0", progress=False)
     assert copied and os.listdir(tmp_path) == ["q.gguf"] and target.read_bytes() == b"old"
@@ -255,11 +279,24 @@ def test_an_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = str(small(tmp_path / "a.gguf")), str(tmp_path / "b.gguf")
     assert main(["quantize", source, target, "Q6_K", "--dry-run", "-q"]) == 0
-    assert re.search(r"output.weight +5 x 256 +F32 +Q6_K", capsys.readouterr().out)
+    assert re.search(
+        r"output.weight +5 x 256 +F32 +Q6_K +5.00 KiB -> 1.03 KiB", capsys.readouterr().out
+    )
     assert not Path(target).exists()
     assert main(["quantize", source, target, "Q6_K", "--tensor-type", "ffn_up=Q8_0", "-q"]) == 0
     assert re.search(r"b.gguf: .* -> .* \(Q6_K\)", capsys.readouterr().out)
     assert values_of(Path(target))["blk.0.ffn_up.weight"][0] == "Q8_0"
+    listed = tmp_path / "types.txt"
+    listed.write_text("ffn_up=F16\noutput=Q8_0")
+    more = ["--tensor-type-file", str(listed), "--tensor-type", "ffn_up=Q5_K", "--pure"]
+    more += ["--override-kv", "general.name=str:x=y", "--override-kv", "a.b=bool:true", "-t", "1"]
+    assert main(["quantize", source, target, "18", *more, "-q"]) == 0
+    got = {name: kind for name, (kind, _) in values_of(Path(target)).items()}
+    assert got["output.weight"] == "Q8_0" and got["blk.0.ffn_up.weight"] == "Q5_K"
+    with GGUFFile(target) as file:
+        assert file.metadata["general.name"] == "x=y" and file.metadata["a.b"] is True
+    for wrong in (["--prune-layers", "x"], ["--override-kv", "a=int:x"], ["--override-kv", "a=1"]):
+        assert main(["quantize", source, target, "Q6_K", *wrong]) == 2
     assert main(["quantize", source, target, "Q6_K", "--tensor-type", "Q8_0"]) == 2
     assert main(["quantize", source, target, "Q7"]) == 1
     assert "one of F32" in capsys.readouterr().err
