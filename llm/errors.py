@@ -12,6 +12,7 @@
     ├── ContextLengthExceeded (ValueError)
     ├── HookError (ValueError)                a hook name or the array a hook returned
     ├── ChatTemplateError (ValueError)
+    ├── StateError (ValueError)               a saved state is damaged, or does not fit
     ├── ClosedError (RuntimeError)            the object was closed
     └── BackendError (RuntimeError)           a device cannot do what was asked
 
@@ -60,6 +61,10 @@ class HookError(JitllmError, ValueError):
 
 class ChatTemplateError(JitllmError, ValueError):
     """A chat template does not compile or refused its input."""
+
+
+class StateError(JitllmError, ValueError):
+    """A state file is damaged, from another model, or lacks what was asked for."""
 
 
 class ClosedError(JitllmError, RuntimeError):

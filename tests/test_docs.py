@@ -23,6 +23,7 @@ from jitllm.llm import errors
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph import hook_names
 from jitllm.llm.sampling import SamplingError
+from jitllm.llm.state.file import StateFile
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -211,6 +212,12 @@ def _no_tokenizer(folder: Path) -> None:
         m.generate("text")
 
 
+def _no_state(folder: Path) -> None:
+    path = folder / "ctx.state"
+    path.write_bytes(b"GGUF" + bytes(60))
+    StateFile(path)
+
+
 def _with_model(action: Callable[[jitllm.Model], Any]) -> Callable[[Path], Any]:
     def run(_: Path) -> None:
         with jitllm.load(model_path("stories260K"), device="reference") as model:
@@ -235,6 +242,7 @@ TRIGGERS: dict[str, Callable[[Path], Any]] = {
     "HookError": _with_model(lambda m: m.run_with_cache([1], "blocks.0.hook_resid_pst")),
     "ChatTemplateError": _with_model(lambda m: m.chat([{"role": "user", "content": "Hi"}])),
     "SamplingError": _with_model(lambda m: m.generate([1], temprature=1)),
+    "StateError": _no_state,
     "ClosedError": _with_model(_close_and_use),
     "BackendError": lambda _: jitllm.load(model_path("stories260K"), device="abacus"),
     "BackendUnavailable": lambda _: backends.open_backend("abacus"),

@@ -35,12 +35,23 @@ class _Column:
             if page == _NONE:
                 self._set(block, self.pool.take())
             elif self.pool.is_shared(page):
-                own = self.pool.take()
-                if block * PAGE_TOKENS < start:
-                    self.pool.pool.copy_page(page, own)
-                self._set(block, own)
-                self.pool.drop(page)
+                self._part(block, page, copy=block * PAGE_TOKENS < start)
         self.end = max(self.end, pages_of(stop))
+
+    def own(self, start: int, stop: int) -> None:
+        """Copy the pages of written cells that others hold too."""
+        for block in range(start // PAGE_TOKENS, pages_of(stop)):
+            page = int(self.pages[block])
+            if self.pool.is_shared(page):
+                self._part(block, page, copy=True)
+
+    def _part(self, block: int, page: int, *, copy: bool) -> None:
+        """Take a page of its own in the place of a shared one."""
+        own = self.pool.take()
+        if copy:
+            self.pool.pool.copy_page(page, own)
+        self._set(block, own)
+        self.pool.drop(page)
 
     def forget(self, n_tokens: int) -> None:
         """Drop pages that no query at `n_tokens` or later sees."""
@@ -135,6 +146,15 @@ class Cells:
         pages += self._cross.nbytes if self._cross else 0
         return pages + (self._states.nbytes if self._states else 0)
 
+    def held(self) -> dict[tuple[int, int], int]:
+        """Return the bytes of every page and slot held, by pool and number."""
+        found = {} if self._cross is None else self._cross.held()
+        for column in self._columns:
+            pages = column.pages[column.pages != _NONE]
+            size = column.pool.pool.page_bytes
+            found |= {(id(column.pool), int(page)): size for page in pages}
+        return found | (self._states.held() if self._states else {})
+
     def prepare_cross(self, n_tokens: int) -> None:
         """Make cells writable for another text of the encoder, of `n_tokens`.
 
@@ -201,6 +221,14 @@ class Cells:
         sizes = [n_cells * pool.cell_bytes(i) for i in range(len(pool.spec.layers))]
         for i, part in enumerate(np.split(data, np.cumsum(sizes)[:-1])):
             pool.write_cells(i, *place, part)
+
+    def page(self, cache: int, position: int) -> int:
+        """Return the page that the cell at `position` lies in."""
+        return self._columns[cache].place(position, position + 1)[0]
+
+    def own(self, cache: int, start: int, stop: int) -> None:
+        """Make written cells of a cache writable again, for this sequence alone."""
+        self._columns[cache].own(start, stop)
 
     def begin(self, firsts: Sequence[int], n_tokens: int) -> None:
         """Hold writable pages for the cells from `firsts` of each cache up to `n_tokens`."""

@@ -97,6 +97,11 @@ class StateHistory:
         """Bytes of the slots held."""
         return (len(self._held) + (self._next >= 0)) * self._pool.pool.slot_bytes
 
+    def held(self) -> dict[tuple[int, int], int]:
+        """Return the bytes of every slot held, by pool and number."""
+        size = self._pool.pool.slot_bytes
+        return {(id(self._pool), slot): size for _, slot in self._held}
+
     def prepare(self) -> None:
         """Take the slot that the next run writes; where none is free, one of an earlier state.
 

@@ -1,0 +1,287 @@
+"""State files: the checkpoints of sequences, oldest first, each with what its parent lacks."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.llm.errors import StateError
+from jitllm.llm.state.checkpoint import KIND, Checkpoint
+from jitllm.llm.state.log import Array, Damage, Entry, RecordLog
+
+Ints = npt.NDArray[np.int32]
+
+_CELLS = re.compile(r"cells\.([0-9]{1,6})\.([0-9]{1,12})-([0-9]{1,12})")
+
+
+def cells_name(cache: int, start: int, stop: int) -> str:
+    """Return the name of an array with cells `start` to `stop - 1` of a cache."""
+    return f"cells.{cache}.{start}-{stop}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Cells `start` to `stop - 1` of a cache, all in one page: those of a checkpoint's parents too.
+
+    The array holds `count` cells from `origin` on; the checkpoint may need only some of them.
+    """
+
+    cache: int
+    start: int
+    stop: int
+    origin: int
+    count: int
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Which checkpoint a sequence goes back to, and how much of it is still the same.
+
+    Attributes
+    ----------
+    path : Path
+    id : int
+    tokens, cells : int
+        Leading tokens, and leading cells, that nothing has changed since.
+    """
+
+    path: Path
+    id: int
+    tokens: int
+    cells: int
+
+    def cut(self, n_tokens: int) -> "Lineage":
+        """Return what is left when a sequence was cut to `n_tokens` tokens."""
+        return replace(self, tokens=min(self.tokens, n_tokens)).cut_cells(n_tokens)
+
+    def cut_cells(self, n_cells: int) -> "Lineage":
+        """Return what is left when all cells but the first `n_cells` may change."""
+        return replace(self, cells=min(self.cells, n_cells))
+
+
+class StateFile:
+    """The checkpoints in a file. `docs/STATE.md` describes the format.
+
+    Parameters
+    ----------
+    path : path
+        May not exist yet: `append` makes it.
+
+    Attributes
+    ----------
+    checkpoints : list of Checkpoint
+        That can be read, oldest first.
+    damages : list of Damage
+        Places that cannot.
+
+    Raises
+    ------
+    StateError
+        If the file is no state file, or from a newer jitllm.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).resolve()
+        self._log = RecordLog(self.path)
+        self.damages: list[Damage] = list(self._log.damages)
+        self._by_id: dict[int, Checkpoint] = {}
+        for record in self._log.records:
+            if record.head.get("kind") != KIND:
+                continue
+            try:
+                found = Checkpoint.of(record)
+            except StateError as error:
+                self.damages.append(Damage(record.offset, str(error)))
+            else:
+                self._by_id[found.id] = found
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Those that can be read, oldest first."""
+        return list(self._by_id.values())
+
+    def get(self, which: int | str | None = None) -> Checkpoint:
+        """Return a checkpoint by its number or label; without one, the newest.
+
+        Raises
+        ------
+        StateError
+            If there is none; the message lists what there is.
+        """
+        for found in reversed(self._by_id.values()):
+            if which is None or which == (found.label if isinstance(which, str) else found.id):
+                return found
+        there = ", ".join(
+            str(c.id) + (f" {c.label!r}" if c.label else "") for c in self.checkpoints
+        )
+        wanted = "a complete checkpoint" if which is None else f"a checkpoint {which!r}"
+        raise StateError(
+            f"{self.path}: expected {wanted}, the file has {there or 'none that can be read'}"
+            f"{self.told_damages()}"
+        )
+
+    def has(self, number: int) -> bool:
+        """Return whether a checkpoint is there."""
+        return number in self._by_id
+
+    def own_entries(self, checkpoint: Checkpoint) -> dict[str, Entry]:
+        """Return the arrays that no other checkpoint uses: logits and samplers."""
+        shared = ("cells.", "states.", "tokens")
+        entries = checkpoint.record.entries
+        return {name: entry for name, entry in entries.items() if not name.startswith(shared)}
+
+    def told_damages(self) -> str:
+        """Return what cannot be read, as the end of a sentence; empty if all can."""
+        if not self.damages:
+            return ""
+        return "; damaged: " + ", ".join(f"{d.reason} at byte {d.offset}" for d in self.damages)
+
+    def lineage(self, checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, int, int]]:
+        """Yield a checkpoint and its ancestors, with their tokens and cells that belong to it.
+
+        Raises
+        ------
+        StateError
+            Where an ancestor is not there.
+        """
+        tokens, cells = checkpoint.n_tokens, checkpoint.n_done
+        while True:
+            yield checkpoint, tokens, cells
+            tokens, cells = min(tokens, checkpoint.kept), min(cells, checkpoint.kept_cells)
+            if not tokens or checkpoint.parent is None:
+                return
+            parent = self._by_id.get(checkpoint.parent)
+            if parent is None:
+                raise StateError(
+                    f"{self.path}: {checkpoint} needs checkpoint {checkpoint.parent}, which cannot "
+                    f"be read{self.told_damages()}"
+                )
+            checkpoint = parent
+
+    def tokens(self, checkpoint: Checkpoint) -> Ints:
+        """Return all tokens of a checkpoint.
+
+        Raises
+        ------
+        StateError
+            If some cannot be read.
+        """
+        ids = np.empty(checkpoint.n_tokens, np.int32)
+        for found, stop, _ in self.lineage(checkpoint):
+            own = self.array(found, "tokens")
+            start = found.n_tokens - own.size
+            if own.dtype != np.int32 or own.ndim != 1 or start not in (0, found.kept):
+                raise StateError(f"{self.path}: {found}: its tokens do not fit its head")
+            ids[start:stop] = own[: max(0, stop - start)]
+            if not start:
+                break
+        return ids
+
+    def chunks(self, checkpoint: Checkpoint) -> list[Chunk]:
+        """Return where the cells of a checkpoint are, ascending; some may be missing."""
+        found: list[Chunk] = []
+        try:
+            for ancestor, _, stop in self.lineage(checkpoint):
+                found += _own_chunks(ancestor, stop)
+        except StateError:
+            pass  # what a lost ancestor held must be computed again
+        return sorted(found, key=lambda chunk: (chunk.cache, chunk.start))
+
+    def state(self, checkpoint: Checkpoint, n_tokens: int) -> npt.NDArray[np.float32]:
+        """Return the recurrent states behind the first `n_tokens` tokens, one after the other.
+
+        Raises
+        ------
+        StateError
+            If they cannot be read.
+        """
+        for ancestor, _, cells in self.lineage(checkpoint):
+            if n_tokens > cells:
+                break
+            if f"states.{n_tokens}" in ancestor.record.entries:
+                return self.array(ancestor, f"states.{n_tokens}")
+        raise StateError(f"{self.path}: {checkpoint}: no states behind {n_tokens} tokens")
+
+    def array(self, checkpoint: Checkpoint, name: str) -> Array:
+        """Return an array of a checkpoint's own record; StateError if that is damaged."""
+        entry = checkpoint.record.entries.get(name)
+        if entry is None:
+            raise StateError(f"{self.path}: {checkpoint}: expected an array {name!r}, got none")
+        return self.read(checkpoint, entry)
+
+    def read(self, checkpoint: Checkpoint, entry: Entry) -> Array:
+        """Return an array; StateError names the checkpoint that is damaged."""
+        try:
+            return self._log.read(entry)
+        except StateError as error:
+            raise StateError(f"{error}; it belongs to {checkpoint}") from error
+
+    def append(
+        self, head: Mapping[str, Any], arrays: Mapping[str, Array], *, sync: bool = True
+    ) -> Checkpoint:
+        """Add a checkpoint; `head` says all of `Checkpoint` but its number, kind and time.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the file is as it was.
+        """
+        number = 1 + max(self._by_id, default=0)
+        whole = {"kind": KIND, "id": number, "created": time.time(), **head}
+        found = Checkpoint.of(self._log.append(whole, arrays, sync=sync))
+        self._by_id[number] = found
+        return found
+
+    def verify(self) -> dict[int, str]:
+        """Read every array; returns what is wrong by the number of the checkpoint."""
+        wrong: dict[int, str] = {}
+        for found in self.checkpoints:
+            try:
+                self.tokens(found)
+                for name in found.record.entries:
+                    self.array(found, name)
+            except StateError as error:
+                wrong[found.id] = str(error)
+        return wrong
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._log.close()
+
+    def __enter__(self) -> "StateFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<StateFile {self.path}: {len(self._by_id)} checkpoints, {self._log.end} bytes>"
+
+
+def _own_chunks(checkpoint: Checkpoint, stop: int) -> Iterator[Chunk]:
+    """The cells before `stop` that a checkpoint's own record holds."""
+    places = sorted(_places(checkpoint.record.entries))
+    for i, (cache, start, end, name) in enumerate(places):
+        following = places[i + 1 : i + 2]
+        if following and following[0][0] == cache:
+            end_here = min(end, following[0][1])  # written later
+        else:
+            end_here = end
+        if start < min(end_here, stop):
+            entry = checkpoint.record.entries[name]
+            yield Chunk(cache, start, min(end_here, stop), start, end - start, entry)
+
+
+def _places(names: Iterable[str]) -> Iterator[tuple[int, int, int, str]]:
+    """Cache, first cell, last cell + 1 and name of each array of cells."""
+    for name in names:
+        if found := _CELLS.fullmatch(name):
+            cache, start, stop = map(int, found.groups())
+            yield cache, start, stop, name

@@ -1,0 +1,113 @@
+"""A state file written anew without some of its checkpoints."""
+
+import logging
+import os
+from collections.abc import Collection
+
+from jitllm.llm.errors import StateError
+from jitllm.llm.state.checkpoint import Checkpoint
+from jitllm.llm.state.counters import counted
+from jitllm.llm.state.file import StateFile, cells_name
+from jitllm.llm.state.log import Array
+
+_log = logging.getLogger("jitllm.state")
+
+
+def prune(
+    path: str | os.PathLike[str],
+    *,
+    keep: Collection[int] | None = None,
+    max_bytes: int | None = None,
+) -> list[Checkpoint]:
+    """Drop checkpoints of a file, or those that are damaged; the others stay whole.
+
+    The new file takes the place of the old one when it is complete.
+
+    Parameters
+    ----------
+    path : path
+    keep : collection of int, optional
+        Numbers of the checkpoints that stay; all by default.
+    max_bytes : int, optional
+        Drop those without a label first, then others, the oldest first, until the arrays of those
+        left take at most this; the newest stays.
+
+    Returns
+    -------
+    list of Checkpoint
+        Those dropped.
+
+    Raises
+    ------
+    StateError
+        If the file is none, or has no checkpoint that is to stay.
+    OSError
+        If the new file cannot be written; the old one is as it was.
+    """
+    with counted("prune"), StateFile(path) as file:
+        wrong = file.verify()
+        whole = [c for c in file.checkpoints if c.id not in wrong]
+        kept = [c for c in whole if keep is None or c.id in keep]
+        if not kept:
+            raise StateError(f"{path}: expected a checkpoint to keep, got none of {whole}")
+        if max_bytes is not None:
+            kept = _fitting(file, kept, max_bytes)
+        _rewrite(file, kept)
+        dropped = [c for c in file.checkpoints if c not in kept]
+    _log.info("pruned %s: %d checkpoints dropped, %d left", path, len(dropped), len(kept))
+    return dropped
+
+
+def _fitting(file: StateFile, kept: list[Checkpoint], max_bytes: int) -> list[Checkpoint]:
+    kept = list(kept)
+    in_turn = sorted(kept[:-1], key=lambda c: (bool(c.label), c.id))
+    for candidate in in_turn:
+        if _array_bytes(file, kept) <= max_bytes:
+            break
+        kept.remove(candidate)
+    return kept
+
+
+def _array_bytes(file: StateFile, kept: list[Checkpoint]) -> int:
+    """Bytes of all arrays that these need."""
+    entries = {}
+    for checkpoint in kept:
+        for chunk in file.chunks(checkpoint):
+            entries[chunk.entry.start] = chunk.entry.nbytes
+        for entry in file.own_entries(checkpoint).values():
+            entries[entry.start] = entry.nbytes
+    return sum(entries.values())
+
+
+def _rewrite(file: StateFile, kept: list[Checkpoint]) -> None:
+    partial = file.path.with_name(f"{file.path.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with StateFile(partial) as new:
+            for checkpoint in kept:
+                _copy(file, new, checkpoint)
+        os.replace(partial, file.path)
+    except BaseException:  # an interrupt too
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint) -> None:
+    """Add a checkpoint to the new file, on the nearest of its ancestors there."""
+    parent, kept, kept_cells = None, 0, 0
+    for ancestor, tokens, cells in file.lineage(checkpoint):
+        if ancestor is not checkpoint and new.has(ancestor.id):
+            parent, kept, kept_cells = ancestor.id, tokens, cells
+            break
+    arrays: dict[str, Array] = {"tokens": file.tokens(checkpoint)[kept:]}
+    for chunk in file.chunks(checkpoint):
+        if chunk.stop > kept_cells:
+            name = cells_name(chunk.cache, chunk.origin, chunk.origin + chunk.count)
+            arrays[name] = file.read(checkpoint, chunk.entry)
+    for n in checkpoint.states:
+        if n > kept_cells or parent is None:
+            arrays[f"states.{n}"] = file.state(checkpoint, n)
+    for name in file.own_entries(checkpoint):
+        arrays[name] = file.array(checkpoint, name)
+    head = {**checkpoint.record.head, "parent": parent, "kept": kept, "kept_cells": kept_cells}
+    new.append(head, arrays, sync=parent is None)

@@ -1,0 +1,229 @@
+"""A checkpoint of a state file into the memory of a sequence: all that can be used, or nothing."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.llm.errors import ContextLengthExceeded, StateError
+from jitllm.llm.state import layout
+from jitllm.llm.state.cells import Cells
+from jitllm.llm.state.checkpoint import CacheHead, Checkpoint
+from jitllm.llm.state.counters import counted
+from jitllm.llm.state.file import Chunk, StateFile
+from jitllm.llm.state.log import Array
+
+if TYPE_CHECKING:
+    from jitllm.llm.model import Model
+
+_log = logging.getLogger("jitllm.state")
+
+Floats = npt.NDArray[np.float32]
+
+
+class Restored(NamedTuple):
+    """What came out of a file.
+
+    Attributes
+    ----------
+    ids : list of int
+    n_done : int
+        Tokens whose cells are there; fewer than were saved if the file is damaged.
+    logits : float32 [V] or None
+    sampler : mapping or None
+    """
+
+    ids: list[int]
+    n_done: int
+    logits: Floats | None
+    sampler: Mapping[str, Any] | None
+
+
+class _Piece(NamedTuple):
+    """Cells `start` to `stop - 1` of a cache, their bytes checked."""
+
+    cache: int
+    start: int
+    stop: int
+    numbers: Array
+
+
+def restore(
+    file: StateFile,
+    checkpoint: Checkpoint,
+    model: "Model",
+    cells: Cells,
+    *,
+    force: bool = False,
+) -> Restored:
+    """Fill the cells of a new sequence from a file.
+
+    Where cells or states are damaged, those before them are used: the tokens are whole, and the
+    rest is computed again at the next use, to the same bits.
+
+    Parameters
+    ----------
+    file : StateFile
+    checkpoint : Checkpoint
+    model : Model
+    cells : Cells
+        Of a sequence without tokens; after an error its owner releases them.
+    force : bool
+        Take the state of another model, if its caches have the same sizes.
+
+    Raises
+    ------
+    StateError
+        If it is of another model, has other sizes, or its tokens are damaged.
+    ContextLengthExceeded
+        If the model's context is too short.
+    """
+    started = time.perf_counter()
+    with counted("restore"):
+        _check(file, checkpoint, model, cells, force)
+        ids = file.tokens(checkpoint).tolist()
+        _check_ids(file, checkpoint, ids, model.n_vocab)
+        pieces = list(_pieces(file, checkpoint))
+        states = dict(_states(file, checkpoint))
+        n_done = _usable(checkpoint, cells, pieces, states)
+        cells.begin([min(c.first, n_done) for c in checkpoint.caches], n_done)
+        for piece in pieces:
+            _write(cells, checkpoint.caches[piece.cache], piece, n_done)
+        for n in sorted(states):
+            if n <= n_done:
+                cells.put_states(n, states[n])
+        logits = _logits(file, checkpoint, model)
+    ms = 1e3 * (time.perf_counter() - started)
+    _log.info("restored %s of %d tokens from %s: %d bytes, %.1f ms",
+              checkpoint, len(ids), file.path, cells.nbytes, ms)  # fmt: skip
+    if n_done < checkpoint.n_done:
+        _log.warning("%s: %s is damaged%s: %d of %d tokens must be computed again",
+                     file.path, checkpoint, file.told_damages(), checkpoint.n_done - n_done,
+                     len(ids))  # fmt: skip
+    return Restored(ids, n_done, logits, checkpoint.sampler)
+
+
+def _check(
+    file: StateFile, checkpoint: Checkpoint, model: "Model", cells: Cells, force: bool
+) -> None:
+    mine = model.identity.brief()
+    if checkpoint.model != mine and not force:
+        raise StateError(
+            f"{file.path}: {checkpoint}: expected a state of {mine}, got one of "
+            f"{dict(checkpoint.model)}; load that model"
+        )
+    if checkpoint.n_tokens > model.n_ctx:
+        raise ContextLengthExceeded(
+            f"{file.path}: {checkpoint}: expected at most {model.n_ctx} tokens, got "
+            f"{checkpoint.n_tokens}; load the model with a larger n_ctx"
+        )
+    theirs = [(c.window, c.layers) for c in checkpoint.caches], list(checkpoint.state_sizes)
+    ours = [(p.window, p.pool.spec.layers) for p in cells.pools], cells.state_sizes
+    if theirs != ours:
+        raise StateError(
+            f"{file.path}: {checkpoint}: expected caches and states of {ours}, got {theirs}; it is "
+            "the state of another model"
+        )
+    for found, pool in zip(checkpoint.caches, cells.pools, strict=True):
+        layout.dtype_of(found.kv_dtype)
+        if found.kv_dtype != pool.pool.kv_dtype:
+            _log.warning("%s: %s: a cache of type %s is converted to %s; the model's next logits "
+                         "will differ in the last digits",
+                         file.path, checkpoint, found.kv_dtype, pool.pool.kv_dtype)  # fmt: skip
+
+
+def _check_ids(file: StateFile, checkpoint: Checkpoint, ids: list[int], n_vocab: int) -> None:
+    if ids and not 0 <= min(ids) <= max(ids) < n_vocab:
+        raise StateError(
+            f"{file.path}: {checkpoint}: expected tokens from 0 to {n_vocab - 1}, got "
+            f"{min(ids)} to {max(ids)}"
+        )
+
+
+def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
+    """The cells that can be read, each cache's without a gap from its first on."""
+    ends = [cache.first for cache in checkpoint.caches]
+    damaged: set[int] = set()
+    for chunk in file.chunks(checkpoint):
+        if chunk.cache >= len(ends) or chunk.cache in damaged or chunk.stop <= ends[chunk.cache]:
+            continue
+        cache = checkpoint.caches[chunk.cache]
+        try:
+            numbers = _numbers(file, checkpoint, chunk, cache)
+        except StateError as error:
+            _log.warning("%s", error)
+            damaged.add(chunk.cache)
+            continue
+        if chunk.start > ends[chunk.cache]:
+            damaged.add(chunk.cache)
+            continue
+        start = ends[chunk.cache]
+        ends[chunk.cache] = chunk.stop
+        own = start - chunk.origin, chunk.stop - chunk.origin
+        yield _Piece(
+            chunk.cache, start, chunk.stop, layout.cut(cache.layers, numbers, chunk.count, *own)
+        )
+
+
+def _numbers(file: StateFile, checkpoint: Checkpoint, chunk: Chunk, cache: CacheHead) -> Array:
+    numbers = file.read(checkpoint, chunk.entry)
+    size = layout.n_numbers(cache.layers, chunk.count)
+    if numbers.dtype != layout.dtype_of(cache.kv_dtype) or numbers.shape != (size,):
+        raise StateError(
+            f"{file.path}: {checkpoint}: expected {size} numbers of type {cache.kv_dtype}, got "
+            f"{numbers.dtype} {list(numbers.shape)}"
+        )
+    return numbers
+
+
+def _states(file: StateFile, checkpoint: Checkpoint) -> Iterator[tuple[int, Floats]]:
+    size = sum(checkpoint.state_sizes)
+    for n in checkpoint.states:
+        try:
+            values = file.state(checkpoint, n)
+        except StateError as error:
+            _log.warning("%s", error)
+            continue
+        if values.dtype == np.float32 and values.shape == (size,):
+            yield n, values
+
+
+def _usable(
+    checkpoint: Checkpoint, cells: Cells, pieces: list[_Piece], states: Mapping[int, Floats]
+) -> int:
+    """Return how many tokens can go on from what was read."""
+    n_done = checkpoint.n_done
+    for i, cache in enumerate(checkpoint.caches):
+        last = max((p.stop for p in pieces if p.cache == i), default=cache.first)
+        n_done = min(n_done, last if last > cache.first else 0)
+    if cells.state_sizes:
+        n_done = max((n for n in states if n <= n_done), default=0)
+    gone = any(c.first > max(0, n_done - c.window) for c in checkpoint.caches if c.first)
+    return 0 if gone else n_done
+
+
+def _write(cells: Cells, cache: CacheHead, piece: _Piece, n_done: int) -> None:
+    stop = min(piece.stop, n_done)
+    if piece.start >= stop:
+        return
+    count = piece.stop - piece.start
+    numbers = layout.cut(cache.layers, piece.numbers, count, 0, stop - piece.start)
+    dtype = layout.dtype_of(cells.pools[piece.cache].pool.kv_dtype)
+    whole = np.ascontiguousarray(numbers.astype(dtype, copy=False))
+    cells.write(piece.cache, piece.start, stop, whole.view(np.uint8))
+
+
+def _logits(file: StateFile, checkpoint: Checkpoint, model: "Model") -> Floats | None:
+    """The logits, if they are there and whole; else they are computed again."""
+    if "logits" not in checkpoint.record.entries:
+        return None
+    try:
+        logits = file.array(checkpoint, "logits")
+    except StateError as error:
+        _log.warning("%s", error)
+        return None
+    fits = logits.dtype == np.float32 and logits.shape == (model.n_vocab,)
+    return logits.copy() if fits else None

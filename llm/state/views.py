@@ -1,0 +1,149 @@
+"""Keys and values of a sequence as arrays: read, and edited in place."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends.base import PAGE_TOKENS
+from jitllm.backends.ir import Graph
+from jitllm.llm.state.contents import Contents
+
+Floats = npt.NDArray[np.float32]
+
+_BLOCK = re.compile(r"blk\.([0-9]+)\.")
+
+
+class CacheArray:
+    """Keys or values of one layer, float32 [cells, heads, head_dim]; what is written goes back.
+
+    Indexing gives a copy, assignment changes the cache; the sequence's later tokens see it.
+    `np.asarray` gives all.
+    """
+
+    def __init__(self, layer: "LayerCache", part: int) -> None:
+        self._layer, self._part = layer, part
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Cells, heads, and numbers of each."""
+        heads, *sizes = self._layer.sizes
+        return self._layer.n_cells, heads, sizes[self._part]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self._layer.read()[self._part].astype(dtype or np.float32, copy=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._layer.read()[self._part][index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        both = self._layer.read()
+        before = both[self._part].copy()
+        both[self._part][index] = value
+        changed = np.flatnonzero((both[self._part] != before).any((1, 2)))
+        if len(changed):
+            self._layer.write(both, int(changed[0]), int(changed[-1]) + 1)
+
+    def __repr__(self) -> str:
+        return f"<CacheArray {list(self.shape)}>"
+
+
+class LayerCache:
+    """What one attention layer remembers of a sequence.
+
+    Attributes
+    ----------
+    k, v : CacheArray
+        A layer of latent attention (MLA) has the latent rows as `k`.
+    """
+
+    def __init__(self, contents: Contents, cache: int, layer: int) -> None:
+        self._contents, self._cache, self._layer = contents, cache, layer
+        self.k, self.v = CacheArray(self, 0), CacheArray(self, 1)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Heads, and numbers of a key and of a value."""
+        return self._contents.cells.pools[self._cache].pool.spec.layers[self._layer]
+
+    @property
+    def first(self) -> int:
+        """Position of the first cell: more than 0 where a sliding window dropped some."""
+        return self._contents.cells.firsts[self._cache]
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there are."""
+        return max(0, self._contents.n_done - self.first)
+
+    def read(self) -> tuple[Floats, Floats]:
+        """Return copies of keys [cells, heads, dk] and values [cells, heads, dv]."""
+        heads, dk, dv = self.sizes
+        pages = [self._pool.read(self._layer, page) for page in self._pages(0, self.n_cells)]
+        empty = np.empty((0, heads * dk), np.float32), np.empty((0, heads * dv), np.float32)
+        k, v = (np.concatenate(half)[: self.n_cells] for half in zip(empty, *pages, strict=True))
+        return k.reshape(-1, heads, dk), v.reshape(-1, heads, dv)
+
+    def write(self, both: tuple[Floats, Floats], start: int, stop: int) -> None:
+        """Overwrite the cells start to stop - 1, counted from the first there is."""
+        contents, first = self._contents, self.first
+        contents.cells.own(self._cache, first + start, first + stop)
+        blocks = range(start // PAGE_TOKENS, -(-stop // PAGE_TOKENS))
+        pages = self._pages(start, stop)
+        for block, page in zip(blocks, pages, strict=True):
+            rows = [np.zeros((PAGE_TOKENS, x.shape[1] * x.shape[2]), np.float32) for x in both]
+            for row, x in zip(rows, both, strict=True):
+                part = x[block * PAGE_TOKENS : (block + 1) * PAGE_TOKENS]
+                row[: len(part)] = part.reshape(len(part), -1)
+            self._pool.write(self._layer, page, rows[0], rows[1])
+        contents.last = None
+        contents.lineage = contents.lineage and contents.lineage.cut_cells(first + start)
+
+    @property
+    def _pool(self) -> Any:
+        return self._contents.cells.pools[self._cache].pool
+
+    def _pages(self, start: int, stop: int) -> list[int]:
+        first = self.first
+        starts = range(first + start // PAGE_TOKENS * PAGE_TOKENS, first + stop, PAGE_TOKENS)
+        return [self._contents.cells.page(self._cache, position) for position in starts]
+
+    def __repr__(self) -> str:
+        return f"<LayerCache: k {list(self.k.shape)}, v {list(self.v.shape)}, from {self.first}>"
+
+
+class CacheViews(Sequence[LayerCache]):
+    """The caches of a sequence by the number of the model's block.
+
+    Blocks without attention of their own, such as recurrent ones, raise IndexError.
+    """
+
+    def __init__(self, graph: Graph, contents: Contents) -> None:
+        self._places = dict(_places(graph))
+        self._contents = contents
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[LayerCache]:
+        return (self[block] for block in self._places)
+
+    def __getitem__(self, block: Any) -> Any:
+        if block not in self._places:
+            raise IndexError(
+                f"expected a block with a cache, one of {sorted(self._places)}, got {block!r}"
+            )
+        return LayerCache(self._contents, *self._places[block])
+
+
+def _places(graph: Graph) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Block, cache and layer of each node that writes cells."""
+    for node in graph.nodes:
+        found = _BLOCK.match(node.name)
+        if found and node.attrs.get("cache", -1) >= 0 and "layer" in node.attrs:
+            yield int(found[1]), (node.attrs["cache"], node.attrs["layer"])
