@@ -10,6 +10,7 @@ from jitllm.llm.commands._options import ModelCommand, verbosity
 
 if TYPE_CHECKING:
     from jitllm.llm.quantize.api import Quantized, Scalar
+    from jitllm.llm.quantize.importance import Importance
 
 _KINDS: "dict[str, Callable[[str], Scalar]]" = {
     "int": lambda text: int(text, 0),
@@ -47,20 +48,35 @@ _KINDS: "dict[str, Callable[[str], Scalar]]" = {
 @verbosity
 def command(ref: str, target: str, ftype: str, *, overrides: tuple[str, ...],
             tensor_type_file: Path | None, metadata: tuple[str, ...], prune_layers: str,
-            quiet: bool, **options: Any) -> None:  # fmt: skip
+            imatrix: str | None, include_weights: tuple[str, ...], quiet: bool,
+            exclude_weights: tuple[str, ...], **options: Any) -> None:  # fmt: skip
     """Write a copy of a model to TARGET, its weights as FTYPE, such as Q4_K_M, says."""
     from jitllm.llm.commands._facts import size_text
     from jitllm.llm.quantize.api import quantize
 
+    matrix = _importance(imatrix, include_weights, exclude_weights)
     listed = tensor_type_file.read_text("utf-8").split() if tensor_type_file else ()
     result = quantize(
         ref, target, ftype, overrides=_pairs((*overrides, *listed)), metadata=_values(metadata),
-        prune_layers=_layers(prune_layers), progress=not quiet, **options,
+        imatrix=matrix, prune_layers=_layers(prune_layers), progress=not quiet, **options,
     )  # fmt: skip
     if result.path is None:
         _list(result)
     before, after = size_text(result.source_nbytes), size_text(result.nbytes)
     click.echo(f"{result.path or 'nothing written'}: {before} -> {after} ({result.ftype})")
+
+
+def _importance(
+    path: str | None, included: tuple[str, ...], excluded: tuple[str, ...]
+) -> "Importance | None":
+    from jitllm.llm.quantize.api import only
+    from jitllm.llm.quantize.importance import load_importance
+
+    if included and excluded or (included or excluded) and not path:
+        raise click.UsageError(
+            "give --imatrix with --include-weights or --exclude-weights, not with both"
+        )
+    return only(load_importance(path), included, excluded) if path else None
 
 
 def _pairs(overrides: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.loaders.gguf_writer import read_values, scalar
@@ -55,19 +56,13 @@ def quantize(
     ftype: str,
     *,
     overrides: Mapping[str, str] | None = None,
-    output_type: str | None = None,
-    token_embedding_type: str | None = None,
-    leave_output: bool = False,
-    pure: bool = False,
-    imatrix: str | os.PathLike[str] | None = None,
-    include_weights: Sequence[str] = (),
-    exclude_weights: Sequence[str] = (),
-    prune_layers: Sequence[int] = (),
+    imatrix: str | os.PathLike[str] | Importance | None = None,
     metadata: Mapping[str, Scalar] | None = None,
     requantize: bool = False,
     dry_run: bool = False,
     n_threads: int | None = None,
     progress: bool = True,
+    **wishes: Any,
 ) -> Quantized:
     """Write a copy of a model with smaller weights; tensors get the types of `llama-quantize`.
 
@@ -86,21 +81,10 @@ def quantize(
     overrides : mapping of str to str, optional
         Regular expressions, searched in names of matrices, and the types to use: the first that
         matches counts.
-    output_type, token_embedding_type : str, optional
-        Types of the output matrix and of the embeddings of tokens.
-    leave_output : bool
-        Keep the output matrix as it is.
-    pure : bool
-        Give all matrices the same type, delicate ones too.
-    imatrix : path, optional
+    imatrix : path or Importance, optional
         Importance of columns, from `jitllm imatrix` or `llama-imatrix`.
-    include_weights, exclude_weights : sequence of str
-        Parts of tensors' names: use the importance of these only, or of all but these.
-    prune_layers : sequence of int
-        Layers to leave out; those behind them move up.
     metadata : mapping, optional
-        Values to set, such as {"general.name": "Small"}. Whole numbers become uint32, or int64 if
-        they do not fit.
+        Values to set, such as {"general.name": "Small"}.
     requantize : bool
         Also quantize what is quantized already.
     dry_run : bool
@@ -109,17 +93,18 @@ def quantize(
         One for each processor unless given.
     progress : bool
         Show a bar on stderr.
+    **wishes
+        `output_type`, `token_embedding_type`, `leave_output`, `pure` and `prune_layers`, as
+        `jitllm.llm.quantize.plan.Wishes` says.
 
     Raises
     ------
     GGUFError, ModelFormatError
         If the model or the importance matrix is damaged, or weights are not finite.
-    ModelNotFoundError
-        If there is no such file.
+    ModelNotFoundError, OSError
+        If there is no such file, or the new one cannot be written.
     ValueError
         If a name is unknown, or the result would be of no use.
-    OSError
-        If the file cannot be written.
 
     Examples
     --------
@@ -127,39 +112,25 @@ def quantize(
 
         jitllm.quantize("model-f16.gguf", "model-q4.gguf", "Q4_K_M", overrides={"ffn_down": "Q8_0"})
     """
-    kind = ftypes.get(ftype)
-    wishes = Wishes(
-        kind, overrides or {}, output_type, token_embedding_type, leave_output, pure,
-        tuple(prune_layers),
-    )  # fmt: skip
-    importance = _importance(imatrix, include_weights, exclude_weights)
-    measured = frozenset(importance.columns if importance else ())
+    wanted = Wishes(ftypes.get(ftype), overrides or {}, **wishes)
+    if not isinstance(imatrix, Importance | None):
+        imatrix = load_importance(imatrix)
     with GGUFFile(resolve(source, progress=progress)) as file:
-        plan = make_plan(file, wishes, bool(measured))
-        if dry_run:
-            _warn(plan, kind, measured)
-            return Quantized(None, kind.name, plan)
-        check_plan(plan, kind, measured, requantize)
-        path = Path(target)
-        if path.exists() and any(path.samefile(p) for p in file.paths):
-            raise ValueError(f"expected a target other than the source, got {path} for both")
-        values = _values(file, wishes, plan, importance) | _encoded(metadata or {})
-        threads = n_threads or os.cpu_count() or 1
-        write_model(file, path, values, plan, importance, threads, progress)
-    return Quantized(path, kind.name, plan)
+        job = _Job(file, wanted, imatrix, Path(target))
+        if not dry_run:
+            job.write(metadata or {}, requantize, n_threads or os.cpu_count() or 1, progress)
+        return job.result(dry_run)
 
 
-def _importance(
-    path: str | os.PathLike[str] | None, included: Sequence[str], excluded: Sequence[str]
-) -> Importance | None:
-    """What an importance matrix says of the tensors that the user wants it for."""
-    if included and excluded:
-        raise ValueError("expected include_weights or exclude_weights, got both")
-    if path is None:
-        if included or excluded:
-            raise ValueError("include_weights and exclude_weights need an importance matrix")
-        return None
-    matrix = load_importance(path)
+def only(matrix: Importance, included: Sequence[str], excluded: Sequence[str]) -> Importance:
+    """Return what an importance matrix says of some tensors.
+
+    Parameters
+    ----------
+    matrix : Importance
+    included, excluded : sequence of str
+        Parts of names: of tensors to keep, all if there are none, and of tensors to leave out.
+    """
     squares = {
         name: value
         for name, value in matrix.squares.items()
@@ -169,10 +140,36 @@ def _importance(
     return replace(matrix, squares=squares)
 
 
-def _warn(plan: tuple[TensorPlan, ...], kind: ftypes.FileType, measured: frozenset[str]) -> None:
-    lacking = unmeasured(plan, kind, measured)
-    if lacking:
-        log.warning("%s will need an importance matrix, for %r", kind.name, lacking[0].name)
+class _Job:
+    """A source, and what is to become of it."""
+
+    def __init__(
+        self, file: GGUFFile, wishes: Wishes, importance: Importance | None, path: Path
+    ) -> None:
+        self._file, self._wishes, self._path = file, wishes, path
+        self._importance = importance if importance and importance.squares else None
+        self._measured = frozenset(self._importance.squares if self._importance else ())
+        self._plan = make_plan(file, wishes, bool(self._measured))
+
+    def result(self, dry_run: bool) -> Quantized:
+        """What was done, or would be."""
+        lacking = unmeasured(self._plan, self._wishes.ftype, self._measured)
+        if lacking:
+            log.warning("this will need an importance matrix, for %r", lacking[0].name)
+        return Quantized(None if dry_run else self._path, self._wishes.ftype.name, self._plan)
+
+    def write(
+        self, metadata: Mapping[str, Scalar], requantize: bool, n_threads: int, progress: bool
+    ) -> None:
+        """Write the new file."""
+        check_plan(self._plan, self._wishes.ftype, self._measured, requantize)
+        if self._path.exists() and any(self._path.samefile(p) for p in self._file.paths):
+            raise ValueError(f"expected a target other than the source, got {self._path} for both")
+        values = _values(self._file, self._wishes, self._plan, self._importance)
+        values |= _encoded(metadata)
+        write_model(
+            self._file, self._path, values, self._plan, self._importance, n_threads, progress
+        )
 
 
 def _values(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -36,8 +36,8 @@ class Wishes:
         Keep `output.weight` as it is.
     pure : bool
         Give all matrices the mixture's type.
-    prune_layers : tuple of int
-        Layers to leave out.
+    prune_layers : sequence of int
+        Layers to leave out; those behind them move up.
     """
 
     ftype: FileType
@@ -46,7 +46,7 @@ class Wishes:
     token_embedding_type: str | None = None
     leave_output: bool = False
     pure: bool = False
-    prune_layers: tuple[int, ...] = ()
+    prune_layers: Sequence[int] = ()
 
 
 class TensorPlan(NamedTuple):
@@ -89,7 +89,7 @@ def make_plan(file: GGUFFile, wishes: Wishes, has_imatrix: bool) -> tuple[Tensor
     return tuple(_step(name, info, chosen[name]) for name, info in infos.items())
 
 
-def _new_names(file: GGUFFile, pruned: tuple[int, ...]) -> dict[str, str]:
+def _new_names(file: GGUFFile, pruned: Sequence[int]) -> dict[str, str]:
     """Old and new names of the tensors of layers that stay, in the order of the file."""
     layers = sorted({layer_of(name) for name in file.tensors} - {-1})
     missing = [layer for layer in pruned if layer not in layers]

@@ -19,6 +19,8 @@ from jitllm.llm.cli import main
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.loaders.gguf_writer import read_values
 from jitllm.llm.quantize import writing
+from jitllm.llm.quantize.api import only
+from jitllm.llm.quantize.importance import load_importance
 
 STORIES = model_path("stories260K")
 
@@ -184,14 +186,13 @@ def test_importance_of_some_tensors_only(tmp_path: Path, caplog: pytest.LogCaptu
          f"{names[1]}.counts": np.ones((3, 1), np.float32)},
     )  # fmt: skip
     target = tmp_path / "b.gguf"
-    options: dict[str, Any] = {"imatrix": matrix, "progress": False}
-    options["exclude_weights"] = ["exps"]
+    measured = load_importance(matrix)
+    options: dict[str, Any] = {"imatrix": only(measured, [], ["exps"]), "progress": False}
     with pytest.raises(ValueError, match="exps.*IQ2_M needs an importance matrix"):
         jitllm.quantize(source, target, "IQ2_M", **options)
     jitllm.quantize(source, target, "IQ2_M", **options, dry_run=True)
-    assert f"IQ2_M will need an importance matrix, for {names[1]!r}" in caplog.text
-    del options["exclude_weights"]
-    options["include_weights"] = ["up", "down"]
+    assert f"will need an importance matrix, for {names[1]!r}" in caplog.text
+    options["imatrix"] = only(measured, ["up", "down"], [])
     result = jitllm.quantize(source, target, "IQ2_M", **options)
     written = values_of(target)
     assert types(result)[names[0]] == "IQ2_S" == written[names[0]][0]
@@ -236,8 +237,6 @@ def test_imatrix_changes_errors_where_it_says(tmp_path: Path) -> None:
         ({"ftype": "Q2_K_S"}, "Q2_K_S needs an importance matrix"),
         ({"ftype": "IQ2_XXS"}, "IQ2_XXS needs an importance matrix.*jitllm imatrix"),
         ({"ftype": "COPY", "overrides": {"ffn_up": "Q8_0"}}, "'ffn_up', which matches no matrix"),
-        ({"include_weights": ["a"], "exclude_weights": ["b"]}, "or exclude_weights, got both"),
-        ({"include_weights": ["a"]}, "need an importance matrix"),
         ({"prune_layers": [1]}, "layers to leave out from 0 to 0, got 1"),
         ({"metadata": {"general.alignment": 8}}, "got general.alignment"),
         ({"imatrix": "a.gguf"}, "in_sum2', got none"),
@@ -295,7 +294,12 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert got["output.weight"] == "Q8_0" and got["blk.0.ffn_up.weight"] == "Q5_K"
     with GGUFFile(target) as file:
         assert file.metadata["general.name"] == "x=y" and file.metadata["a.b"] is True
-    for wrong in (["--prune-layers", "x"], ["--override-kv", "a=int:x"], ["--override-kv", "a=1"]):
+    for wrong in (
+        ["--prune-layers", "x"],
+        ["--override-kv", "a=int:x"],
+        ["--override-kv", "a=1"],
+        ["--include-weights", "a"],
+    ):
         assert main(["quantize", source, target, "Q6_K", *wrong]) == 2
     assert main(["quantize", source, target, "Q6_K", "--tensor-type", "Q8_0"]) == 2
     assert main(["quantize", source, target, "Q7"]) == 1
