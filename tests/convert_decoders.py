@@ -7,7 +7,7 @@ from convert_folder import Folder, Shapes
 from convert_llama import CHATML, decoder
 from convert_tokenizers import TEMPLATE, byte_level, sentencepiece
 
-_BASE: dict[str, Any] = {
+BASE: dict[str, Any] = {
     "attention_dropout": 0.0,
     "bos_token_id": 280,
     "eos_token_id": 281,
@@ -65,36 +65,12 @@ _SPM_TOKENS = {
     "tokenizer_class": "LlamaTokenizer",
     "unk_token": "<unk>",
 }
-_GEMMA_TOKENS = {
-    "add_bos_token": True,
-    "add_eos_token": False,
-    "bos_token": "<bos>",
-    "chat_template": TEMPLATE,
-    "eos_token": "<eos>",
-    "pad_token": "<pad>",
-    "sp_model_kwargs": None,
-    "tokenizer_class": "GemmaTokenizer",
-    "unk_token": "<unk>",
-}
-_GEMMA_ADDED = [
-    {"id": 0, "content": "<pad>", "special": True},
-    {"id": 1, "content": "<eos>", "special": True},
-    {"id": 2, "content": "<bos>", "special": True},
-    {"id": 3, "content": "<unk>", "special": True},
-    {"id": 4, "content": "<unused0>", "special": False},
-    {"id": 5, "content": "<start_of_turn>", "special": True},
-    {"id": 298, "content": "▁▁", "special": False},
-]
 _PHI_ADDED = [
     {"id": 0, "content": "<unk>", "special": True},
     {"id": 1, "content": "<s>", "special": True},
     {"id": 2, "content": "</s>", "special": False},
     {"id": 299, "content": "<|end|>", "special": True},
 ]
-GEMMA_NORMS = (
-    *("self_attn.q_norm", "self_attn.k_norm"),
-    *("pre_feedforward_layernorm", "post_feedforward_layernorm"),
-)
 
 
 def experts(config: dict[str, Any], name: str, parts: tuple[str, str, str]) -> Shapes:
@@ -150,7 +126,7 @@ def _phi3(config: dict[str, Any]) -> Shapes:
     return shapes
 
 
-_MISTRAL = _BASE | {
+_MISTRAL = BASE | {
     "architectures": ["MistralForCausalLM"],
     "head_dim": 32,
     "max_position_embeddings": 131072,
@@ -158,7 +134,7 @@ _MISTRAL = _BASE | {
     "rope_theta": 1000000.0,
     "sliding_window": None,
 }
-_MIXTRAL = _BASE | {
+_MIXTRAL = BASE | {
     "architectures": ["MixtralForCausalLM"],
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -173,7 +149,7 @@ _MIXTRAL = _BASE | {
     "sliding_window": None,
     "vocab_size": 304,
 }
-_QWEN2 = _BASE | {
+_QWEN2 = BASE | {
     "architectures": ["Qwen2ForCausalLM"],
     "bos_token_id": 280,
     "eos_token_id": 282,
@@ -185,7 +161,7 @@ _QWEN2 = _BASE | {
     "use_sliding_window": False,
 }
 _QWEN3 = {
-    **{key: value for key, value in _BASE.items() if key != "torch_dtype"},
+    **{key: value for key, value in BASE.items() if key != "torch_dtype"},
     "architectures": ["Qwen3ForCausalLM"],
     "attention_bias": False,
     "dtype": "bfloat16",
@@ -208,7 +184,7 @@ _QWEN3 = {
     "transformers_version": "5.23.0",
     "use_sliding_window": False,
 }
-_QWEN3MOE = _BASE | {
+_QWEN3MOE = BASE | {
     "architectures": ["Qwen3MoeForCausalLM"],
     "attention_bias": False,
     "decoder_sparse_step": 1,
@@ -228,56 +204,7 @@ _QWEN3MOE = _BASE | {
     "sliding_window": None,
     "use_sliding_window": False,
 }
-_GEMMA3 = _BASE | {
-    "architectures": ["Gemma3ForCausalLM"],
-    "attention_bias": False,
-    "attn_logit_softcapping": None,
-    "bos_token_id": 2,
-    "eos_token_id": 1,
-    "final_logit_softcapping": None,
-    "head_dim": 32,
-    "hidden_activation": "gelu_pytorch_tanh",
-    "model_type": "gemma3_text",
-    "num_hidden_layers": 7,
-    "pad_token_id": 0,
-    "query_pre_attn_scalar": 32,
-    "rope_local_base_freq": 10000.0,
-    "rope_scaling": None,
-    "rope_theta": 1000000.0,
-    "sliding_window": 512,
-    "sliding_window_pattern": 6,
-    "tie_word_embeddings": True,
-    "vocab_size": 304,
-}
-_GEMMA_VISION_TEXT = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "model_type": "gemma3_text",
-    "num_hidden_layers": 2,
-    "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
-    "sliding_window": 1024,
-    "vocab_size": 304,
-}
-_GEMMA_VISION = {
-    "architectures": ["Gemma3ForConditionalGeneration"],
-    "boi_token_index": 290,
-    "eoi_token_index": 291,
-    "eos_token_id": [1, 6],
-    "image_token_index": 292,
-    "initializer_range": 0.02,
-    "mm_tokens_per_image": 4,
-    "model_type": "gemma3",
-    "text_config": _GEMMA_VISION_TEXT,
-    "torch_dtype": "bfloat16",
-    "transformers_version": "4.50.0.dev0",
-    "vision_config": {"hidden_size": 32, "model_type": "siglip_vision_model"},
-}
-_GEMMA_FULL = {
-    **_GEMMA_VISION_TEXT,
-    **{"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
-    "tie_word_embeddings": True,
-}
-_PHI3 = _BASE | {
+_PHI3 = BASE | {
     "architectures": ["Phi3ForCausalLM"],
     "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
     "bos_token_id": 1,
@@ -309,7 +236,7 @@ _PHI4 = _PHI3 | {
     "tie_word_embeddings": True,
     "vocab_size": 288,
 }
-_SMOLLM3 = _BASE | {
+_SMOLLM3 = BASE | {
     "architectures": ["SmolLM3ForCausalLM"],
     "attention_bias": False,
     "layer_types": ["full_attention"] * 5,
@@ -326,7 +253,7 @@ _SMOLLM3 = _BASE | {
     "tie_word_embeddings": True,
     "use_sliding_window": False,
 }
-_OLMO2 = _BASE | {
+_OLMO2 = BASE | {
     "architectures": ["Olmo2ForCausalLM"],
     "attention_bias": False,
     "model_type": "olmo2",
@@ -335,7 +262,7 @@ _OLMO2 = _BASE | {
     "rope_theta": 500000,
     "torch_dtype": "float32",
 }
-_GRANITE = _BASE | {
+_GRANITE = BASE | {
     "architectures": ["GraniteForCausalLM"],
     "attention_bias": False,
     "attention_multiplier": 0.0625,
@@ -347,11 +274,6 @@ _GRANITE = _BASE | {
     "rope_scaling": None,
     "rope_theta": 10000000.0,
     "tie_word_embeddings": True,
-}
-_VISION_TENSORS: Shapes = {
-    "vision_tower.vision_model.embeddings.patch_embedding.weight": (32, 3, 4, 4),
-    "vision_tower.vision_model.post_layernorm.weight": (32,),
-    "multi_modal_projector.mm_input_projection_weight": (32, 64),
 }
 _GPT2 = partial(byte_level, specials=CHATML, config=GPT2_TOKENS)
 FOLDERS = {
@@ -383,19 +305,6 @@ FOLDERS = {
         | experts(_QWEN3MOE, "mlp", ("gate_proj", "up_proj", "down_proj")),
         qwen_tokenizer,
         pre="qwen2",
-    ),
-    "gemma3": Folder(
-        "gemma-3-270m-it",
-        _GEMMA3,
-        decoder(_GEMMA3, norms=GEMMA_NORMS),
-        partial(sentencepiece, config=_GEMMA_TOKENS, gemma=True, decoder=_GEMMA_ADDED),
-    ),
-    "gemma3-vision": Folder(
-        "gemma-3-4b-it",
-        _GEMMA_VISION,
-        {f"language_model.{k}": v for k, v in decoder(_GEMMA_FULL, norms=GEMMA_NORMS).items()}
-        | _VISION_TENSORS,
-        partial(sentencepiece, config=_GEMMA_TOKENS, gemma=True, decoder=_GEMMA_ADDED),
     ),
     "phi3": Folder(
         "Phi-3-mini-4k-instruct",

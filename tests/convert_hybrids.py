@@ -1,9 +1,9 @@
-"""Folders of tiny models whose layers are not Llama's: latent attention, Mamba-2, delta rule."""
+"""Folders of tiny models whose layers are not Llama's: latent attention, Mamba-2."""
 
 from functools import partial
 from typing import Any
 
-from convert_decoders import GPT2_TOKENS, QWEN_TOKENS
+from convert_decoders import GPT2_TOKENS
 from convert_folder import Folder, Shapes
 from convert_llama import CHATML, feed_forward
 from convert_tokenizers import byte_level
@@ -171,73 +171,6 @@ _FALCON_H1 = {
     "torch_dtype": "bfloat16",
     "vocab_size": 288,
 }
-_QWEN35_TEXT: dict[str, Any] = {
-    "attention_bias": False,
-    "attention_dropout": 0.0,
-    "attn_output_gate": True,
-    "dtype": "bfloat16",
-    "eos_token_id": 282,
-    "full_attention_interval": 4,
-    "head_dim": 32,
-    "hidden_act": "silu",
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "layer_types": [*["linear_attention"] * 3, "full_attention", "linear_attention"],
-    "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 6,
-    "linear_value_head_dim": 32,
-    "max_position_embeddings": 262144,
-    "model_type": "qwen3_5_text",
-    "mtp_num_hidden_layers": 1,
-    "mtp_use_dedicated_embeddings": False,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 5,
-    "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-06,
-    "rope_parameters": {
-        "mrope_interleaved": True,
-        "mrope_section": [2, 1, 1],
-        "partial_rotary_factor": 0.25,
-        "rope_theta": 10000000,
-        "rope_type": "default",
-    },
-    "tie_word_embeddings": True,
-    "vocab_size": 288,
-}
-_QWEN35MOE_TEXT = _QWEN35_TEXT | {
-    "head_dim": 256,
-    "layer_types": [*["linear_attention"] * 3, "full_attention"],
-    "linear_num_value_heads": 2,
-    "model_type": "qwen3_5_moe_text",
-    "moe_intermediate_size": 32,
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "num_hidden_layers": 4,
-    "rope_parameters": {
-        "partial_rotary_factor": 0.25, "rope_theta": 10000000, "rope_type": "default",
-    },
-    "router_aux_loss_coef": 0.001,
-    "shared_expert_intermediate_size": 64,
-    "tie_word_embeddings": False,
-}  # fmt: skip
-
-
-def _whole(text: dict[str, Any], architecture: str, model_type: str) -> dict[str, Any]:
-    """config.json of a model that sees pictures too."""
-    return {
-        "architectures": [architecture],
-        "image_token_id": 286,
-        "model_type": model_type,
-        "text_config": text,
-        "tie_word_embeddings": text["tie_word_embeddings"],
-        "transformers_version": "4.57.0.dev0",
-        "video_token_id": 287,
-        "vision_config": {"depth": 1, "hidden_size": 32, "model_type": model_type},
-        "vision_end_token_id": 285,
-        "vision_start_token_id": 284,
-    }
 
 
 def _latent_layer(config: dict[str, Any], i: int) -> Shapes:
@@ -313,7 +246,10 @@ def _mamba2(config: dict[str, Any]) -> Shapes:
     return shapes | {"backbone.norm_f.weight": (width,)}
 
 
-def _attention(name: str, config: dict[str, Any], *, gated: bool, normed: bool) -> Shapes:
+def attention(
+    name: str, config: dict[str, Any], *, gated: bool = False, normed: bool = False
+) -> Shapes:
+    """The tensors of attention with a gate in the query, and norms of query and key."""
     width, head = config["hidden_size"], config["head_dim"]
     q, k = (config[f"num_{n}_heads"] * head for n in ("attention", "key_value"))
     norms: Shapes = {f"{name}.{n}_norm.weight": (head,) for n in "qk"} if normed else {}
@@ -333,73 +269,15 @@ def _falcon(config: dict[str, Any]) -> Shapes:
         layer = f"model.layers.{i}"
         shapes |= feed_forward(f"{layer}.feed_forward", width, config["intermediate_size"])
         shapes |= _mixer(f"{layer}.mamba", *mixer)
-        shapes |= _attention(f"{layer}.self_attn", config, gated=False, normed=False)
+        shapes |= attention(f"{layer}.self_attn", config)
         shapes |= {f"{layer}.{n}_layernorm.weight": (width,) for n in ("input", "pre_ff")}
     shapes["model.final_layernorm.weight"] = (width,)
     return shapes | {"lm_head.weight": (config["vocab_size"], width)}
 
 
-def _delta(name: str, config: dict[str, Any]) -> Shapes:
-    width, heads, head = (
-        config[n] for n in ("hidden_size", "linear_num_value_heads", "linear_value_head_dim")
-    )
-    keys, values = config["linear_num_key_heads"] * config["linear_key_head_dim"], heads * head
-    return {
-        f"{name}.A_log": (heads,),
-        f"{name}.conv1d.weight": (2 * keys + values, 1, 4),
-        f"{name}.dt_bias": (heads,),
-        f"{name}.in_proj_a.weight": (heads, width),
-        f"{name}.in_proj_b.weight": (heads, width),
-        f"{name}.in_proj_qkv.weight": (2 * keys + values, width),
-        f"{name}.in_proj_z.weight": (values, width),
-        f"{name}.norm.weight": (head,),
-        f"{name}.out_proj.weight": (width, values),
-    }
-
-
-def _qwen_layer(layer: str, config: dict[str, Any], kind: str) -> Shapes:
-    width = config["hidden_size"]
-    shapes: Shapes = {f"{layer}.input_layernorm.weight": (width,)}
-    if kind == "linear_attention":
-        shapes |= _delta(f"{layer}.linear_attn", config)
-    else:
-        shapes |= _attention(f"{layer}.self_attn", config, gated=True, normed=True)
-    shapes[f"{layer}.post_attention_layernorm.weight"] = (width,)
-    if "num_experts" not in config:
-        return shapes | feed_forward(f"{layer}.mlp", width, config["intermediate_size"])
-    count, inner = config["num_experts"], config["moe_intermediate_size"]
-    shared = f"{layer}.mlp.shared_expert"
-    return {
-        **shapes,
-        f"{layer}.mlp.gate.weight": (count, width),
-        f"{layer}.mlp.experts.gate_up_proj": (count, 2 * inner, width),
-        f"{layer}.mlp.experts.down_proj": (count, width, inner),
-        **feed_forward(shared, width, config["shared_expert_intermediate_size"]),
-        f"{shared}_gate.weight": (1, width),
-    }
-
-
-def _qwen35(config: dict[str, Any]) -> Shapes:
-    width, rows = config["hidden_size"], config["vocab_size"]
-    text = "model.language_model"
-    shapes: Shapes = {f"{text}.embed_tokens.weight": (rows, width)}
-    for i, kind in enumerate(config["layer_types"]):
-        shapes |= _qwen_layer(f"{text}.layers.{i}", config, kind)
-    shapes[f"{text}.norm.weight"] = (width,)
-    if not config["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = (rows, width)
-    shapes |= _qwen_layer("mtp.layers.0", config, "full_attention")
-    names = ("mtp.norm", "mtp.pre_fc_norm_embedding", "mtp.pre_fc_norm_hidden")
-    shapes |= {f"{name}.weight": (width,) for name in names}
-    shapes["mtp.fc.weight"] = (width, 2 * width)
-    return shapes | {"model.visual.patch_embed.proj.weight": (32, 3, 2, 4, 4)}
-
-
-_QWEN35_TOKENS = QWEN_TOKENS | {"tokenizer_class": "Qwen2Tokenizer"}
 _deepseek_tokenizer = partial(
     byte_level, specials=_DEEPSEEK_ADDED, config=_DEEPSEEK_TOKENS, plain=_DEEPSEEK_PLAIN
 )
-_qwen_tokenizer = partial(byte_level, specials=CHATML, config=_QWEN35_TOKENS, pairs=True)
 _gpt2_tokenizer = partial(byte_level, specials=CHATML, config=GPT2_TOKENS)
 FOLDERS = {
     "deepseek2": Folder(
@@ -436,21 +314,5 @@ FOLDERS = {
         _falcon(_FALCON_H1),
         _gpt2_tokenizer,
         pre="falcon-h1",
-    ),
-    "qwen35": Folder(
-        "Qwen3.5-0.8B",
-        _whole(_QWEN35_TEXT, "Qwen3_5ForConditionalGeneration", "qwen3_5"),
-        _qwen35(_QWEN35_TEXT),
-        _qwen_tokenizer,
-        pre="qwen35",
-        full="A_log|linear_attn.norm",
-    ),
-    "qwen35moe": Folder(
-        "Qwen3.5-35B-A3B",
-        _whole(_QWEN35MOE_TEXT, "Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe"),
-        _qwen35(_QWEN35MOE_TEXT),
-        _qwen_tokenizer,
-        pre="qwen35",
-        full="A_log|linear_attn.norm",
     ),
 }

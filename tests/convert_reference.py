@@ -1,8 +1,9 @@
 """Tiny Hugging Face folders, and what llama.cpp's converter makes of them.
 
 `data/convert/<family>.json` holds, for each of `TYPES`, every key, type and value of the metadata
-(of long arrays a digest), and of every tensor shape, type and digest. To record them again, with a
-Python that has what the converter needs: ::
+(of long arrays a digest), and of every tensor shape, type and digest; `_pretokenizers.json` what
+the converter knows of ways to cut text. To record them again, with a Python that has what the
+converter needs: ::
 
     python tests/convert_reference.py PYTHON convert_hf_to_gguf.py [FAMILY ...]
 """
@@ -17,21 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import convert_decoders
+import convert_delta
 import convert_encoders
+import convert_gemma
 import convert_hybrids
 import convert_llama
 import gguf
+from convert_tokenizers import save_json
 
 FOLDERS = {
     **convert_llama.FOLDERS,
     **convert_decoders.FOLDERS,
+    **convert_gemma.FOLDERS,
     **convert_hybrids.FOLDERS,
+    **convert_delta.FOLDERS,
     **convert_encoders.FOLDERS,
 }
 FAMILIES = tuple(FOLDERS)
+PRE_FAMILIES = ("llama", "llama-metaspace", "qwen2", "deepseek2", "bert")
 TYPES = ("f32", "f16", "bf16", "q8_0")
 Description = tuple[dict[str, Any], dict[str, Any]]
 _DATA = Path(__file__).parent / "data" / "convert"
+_PRE = _DATA / "_pretokenizers.json"
 _LONGEST = 8
 
 
@@ -134,6 +142,30 @@ def _lines(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
+def record_pre(python: str, converter: str) -> None:
+    """Write to data/convert what the reference knows of pre-tokenizers; arguments as `record`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {make_folder(family, Path(scratch)).name: family for family in PRE_FAMILIES}
+        oracle = Path(__file__).with_name("convert_oracle_pre.py")
+        command = [python, str(oracle), converter, *(str(Path(scratch, n)) for n in folders)]
+        known = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    hashes = {folders[name]: value for name, value in known["hashes"].items()}
+    digests = {name: pre_digest(known[name]) for name in ("text", "names")}
+    save_json(_PRE, {**digests, "hashes": hashes})
+
+
+def pre_digest(known: Any) -> str:
+    """The digest of a text, or of a table of hashes."""
+    return _digest(json.dumps(known, sort_keys=True).encode())
+
+
+def recorded_pre() -> dict[str, Any]:
+    """Digests of the reference's text and table, and its hashes of tokenizers by family."""
+    known: dict[str, Any] = json.loads(_PRE.read_text(encoding="utf-8"))
+    return known
+
+
 if __name__ == "__main__":
+    record_pre(*sys.argv[1:3])
     for chosen in sys.argv[3:] or FAMILIES:
         record(chosen, sys.argv[1], sys.argv[2])
