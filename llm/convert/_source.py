@@ -117,7 +117,7 @@ class Source:
             return {}
         try:
             value = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelFormatError(f"{path}: expected JSON, got {error}") from None
         if not isinstance(value, dict):
             raise ModelFormatError(f"{path}: expected an object, got {value!r:.40}")

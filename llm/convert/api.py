@@ -8,6 +8,7 @@ from pathlib import Path
 from jitllm.llm import convert as families
 from jitllm.llm.convert import _general as general
 from jitllm.llm.convert import _llama2c as llama2c
+from jitllm.llm.convert._check import check
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
 from jitllm.llm.errors import ModelFormatError, UnsupportedArchitecture
@@ -114,6 +115,7 @@ def convert(
         NewTensor(name, weight.shape, made.type_of(name, ftype))
         for name, weight in made.tensors.items()
     )
+    check(made, path)
     place = Path(target) if target else path if path.is_dir() else path.parent
     if place.is_dir():
         place /= f"{path.stem if path.is_file() else path.resolve().name}-{ftype}.gguf"
