@@ -11,9 +11,10 @@ import numpy as np
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
-from jitllm.llm.graph.builder import Floats, GraphBuilder
-from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm, short_conv
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm
 from jitllm.llm.graph.words.row_dot import project
+from jitllm.llm.graph.words.ssm import causal_conv, squeezed
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 
@@ -125,7 +126,7 @@ def _qkv(g: GraphBuilder, x: Value, kda: Kda, i: int) -> dict[str, Value]:
 
 def _convolved(g: GraphBuilder, x: Value, kda: Kda, i: int, letter: str) -> Value:
     tensor = f"blk.{i}.ssm_conv1d_{letter}.weight"
-    return short_conv(g, x, tensor, taps=kda.taps, name=f"blk.{i}.ssm_{letter}")
+    return causal_conv(g, x, tensor, taps=kda.taps, act="silu", name=f"blk.{i}.ssm_{letter}")
 
 
 def _low_rank(g: GraphBuilder, x: Value, tensor: str, is_split: bool, kda: Kda, i: int) -> Value:
@@ -142,16 +143,8 @@ def _low_rank(g: GraphBuilder, x: Value, tensor: str, is_split: bool, kda: Kda, 
 def _decay(g: GraphBuilder, x: Value, kda: Kda, i: int) -> Value:
     blk = f"blk.{i}."
     x = _low_rank(g, x, "ssm_f", True, kda, i)
-    rate = kda.sign * _rates(g, blk + "ssm_a", kda)
+    rate = kda.sign * squeezed(g, blk + "ssm_a", kda.n_heads)
     return decay_gate(g, x, rate, blk + "ssm_dt.bias", bound=kda.bound, name=blk + "ssm_decay")
-
-
-def _rates(g: GraphBuilder, tensor: str, kda: Kda) -> Floats:
-    """The rates of the heads: of shape (H,), or with more dimensions, of size 1."""
-    shape = tuple(g.tensors[tensor].shape) if g.has(tensor) else ()
-    is_flat = tuple(n for n in shape if n > 1) in ((kda.n_heads,), ())
-    fits = is_flat and int(np.prod(shape)) == kda.n_heads
-    return g.values(tensor, shape if fits else (kda.n_heads,)).reshape(-1)
 
 
 def gated_latent(

@@ -11,12 +11,16 @@ import numpy as np
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
-from jitllm.llm.graph.builder import Floats, GraphBuilder
-from jitllm.llm.graph.words.heads import head_columns
-from jitllm.llm.graph.words.ssm import causal_conv, column_scale, selective_scan, ssm_scan
+from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.words.heads import columns
+from jitllm.llm.graph.words.ssm import (
+    causal_conv,
+    column_scale,
+    selective_scan,
+    squeezed,
+    ssm_scan,
+)
 from jitllm.llm.models import _layers as nn
-
-_ALIGNED = 16  # columns that start at a multiple of it need no copy
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,6 @@ class StateSpace:
                 f"keys '{config.architecture}.ssm.*': expected an inner size of whole heads in "
                 f"whole groups, got {self.d_inner}, {self.dt_rank} heads, {self.n_groups} groups"
             )
-
-
-def columns(g: GraphBuilder, x: Value, start: int, stop: int, *, name: str) -> Value:
-    """x[:, start:stop], wherever it starts."""
-    if start % _ALIGNED:
-        return head_columns(g, x, start, stop, n_heads=1, name=name)
-    return g.columns(x, start, stop, name=name)
 
 
 def _bare(g: GraphBuilder, *names: str) -> str:
@@ -137,8 +134,8 @@ def mamba2(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
         columns(g, xbc, middle, wide, name=blk + "ssm_c"),
         n_heads=heads,
         n_groups=groups,
-        a=g.values(blk + "ssm_a", (heads, 1)).reshape(-1),
-        d=g.values(blk + "ssm_d", (heads, 1)).reshape(-1),
+        a=squeezed(g, blk + "ssm_a", heads),
+        d=squeezed(g, blk + "ssm_d", heads),
         step=step,
         step_bias=g.values(blk + "ssm_dt.bias", (heads,)),
         name=blk + "ssm_scan",
@@ -153,5 +150,5 @@ def group_norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, n_grou
     """RMS norm over each of `n_groups` parts of x, with weights (groups, width of a part)."""
     size = x.width // n_groups
     y = g.rms_norm(x, "", eps=config.rms_norm_eps, group=size, name=f"{name}.unscaled")
-    weights: Floats = g.values(f"{name}.weight", (n_groups, size)).reshape(-1)
+    weights = g.values(f"{name}.weight", (n_groups, size)).reshape(-1)
     return column_scale(g, y, np.ascontiguousarray(weights), name=name)

@@ -5,8 +5,6 @@ the token before the first is a row of zeros.
 Sources: Peng et al., "Eagle and Finch", 2024, and "RWKV-7 Goose", 2025.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from jitllm.backends.ir import Value
@@ -14,13 +12,12 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.words.head_layer_norm import head_layer_norm
-from jitllm.llm.graph.words.ssm import column_scale
+from jitllm.llm.graph.words.heads import columns
+from jitllm.llm.graph.words.ssm import column_scale, squeezed
 from jitllm.llm.graph.words.wkv import lerp, previous
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._mamba import columns
 
-Block = Callable[[Value, int], Value]
 STATE_NORM_EPS = 64e-5
 
 
@@ -35,10 +32,10 @@ def n_heads(config: ModelConfig) -> int:
     return config.hidden_size // size
 
 
-def layers(g: GraphBuilder, config: ModelConfig, time_mix: Block, channel_mix: Block) -> None:
+def layers(g: GraphBuilder, config: ModelConfig, time_mix: nn.Block) -> None:
     """Add embeddings, the layers and logits, with layer norms.
 
-    The blocks get normalized rows [T, n] and the number of the layer, and return rows [T, n].
+    `time_mix` gets normalized rows [T, n] and the number of the layer, and returns rows [T, n].
     """
     x = blocks.layer_norm(g, nn.embeddings(g, config), config, "token_embd_norm")
     every = config.metadata.get("rescale_every_n_layers", int, 0)
@@ -46,7 +43,8 @@ def layers(g: GraphBuilder, config: ModelConfig, time_mix: Block, channel_mix: B
         blk = f"blk.{i}."
         h = blocks.layer_norm(g, x, config, blk + "attn_norm")
         x = g.add(x, time_mix(h, i), name=blk + "ffn_inp")
-        h = channel_mix(blocks.layer_norm(g, x, config, blk + "attn_norm_2"), i)
+        h = blocks.layer_norm(g, x, config, blk + "attn_norm_2")
+        h = channel_mix(g, h, config, i)
         halved = every > 0 and (i + 1) % every == 0
         x = g.add(x, h, name=blk + ("l_out.whole" if halved else "l_out"))
         if halved:
@@ -55,14 +53,12 @@ def layers(g: GraphBuilder, config: ModelConfig, time_mix: Block, channel_mix: B
     blocks.output(g, x, config)
 
 
-def qwen_layers(g: GraphBuilder, config: ModelConfig, time_mix: Block) -> None:
+def qwen_layers(g: GraphBuilder, config: ModelConfig, time_mix: nn.Block) -> None:
     """Add embeddings, the layers and logits of a Qwen with `time_mix` in place of attention."""
+    parts = nn.Blocks(time_mix, lambda x, i: nn.gated_mlp(g, x, config, i))
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
-        h = time_mix(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
-        h = nn.gated_mlp(g, nn.norm(g, x, config, f"blk.{i}.ffn_norm"), config, i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
+        x = nn.layer(g, x, config, parts, i)
     bias = g.optional("output_norm.bias")
     name = "output_norm.scaled" if bias else "output_norm"
     x = nn.norm(g, g.select_outputs(x, name="output_rows"), config, name, "output_norm")
@@ -79,7 +75,7 @@ def channel_mix(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value
     blk, n = f"blk.{i}.channel_mix_", config.hidden_size
     has_gate = g.has(blk + "receptance.weight")
     names = "kr" if has_gate else "k"
-    factors = np.stack([small(g, f"{blk}lerp_{name}.weight", n) for name in names])
+    factors = np.stack([squeezed(g, f"{blk}lerp_{name}.weight", n) for name in names])
     k, *r = mixes(g, x, previous(g, x, name=blk + "previous"), names, factors, None, blk)
     k = nn.linear(g, k, blk + "key", config.intermediate_size[i], bias=False)
     k = g.activation(k, act="relu_squared", name=blk + "key_squared")
@@ -120,10 +116,3 @@ def state_norm(g: GraphBuilder, y: Value, heads: int, i: int) -> Value:
     y = head_layer_norm(g, y, n_heads=heads, eps=STATE_NORM_EPS, name=f"{name}.bare")
     y = column_scale(g, y, g.values(f"{name}.weight", (y.width,)), name=f"{name}.scaled")
     return g.add_bias(y, f"{name}.bias", name=name)
-
-
-def small(g: GraphBuilder, name: str, *shape: int) -> Floats:
-    """The values of a tensor that may have more dimensions, of size 1."""
-    got = tuple(g.tensors[name].shape) if g.has(name) else ()
-    fits = [n for n in got if n > 1] == [n for n in shape if n > 1]
-    return np.ascontiguousarray(g.values(name, got if fits else shape).reshape(shape))

@@ -11,6 +11,7 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.words.delta_net import decay_gate
 from jitllm.llm.graph.words.heads import head_matmul
+from jitllm.llm.graph.words.ssm import squeezed
 from jitllm.llm.graph.words.wkv import head_bonus, lerp, previous, wkv
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _rwkv as rwkv
@@ -69,7 +70,7 @@ def _mixes(g: GraphBuilder, x: Value, i: int) -> list[Value]:
     """Mixes of x with the row before, which a first mix has moved."""
     blk, n = f"blk.{i}.time_mix_", x.width
     before = previous(g, x, name=blk + "previous")
-    first = lerp(g, x, before, rwkv.small(g, blk + "lerp_x.weight", 1, n), name=blk + "xx")
+    first = lerp(g, x, before, squeezed(g, blk + "lerp_x.weight", 1, n), name=blk + "xx")
     shifts = g.matmul(first, blk + "w1.weight", name=blk + "w1")
     shifts = g.activation(shifts, act="tanh", name=blk + "w1_tanh")
     shifts = head_matmul(
@@ -81,5 +82,5 @@ def _mixes(g: GraphBuilder, x: Value, i: int) -> list[Value]:
 def _factors(g: GraphBuilder, blk: str, n: int) -> Floats:
     """How much of the row before each mix takes: [5, n], of one tensor or of five."""
     if g.has(blk + "lerp_fused.weight"):
-        return rwkv.small(g, blk + "lerp_fused.weight", len(MIXES), n)
-    return np.stack([rwkv.small(g, f"{blk}lerp_{name}.weight", n) for name in MIXES])
+        return squeezed(g, blk + "lerp_fused.weight", len(MIXES), n)
+    return np.stack([squeezed(g, f"{blk}lerp_{name}.weight", n) for name in MIXES])

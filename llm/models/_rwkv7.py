@@ -10,7 +10,7 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import decay_gate, l2_norm
-from jitllm.llm.graph.words.ssm import column_scale
+from jitllm.llm.graph.words.ssm import column_scale, squeezed
 from jitllm.llm.graph.words.wkv import head_bonus, lerp, previous, wkv
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _rwkv as rwkv
@@ -37,7 +37,7 @@ class TimeMix:
         g, blk, n, heads = self.g, f"blk.{i}.time_mix_", x.width, self.heads
         has_gate = g.has(blk + "g1.weight")
         names = "rwkvag" if has_gate else "rwkva"
-        factors = rwkv.small(g, blk + "lerp_fused.weight", len(names), n)
+        factors = squeezed(g, blk + "lerp_fused.weight", len(names), n)
         before = previous(g, x, name=blk + "previous")
         xr, xw, xk, xv, xa, *xg = rwkv.mixes(g, x, before, names, factors, None, blk)
         r = nn.linear(g, xr, blk + "receptance", n, bias=False)

@@ -4,11 +4,11 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation, rotation
-from jitllm.llm.graph.words.heads import head_columns
+from jitllm.llm.graph.words.heads import columns, head_columns
 from jitllm.llm.graph.words.ssm import causal_conv, ssm_scan
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
-from jitllm.llm.models._mamba import StateSpace, columns, group_norm, normed_parts
+from jitllm.llm.models._mamba import StateSpace, group_norm, normed_parts
 
 LEAST_DT = 64  # columns that steps are made of: n / 16, but no fewer
 

@@ -16,10 +16,10 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ContextLengthExceeded, ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.graph.words.delta_net import gated, short_conv
+from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.heads import join_heads
 from jitllm.llm.graph.words.ngram import ngram_embed, signed_root_dot
-from jitllm.llm.graph.words.ssm import column_scale
+from jitllm.llm.graph.words.ssm import causal_conv, column_scale
 from jitllm.llm.models import _delta as delta
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _qwen35 as qwen35
@@ -161,8 +161,8 @@ def _add_ngrams(
     )
     added = gated(g, sizes.repeat(g, value, blk + "ple_values"), gate, name=blk + "ple_gated")
     normed = sizes.norm(g, added, blk + "ple_norm_conv.weight", blk + "ple_norm_conv")
-    smooth = short_conv(
-        g, normed, blk + "ple_conv1d.weight", taps=meta.get("ple.conv_kernel", int),
+    smooth = causal_conv(
+        g, normed, blk + "ple_conv1d.weight", taps=meta.get("ple.conv_kernel", int), act="silu",
         dilation=longest, name=blk + "ple_conv",
     )  # fmt: skip
     added = g.add(added, smooth, name=blk + "ple_out")

@@ -8,9 +8,4 @@ from jitllm.llm.models._rwkv6 import time_mix
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: layer norms around time mixing and channel mixing."""
-    rwkv.layers(
-        g,
-        config,
-        lambda x, i: time_mix(g, x, config, i),
-        lambda x, i: rwkv.channel_mix(g, x, config, i),
-    )
+    rwkv.layers(g, config, lambda x, i: time_mix(g, x, config, i))

@@ -8,4 +8,4 @@ from jitllm.llm.models._rwkv7 import TimeMix
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: layer norms around time mixing and channel mixing."""
-    rwkv.layers(g, config, TimeMix(g, config), lambda x, i: rwkv.channel_mix(g, x, config, i))
+    rwkv.layers(g, config, TimeMix(g, config))

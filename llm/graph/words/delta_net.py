@@ -109,24 +109,3 @@ def l2_norm(g: GraphBuilder, x: Value, *, group: int, eps: float, name: str) -> 
     # the mean of squares is the sum over `group`, and so is what is added to it
     y = g.rms_norm(x, "", eps=eps / group, group=group, name=f"{name}.rms")
     return g.scale(y, group**-0.5, name=name)
-
-
-def short_conv(
-    g: GraphBuilder, x: Value, weight: str, *, taps: int, name: str, dilation: int = 1
-) -> Value:
-    """`causal_conv` and silu, with weights that may have more dimensions, of size 1: [T, C].
-
-    Of `dilation` consecutive tokens it sees one.
-    """
-    shape = tuple(g.tensors[weight].shape) if g.has(weight) else ()
-    if tuple(n for n in shape if n > 1) != (x.width, taps):
-        shape = (x.width, taps)  # what the error is to say
-    values = np.zeros(((taps - 1) * dilation + 1, x.width), np.float32)
-    values[::dilation] = g.values(weight, shape).reshape(x.width, taps).T
-    attrs = {
-        "state": g.state((len(values) - 1) * x.width),
-        "taps": values,
-        "bias": None,
-        "act": "silu",
-    }
-    return g.node("causal_conv", name, (x,), x.rows, x.width, (), attrs)

@@ -14,6 +14,7 @@ from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import GraphBuilder
 
 PACKED_ROWS = 16  # rows of a matrix that backends may keep together
+ALIGNED_COLUMNS = 16  # columns that start at a multiple of it need no copy
 
 
 def head_matmul(
@@ -44,6 +45,13 @@ def head_columns(
     attrs = {"n_heads": n_heads, "start": start, "stop": stop}
     width = n_heads * (stop - start)
     return g.node("head_columns", name, (x,), x.rows, width, (), attrs)
+
+
+def columns(g: GraphBuilder, x: Value, start: int, stop: int, *, name: str) -> Value:
+    """x[:, start:stop], wherever it starts: [rows, stop - start]."""
+    if start % ALIGNED_COLUMNS:
+        return head_columns(g, x, start, stop, n_heads=1, name=name)
+    return g.columns(x, start, stop, name=name)
 
 
 def join_heads(

@@ -25,22 +25,47 @@ from jitllm.llm.graph.builder import Floats, GraphBuilder
 
 
 def causal_conv(
-    g: GraphBuilder, x: Value, weight: str, *, taps: int, name: str, bias: str = "", act: str = ""
+    g: GraphBuilder,
+    x: Value,
+    weight: str,
+    *,
+    taps: int,
+    name: str,
+    bias: str = "",
+    act: str = "",
+    dilation: int = 1,
 ) -> Value:
     """Each column of x [T, C] filtered over the last `taps` tokens, with weights (C, taps): [T, C].
 
-    `bias` is a tensor (C,) or "", `act` "silu" or "". Source: Gu and Dao, "Mamba", 2023.
+    `bias` is a tensor (C,) or "", `act` "silu" or ""; of `dilation` consecutive tokens one is seen.
+    Source: Gu and Dao, "Mamba", 2023.
     """
+    values = np.zeros(((taps - 1) * dilation + 1, x.width), np.float32)
+    values[::dilation] = squeezed(g, weight, x.width, taps).T
+    shift = g.values(bias, (x.width,)) if bias else None
+    return filtered(g, x, values, bias=shift, act=act, name=name)
+
+
+def filtered(
+    g: GraphBuilder, x: Value, taps: Floats, *, name: str, bias: Floats | None = None, act: str = ""
+) -> Value:
+    """`causal_conv` with numbers for tensors: `taps` is float32 [K, C], `bias` [C]."""
     if act not in ("", "silu"):
         raise ValueError(f"{name}: act must be 'silu' or '', got {act!r}")
-    values = np.ascontiguousarray(g.values(weight, (x.width, taps)).T)
     attrs = {
-        "state": g.state((taps - 1) * x.width),
-        "taps": values,
-        "bias": g.values(bias, (x.width,)) if bias else None,
+        "state": g.state((len(taps) - 1) * x.width),
+        "taps": taps,
+        "bias": bias,
         "act": act,
     }
     return g.node("causal_conv", name, (x,), x.rows, x.width, (), attrs)
+
+
+def squeezed(g: GraphBuilder, name: str, *shape: int) -> Floats:
+    """The values of a tensor that may have more or fewer dimensions of size 1 than `shape`."""
+    got = tuple(g.tensors[name].shape) if g.has(name) else ()
+    fits = [n for n in got if n > 1] == [n for n in shape if n > 1]
+    return np.ascontiguousarray(g.values(name, got if fits and got else shape).reshape(shape))
 
 
 def ssm_scan(

@@ -23,6 +23,7 @@ import numpy as np
 
 from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import Floats, GraphBuilder
+from jitllm.llm.graph.words.ssm import filtered
 
 FORMS = ("before", "gated", "delta")
 
@@ -76,8 +77,7 @@ def previous(g: GraphBuilder, x: Value, *, name: str) -> Value:
     """
     taps = np.zeros((2, x.width), np.float32)
     taps[0] = 1
-    attrs = {"state": g.state(x.width), "taps": taps, "bias": None, "act": ""}
-    return g.node("causal_conv", name, (x,), x.rows, x.width, (), attrs)
+    return filtered(g, x, taps, name=name)
 
 
 def lerp(
