@@ -78,6 +78,7 @@ class Lowering:
         self.states, self.planner = states, Planner(run)
         self.constants: list[Any] = []  # arrays that ops point to
         self.row_factors: list[tuple[float, int, int, Floats]] = []
+        self.input_rows: list[Floats] = []  # where the float rows of a run go, [max_tokens, width]
         self.cuts: list[Cut] = []
         self._buffers: dict[int, Buffer] = {}
         self._quantized: dict[int, Buffer] = {}

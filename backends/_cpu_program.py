@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jitllm.backends._cpu_lower import ROW_WORDS, Cut, Lowering
 from jitllm.backends._cpu_threads import ThreadPool
 from jitllm.backends._pattern import apply_pattern_tap
-from jitllm.backends.base import Batch, Floats, Program, Tap
+from jitllm.backends.base import Batch, Floats, Program, Tap, rows_of
 from jitllm.backends.ir import Graph
 from jitllm.kernels import abi
 
@@ -94,6 +94,8 @@ class CpuProgram(Program):
         for slope, length, offset, factors in self._lowering.row_factors:
             steps = (batch.positions + offset) // length
             factors[: len(steps), 0] = 1 + slope * np.log(steps + 1.0)
+        for rows in self._lowering.input_rows:
+            rows[: len(batch.tokens)] = rows_of(batch, rows.shape[1])
         return [segments, *tables, *arrays]
 
     def _set_alone(self, segments: npt.NDArray[np.int64]) -> list[npt.NDArray[np.generic]]:
@@ -155,5 +157,5 @@ class CpuProgram(Program):
     def close(self) -> None:
         """Free the buffers."""
         self._plan.memory = np.zeros(0, np.uint8)
-        self._plan.ops, self._lowering.constants = [], []
+        self._plan.ops, self._lowering.constants, self._lowering.input_rows = [], [], []
         self.closed = True

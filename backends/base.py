@@ -62,12 +62,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tokens of one run: int32 `tokens` and `positions` [T], `output_rows` [O] ascending."""
+    """Tokens of one run: int32 `tokens` and `positions` [T], `output_rows` [O] ascending.
+
+    `hidden` are the float32 rows [T, n] of graphs that have the operation `input_rows`.
+    """
 
     tokens: Ints
     positions: Ints
     output_rows: Ints
     segments: Sequence[Segment]
+    hidden: Floats | None = None
 
 
 class Pool(ABC):
@@ -192,6 +196,15 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything; a closed backend cannot be used again."""
+
+
+def rows_of(batch: Batch, width: int) -> Floats:
+    """Return the float rows of a batch [T, width]; `ValueError` if it has others or none."""
+    expected, rows = (len(batch.tokens), width), batch.hidden
+    if rows is None or rows.shape != expected:
+        got = "none" if rows is None else f"shape {rows.shape}"
+        raise ValueError(f"expected hidden rows of shape {expected} beside the tokens, got {got}")
+    return rows
 
 
 def options_error(device: str, options: dict[str, Any]) -> TypeError:

@@ -84,6 +84,7 @@ class CpuBackend(Backend):
 
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
         """Reserve a cache; memory is taken as pages are used."""
+        self._pools = [pool for pool in self._pools if pool.n_pages]
         self._pools.append(CpuPool(spec, n_pages, kv_dtype))
         return self._pools[-1]
 

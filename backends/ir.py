@@ -71,12 +71,15 @@ class Graph:
 
     `states` are the float32 numbers of each recurrent or convolution state: what a layer keeps of
     a sequence in memory of fixed size. A node with the attribute `state` has that one.
+
+    `hidden` names the value [T, n] that blocks which predict further tokens read; "" if none do.
     """
 
     nodes: tuple[Node, ...]
     caches: tuple[CacheSpec, ...]
     vocab_size: int
     states: tuple[int, ...] = ()
+    hidden: str = ""
 
     @property
     def output(self) -> Value:

@@ -85,6 +85,7 @@ class ReferenceBackend(Backend):
 
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
         """Allocate a cache."""
+        self._pools = [pool for pool in self._pools if pool.n_pages]
         self._pools.append(ArrayPool(spec, n_pages, kv_dtype, np.zeros))
         return self._pools[-1]
 

@@ -97,6 +97,10 @@ class GraphBuilder:
         Returns the values of a small tensor as float32, for parameters that become attributes.
     n_ctx : int
         Most positions of a sequence; some models choose rope frequencies by it.
+    nodes : list of Node
+        Those so far.
+    hidden : str
+        See `Graph`.
 
     Raises
     ------
@@ -108,6 +112,7 @@ class GraphBuilder:
     read: Callable[[str], Floats]
     n_ctx: int
     nodes: list[Node] = field(default_factory=list)
+    hidden: str = ""
     _names: set[str] = field(default_factory=set)
     _n_values: int = 0
     _caches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
@@ -316,7 +321,7 @@ class GraphBuilder:
             raise ValueError("a graph ends with the logits or hidden states of the selected rows")
         caches = tuple(CacheSpec(w, tuple(layers)) for w, layers in self._caches.items())
         width = self.nodes[-1].outputs[0].width
-        return Graph(tuple(self.nodes), caches, width, tuple(self._states))
+        return Graph(tuple(self.nodes), caches, width, tuple(self._states), hidden=self.hidden)
 
     def state(self, size: int) -> int:
         """Return the number of a new state of `size` float32, for the attribute `state` of a node.

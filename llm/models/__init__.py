@@ -6,6 +6,7 @@ offer theirs through the entry-point group "jitllm.models" (name: the architectu
 """
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
 Build = Callable[[GraphBuilder, ModelConfig], None]
+BuildMtp = Callable[[GraphBuilder, ModelConfig, int], None]
 GROUP = "jitllm.models"
 _NOT_MODELS = {"__init__", "loading"}
 _registered: dict[str, Build] = {}
@@ -68,6 +70,26 @@ def get(architecture: str) -> Build:
         f"expected an architecture among {', '.join(names())}; got {architecture!r}. "
         "`jitllm.llm.models.register_architecture` can add it"
     )
+
+
+def get_mtp(architecture: str) -> BuildMtp:
+    """Return the function that adds the nodes of a block which predicts further tokens.
+
+    It stands as `build_mtp(g, config, block)` beside `build` in the architecture's file.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+        If there is none.
+    """
+    build = get(architecture)
+    build_mtp = getattr(sys.modules[build.__module__], "build_mtp", None)
+    if build_mtp is None:
+        raise UnsupportedArchitecture(
+            f"expected an architecture with blocks that predict further tokens; {architecture!r} "
+            "is run without them"
+        )
+    return cast(BuildMtp, build_mtp)
 
 
 def _entry_points(**selection: Any) -> "EntryPoints":

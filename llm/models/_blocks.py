@@ -154,10 +154,16 @@ def has_rope_sections(config: ModelConfig) -> bool:
     return sections is not None and len(sections) > 1 and sections[0] > 0 and sections[1] > 0
 
 
-def output(g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "output") -> Value:
-    """The output matrix, or the embedding table, without bias: [rows, vocab_size]."""
-    if g.has("output.weight"):
-        return nn.linear(g, x, "output", config.vocab_size, bias=False, as_name=name)
+def output(
+    g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "output", block: int = 0
+) -> Value:
+    """The output matrix, or the embedding table, without bias: [rows, vocab_size].
+
+    Layer `block` may have an output matrix of its own, if it predicts further tokens.
+    """
+    for tensor in (f"blk.{block}.nextn.shared_head_head", "output"):
+        if g.has(f"{tensor}.weight"):
+            return nn.linear(g, x, tensor, config.vocab_size, bias=False, as_name=name)
     return g.matmul(x, "token_embd.weight", name=name, width=config.vocab_size)
 
 

@@ -14,6 +14,7 @@ from jitllm.llm.graph.words.sparse import index_positions
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 
 
 def has_choice(g: GraphBuilder, config: ModelConfig) -> bool:
@@ -106,7 +107,22 @@ def build(
         z = mla.heads(g, x, queries, config, latent, i, chosen=chosen)
         return mla.output(g, z, config, i)
 
-    def feed_forward(x: Value, i: int) -> Value:
+    nn.decoder(g, config, attention, _network(g, config, gating))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int, gating: str) -> None:
+    """Add the nodes of block `block` that predicts further tokens: it attends to all positions."""
+    latent = mla.Latent.from_config(config)
+
+    def attention(x: Value, i: int) -> Value:
+        queries = mla.query_latent(g, x, config, latent, i)
+        return mla.attend(g, x, queries, config, latent, i)
+
+    nextn.head(g, config, block, nn.Blocks(attention, _network(g, config, gating)))
+
+
+def _network(g: GraphBuilder, config: ModelConfig, gating: str) -> nn.Block:
+    def network(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, scale=True, default_gating=gating)
 
-    nn.decoder(g, config, attention, feed_forward)
+    return network

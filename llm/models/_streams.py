@@ -55,7 +55,8 @@ def layers(
     config: ModelConfig,
     streams: Streams,
     attention: nn.Block,
-    feed_forward: nn.Block,
+    network: nn.Block,
+    ffn_norm: str = "ffn_norm",
     *,
     n_layers: int = 0,
 ) -> None:
@@ -63,19 +64,30 @@ def layers(
 
     `n_layers` is how many layers there are, by default those that predict the next token.
     """
+    blocks = nn.Blocks(attention, network, ffn_norm)
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
-    n_parts = 3 if streams.iterations else 2
     for i in range(n_layers or nn.n_layers_of(config)):
-        blk = f"blk.{i}."
-        for part, block, out in (
-            ("attn", attention, "ffn_inp"), ("ffn", feed_forward, "l_out")
-        ):  # fmt: skip
-            gates = streams.gates(g, x, config, f"{blk}hc_{part}", n_parts)
-            h = words.stream_read(g, x, gates, n_streams=streams.n, name=f"{blk}hc_{part}_in")
-            h = block(nn.norm(g, h, config, f"{blk}{part}_norm"), i)
-            x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + out)
+        x = layer(g, x, config, streams, blocks, i)
+    x = nn.norm(g, read_outputs(g, x, config, streams), config, "output_norm")
+    g.matmul(x, "output.weight", width=config.vocab_size, name="output")
+
+
+def layer(
+    g: GraphBuilder, x: Value, config: ModelConfig, streams: Streams, blocks: nn.Blocks, i: int
+) -> Value:
+    """A layer whose two blocks read and write the streams x: [T, streams * n]."""
+    blk, n_parts = f"blk.{i}.", 3 if streams.iterations else 2
+    parts = ("attn", "attn_norm", blocks.attention), ("ffn", blocks.ffn_norm, blocks.network)
+    for (part, norm, block), out in zip(parts, ("ffn_inp", "l_out"), strict=True):
+        gates = streams.gates(g, x, config, f"{blk}hc_{part}", n_parts)
+        h = words.stream_read(g, x, gates, n_streams=streams.n, name=f"{blk}hc_{part}_in")
+        h = block(nn.norm(g, h, config, f"{blk}{part}_norm", blk + norm), i)
+        x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + out)
+    return x
+
+
+def read_outputs(g: GraphBuilder, x: Value, config: ModelConfig, streams: Streams) -> Value:
+    """What the final norm reads of the streams x, wanted rows only: [O, n]."""
     x = g.select_outputs(x, name="output_rows")
     gates = streams.gates(g, x, config, "output_hc", 1)
-    x = words.stream_read(g, x, gates, n_streams=streams.n, name="output_hc")
-    x = nn.norm(g, x, config, "output_norm")
-    g.matmul(x, "output.weight", width=config.vocab_size, name="output")
+    return words.stream_read(g, x, gates, n_streams=streams.n, name="output_hc")

@@ -12,11 +12,21 @@ from jitllm.llm.models import _kda as kda
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 from jitllm.llm.models._sections import consecutive, sections_of
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta attention, some layers gated latent attention, experts."""
+    nn.decoder(g, config, *_blocks(g, config))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config))
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     sizes, is_delta = kda.Kda.from_config(config).bounded(config, 1.0), kda.delta_layers(config)
     if sizes.bound is None or sizes.bound >= 0:
         raise ModelFormatError(
@@ -29,7 +39,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     )
 
     def attention(x: Value, i: int) -> Value:
-        if is_delta[i]:
+        if i < len(is_delta) and is_delta[i]:
             return kda.attend(g, x, config, sizes, i)
         return kda.gated_latent(g, x, config, latent, config.num_attention_heads[i], i)
 
@@ -40,7 +50,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             expert_unit=gated.clamped(config, "swiglu_clamp_exp", i, "swiglu_limit"),
         )  # fmt: skip
 
-    nn.decoder(g, config, attention, feed_forward)
+    return nn.Blocks(attention, feed_forward)
 
 
 def _rotation(config: ModelConfig, latent: mla.Latent) -> Rotation:

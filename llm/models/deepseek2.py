@@ -10,12 +10,22 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 
 _GLM_LAYERS, _GLM_VOCABULARY = (47, 48), 154880  # its early files do not name the gating
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: latent attention, experts beside a shared one."""
+    nn.decoder(g, config, *_blocks(g, config))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config))
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     latent = mla.Latent.from_config(config, mscale_is_all=True)
     is_glm = (
         nn.n_layers_of(config) in _GLM_LAYERS and config.vocab_size == _GLM_VOCABULARY
@@ -29,4 +39,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def feed_forward(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, default_gating=gating)
 
-    nn.decoder(g, config, attention, feed_forward)
+    return nn.Blocks(attention, feed_forward)

@@ -16,9 +16,11 @@ from jitllm.llm.graph.words.compress import compress, rope_behind
 from jitllm.llm.graph.words.heads import head_matmul, join_heads
 from jitllm.llm.graph.words.sparse import index_positions, list_positions, sparse_attention
 from jitllm.llm.graph.words.token_table import token_table
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 from jitllm.llm.models import _streams
 
 OVERLAP_RATIO = 4  # layers of this ratio have an index, and keys made of twice as many positions
@@ -41,21 +43,43 @@ class Layer:
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes."""
+    n_layers, streams = _n_layers(g, config), _streams_of(config)
+    _streams.layers(g, config, streams, *_blocks(g, config), n_layers=n_layers)
+    if n_layers < config.num_hidden_layers:
+        g.hidden = f"blk.{n_layers - 1}.l_out"
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens; hidden rows are all streams."""
+    i, streams = nextn.layer_of(g, config, block), _streams_of(config)
+
+    def norm(x: Value, name: str, tensor: str) -> Value:
+        return nn.norm(g, x, config, name, tensor)
+
+    x = nextn.begins(g, config, i, norm, n_streams=streams.n)
+    x = _streams.layer(g, x, config, streams, _blocks(g, config), i)
+    g.hidden = x.name
+    x = _streams.read_outputs(g, x, config, streams)
+    x = norm(x, f"blk.{i}.nextn.shared_head_norm", nextn.last_norm(g, i))
+    blocks.output(g, x, config, block=i)
+
+
+def _streams_of(config: ModelConfig) -> _streams.Streams:
     meta = config.metadata
-    layers = _layers_of(config)
-    streams = _streams.Streams(
+    return _streams.Streams(
         n=meta.get("hyper_connection.count", int),
         eps=meta.get("hyper_connection.epsilon", float),
         magnitude=2.0,
         iterations=meta.get("hyper_connection.sinkhorn_iterations", int),
     )
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
+    meta, layers = config.metadata, _layers_of(config)
     n_hashed = meta.get("hash_layer_count", int, 0)
     shared_key = "swiglu_clamp_shexp"
     if f"{config.architecture}.{shared_key}" not in meta.values:
         shared_key = "swiglu_clamp_exp"
-
-    def attention(x: Value, i: int) -> Value:
-        return _attention(g, x, config, layers[i], i)
 
     def feed_forward(x: Value, i: int) -> Value:
         chosen = _experts_of_tokens(g, config, i) if i < n_hashed else None
@@ -65,9 +89,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             default_gating="sqrt_softplus", chosen=chosen,
         )  # fmt: skip
 
-    _streams.layers(
-        g, config, streams, attention, feed_forward, n_layers=_n_layers(g, config)
-    )  # fmt: skip
+    return nn.Blocks(lambda x, i: _attention(g, x, config, layers[i], i), feed_forward)
 
 
 def _n_layers(g: GraphBuilder, config: ModelConfig) -> int:

@@ -5,12 +5,18 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 from jitllm.llm.models._sections import consecutive, sections_of
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms on heads in the larger model, experts and a shared one."""
     nn.decoder(g, config, *_blocks(g, config))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config))
 
 
 def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:

@@ -17,3 +17,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     else:
         is_full = tuple(i < 2 or i % 4 == 2 for i in range(n))
     _dsa.build(g, config, "norm", is_full, "sigmoid")
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    _dsa.build_mtp(g, config, block, "sigmoid")

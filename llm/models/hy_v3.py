@@ -8,10 +8,20 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms on heads; a layer with a router has experts, one of them shared."""
+    nn.decoder(g, config, *_blocks(g, config))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config))
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     rotation = nn.rope_of(g, config, "neox")
 
     def network(x: Value, i: int) -> Value:
@@ -24,4 +34,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def attention(x: Value, i: int) -> Value:
         return blocks.attend(g, x, config, i, rotation, head_norms=True)
 
-    nn.decoder(g, config, attention, network)
+    return nn.Blocks(attention, network)

@@ -1,6 +1,7 @@
 """From a file to a backend that holds its weights, and the graph that runs on it."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ class OpenModel:
         Tensors of the file that the graph does not read.
     head : Head or None
         The classifier of a reranker.
+    mtp : tuple of Graph
+        The blocks that predict further tokens, if they were asked for.
     """
 
     config: ModelConfig
@@ -42,6 +45,7 @@ class OpenModel:
     n_ctx: int
     unused: tuple[str, ...] = field(default=(), repr=False)
     head: Head | None = field(default=None, repr=False)
+    mtp: tuple[Graph, ...] = field(default=(), repr=False)
 
 
 def open_model(
@@ -49,6 +53,7 @@ def open_model(
     device: str,
     *,
     n_ctx: int | None = None,
+    mtp: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> OpenModel:
@@ -62,6 +67,8 @@ def open_model(
         One of `jitllm.backends.names()`.
     n_ctx : int, optional
         Most positions of a sequence; by default what the model was made for.
+    mtp : bool
+        Load the blocks that predict further tokens, too: all that the file has, at least one.
     progress : callable, optional
         Called with (bytes done, bytes in all) before the first and after every tensor. An exception
         from it stops the loading and frees what was loaded.
@@ -82,8 +89,9 @@ def open_model(
     config = ModelConfig.from_file(file)
     n_ctx = n_ctx or config.max_position_embeddings
     graph, read = build_graph(file, config, n_ctx)
+    blocks = build_mtp_graphs(file, config, n_ctx) if mtp else ()
     head = _head(file, config, graph)
-    used = _used(file, graph)
+    used = _used(file, (graph, *blocks))
     try:
         backend = backends.open_backend(device, **options)
     except BackendUnavailable as error:
@@ -98,7 +106,7 @@ def open_model(
         raise
     seen = {info.name for info in used} | read | set(head.tensors if head else ())
     unused = tuple(name for name in file.tensors if name not in seen)
-    return OpenModel(config, graph, backend, n_ctx, unused, head)
+    return OpenModel(config, graph, backend, n_ctx, unused, head, blocks)
 
 
 def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph, set[str]]:
@@ -117,9 +125,36 @@ def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph,
         return _values(file, name)
 
     g = GraphBuilder(file.tensors, values, n_ctx)
+    build = models.get(config.architecture)
+    return _built(file, g, lambda: build(g, config)), read
+
+
+def build_mtp_graphs(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph, ...]:
+    """Return the graphs of the file's blocks that predict further tokens.
+
+    Each reads float rows (`Batch.hidden`) beside tokens: those of the value `Graph.hidden` of the
+    model's graph, or of a block's. `jitllm.llm.models._nextn` says which.
+
+    Raises
+    ------
+    UnsupportedArchitecture
+        If the architecture has no such blocks here.
+    ModelFormatError
+        If the file has none.
+    GGUFError
+        If a tensor is missing or has another shape than its place needs.
+    """
+    build, graphs = models.get_mtp(config.architecture), list[Graph]()
+    for block in range(max(1, config.metadata.get("nextn_predict_layers", int, 0))):
+        g = GraphBuilder(file.tensors, lambda name: _values(file, name), n_ctx)
+        graphs.append(_built(file, g, functools.partial(build, g, config, block)))
+    return tuple(graphs)
+
+
+def _built(file: GGUFFile, g: GraphBuilder, build: Callable[[], None]) -> Graph:
     try:
-        models.get(config.architecture)(g, config)
-        return g.build(), read
+        build()
+        return g.build()
     except GGUFError as error:
         raise GGUFError(f"{file.paths[0]}: {error}") from error
 
@@ -136,9 +171,10 @@ def _head(file: GGUFFile, config: ModelConfig, graph: Graph) -> Head | None:
     return Head.of(config, tensors, is_encoder=graph.is_encoder) if is_one else None
 
 
-def _used(file: GGUFFile, graph: Graph) -> list[TensorInfo]:
+def _used(file: GGUFFile, graphs: Sequence[Graph]) -> list[TensorInfo]:
     """The tensors that nodes name, in the order of the file, their types checked."""
-    wanted = {name for node in graph.nodes for name in node.weights if name}
+    nodes = (node for graph in graphs for node in graph.nodes)
+    wanted = {name for node in nodes for name in node.weights if name}
     infos = sorted((file.tensors[name] for name in wanted), key=lambda t: (t.file, t.offset))
     for info in infos:
         _check_type(info)

@@ -9,12 +9,23 @@ from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 
 WINDOW_THETA = 10000.0
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: windows on most layers, with fewer heads and sinks; experts with a bias."""
+    nn.decoder(g, config, *_blocks(g, config))
+    nextn.reads_sums(g, config)
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config), normed=False)
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     meta, windows = config.metadata, nn.windows_of(config, 0)
     whole = dense.plain_rope(config, "neox")
     local = blocks.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
@@ -37,7 +48,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         )
         return moe.mixture(g, x, config, i, routing)
 
-    nn.decoder(g, config, attention, network)
+    return nn.Blocks(attention, network)
 
 
 def _heads(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> dense.Heads:

@@ -20,7 +20,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(nn.n_layers_of(config)):
         h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
         if config.intermediate_size[i]:
-            h = _network(g, h, config, i)
+            h = network(g, h, config, i)
         elif config.num_key_value_heads[i]:
             q, k, v = nn.qkv(g, h, config, i)
             h = nn.attend(g, q, k, v, config, i, bias=True)
@@ -30,7 +30,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     nn.logits(g, x, config)
 
 
-def _network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+def network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """A network of two matrices and the square of a ReLU, or experts made so: [rows, n]."""
     blk = f"blk.{i}."
     if not g.has(blk + "ffn_gate_inp.weight"):

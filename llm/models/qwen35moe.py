@@ -3,12 +3,18 @@
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nextn as nextn
 from jitllm.llm.models import _qwen35 as qwen35
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
     nn.decoder(g, config, *_blocks(g, config))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config))
 
 
 def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:

@@ -6,11 +6,17 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.heads import head_columns, join_heads
 from jitllm.llm.models import _delta as delta
 from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nextn as nextn
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
     nn.decoder(g, config, *_blocks(g, config))
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config))
 
 
 def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:

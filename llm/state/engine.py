@@ -162,7 +162,7 @@ class Engine:
             wanted.astype(np.int32),
             segments,
         )
-        with self._turn():
+        with self.turn():
             values = self._run_batch(batch, [*self.hooks, *hooks])
         return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
 
@@ -188,7 +188,7 @@ class Engine:
             now.caches, now.states, now.vocab_size,
         ):  # fmt: skip
             raise ValueError("expected a graph with the caches, states and output of this model")
-        with self._turn():
+        with self.turn():
             program = self._compile(frozenset(), graph)
             for old in (*self._tapped.values(), self._program):
                 old.close()
@@ -251,7 +251,7 @@ class Engine:
     def _run_piece(
         self, cells: Cells, ids: Ints, position: int, rows: npt.NDArray[np.intp], hooks: list[Hooks]
     ) -> Floats:
-        with self._turn():
+        with self.turn():
             cells.prepare(position, position + len(ids))
             positions = np.arange(position, position + len(ids), dtype=np.int32)
             segment = Segment(0, len(ids), position, cells.tables, *cells.state_slots)
@@ -260,8 +260,16 @@ class Engine:
             return logits
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait for the turn of this thread to run the model."""
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn of this thread to run the model.
+
+        Raises
+        ------
+        HookError
+            If it has the turn already: hooks cannot run the model that calls them.
+        ClosedError
+            If the engine was closed.
+        """
         if self._owner == threading.get_ident():
             raise HookError("a hook cannot run the model that it is called by; do so after the run")
         with self._lock:
