@@ -29,6 +29,8 @@ class Request:
         The answer of a chat may hold a <think> part.
     think_opened : bool
         The prompt ends inside the model's reasoning.
+    goes_on : bool
+        `sampler` has accepted the prompt, and is used itself.
     """
 
     params: SamplingParams
@@ -36,6 +38,7 @@ class Request:
     logits_processors: Sequence[LogitsFunction] = ()
     has_reasoning: bool = False
     think_opened: bool = False
+    goes_on: bool = False
 
     @classmethod
     def build(
@@ -64,6 +67,28 @@ class Request:
             model.need_tokenizer("stop strings")
         return cls(merged, sampler, _functions(logits_processors))
 
+    @classmethod
+    def going_on(
+        cls,
+        params: SamplingParams,
+        chain: SamplerChain,
+        logits_processors: LogitsFunction | Sequence[LogitsFunction],
+        max_tokens: int | None,
+    ) -> "Request":
+        """Return a request that goes on with samplers that have accepted the prompt."""
+        params = dataclasses.replace(params, max_tokens=max_tokens, n=1, prompt_logprobs=None)
+        if functions := _functions(logits_processors):
+            chain.logits_processors = functions
+        return cls(params, chain, functions, goes_on=True)
+
+    def lacks(self) -> tuple[str, ...]:
+        """Return which parts are the caller's own: "sampler", "logits_processors"."""
+        own = {
+            "sampler": self.sampler is not None,
+            "logits_processors": bool(self.logits_processors),
+        }
+        return tuple(name for name, is_own in own.items() if is_own)
+
     def seed_for(self, index: int) -> int:
         """Return the seed of the result with this index: each has its own."""
         if self.params.seed is None:
@@ -72,6 +97,8 @@ class Request:
 
     def chain(self, model: "Model", seed: int) -> SamplerChain:
         """Return a fresh chain of samplers."""
+        if self.sampler is not None and self.goes_on:
+            return self.sampler
         if self.sampler is not None:
             own = self.sampler.clone()
             own.logits_processors += tuple(self.logits_processors)

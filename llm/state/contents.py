@@ -56,6 +56,11 @@ class Contents:
         """Logits behind the last token, if they are known."""
         return self.last[1] if self.last and self.last[0] == len(self.ids) else None
 
+    def forget_undone(self) -> None:
+        """Drop the tokens whose cells were not computed."""
+        del self.ids[self.n_done :]
+        self.lineage = self.lineage and self.lineage.cut(self.n_done)
+
     def cut(self, n_tokens: int) -> None:
         """Keep the first tokens, and of the cells what still can be used."""
         del self.ids[n_tokens:]

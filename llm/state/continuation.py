@@ -1,6 +1,6 @@
 """How a generation goes on: its parameters, and its samplers with their state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +23,54 @@ class Continuation:
     params : SamplingParams
     chain : SamplerChain
         Its samplers have accepted the tokens of the sequence.
-    is_custom : bool
-        It has samplers or logits processors of the caller's, which no file can hold.
+    lacks : tuple of str
+        "sampler" and "logits_processors", where they are the caller's: no file can hold them.
+    state : mapping or None
+        Of a sampler that is to be given, after loading from a file.
     """
 
     params: SamplingParams
     chain: SamplerChain
-    is_custom: bool = False
+    lacks: tuple[str, ...] = ()
+    state: Mapping[str, Any] | None = None
 
     def clone(self) -> "Continuation":
         """Return an independent one that goes on in the same way."""
-        return Continuation(self.params, self.chain.clone(), self.is_custom)
+        return Continuation(self.params, self.chain.clone(), self.lacks, self.state)
+
+    def accept(self, tokens: Iterable[int]) -> None:
+        """Note tokens that were added to the sequence otherwise."""
+        self.chain.accept_many(tokens)
+
+    def ready(
+        self, sampler: SamplerChain | None, logits_processors: object
+    ) -> tuple[SamplingParams, SamplerChain]:
+        """Return parameters and a chain of samplers that goes on.
+
+        Parameters
+        ----------
+        sampler : SamplerChain or None
+            In place of the one that no file could hold.
+        logits_processors : object
+            Those that the caller gives.
+
+        Raises
+        ------
+        ValueError
+            If one is missing.
+        """
+        given = {"sampler": sampler is not None, "logits_processors": bool(logits_processors)}
+        missing = [name for name in self.lacks if not given[name]]
+        if self.state is not None and missing:
+            raise ValueError(
+                f"expected {' and '.join(missing)} as given to generate: they are the caller's "
+                "own, and no file holds them"
+            )
+        if sampler is None:
+            return self.params, self.chain
+        chain = sampler.clone()
+        chain.load_state(self.state or self.chain.state())
+        return self.params, chain
 
     def save(self, arrays: dict[str, plain.Array]) -> dict[str, Any]:
         """Return plain data; arrays are added to `arrays`, their names begin with "sampler."."""
@@ -44,7 +81,7 @@ class Continuation:
             "version": _VERSION,
             "params": params,
             "chain": self.chain.state(),
-            "is_custom": self.is_custom,
+            "lacks": list(self.lacks),
         }
         saved: dict[str, Any] = plain.split(whole, "sampler", arrays)
         return saved
@@ -73,9 +110,9 @@ def load_continuation(
         params = SamplingParams.create(**given, logit_bias=bias and dict(bias))
         request = Request.build(model, params)
         chain = request.chain(model, int(whole["chain"]["seed"]))
-        is_custom = bool(whole["is_custom"])
-        if not is_custom:
+        lacks = tuple(str(name) for name in whole["lacks"])
+        if "sampler" not in lacks:
             chain.load_state(whole["chain"])
-        return Continuation(params, chain, is_custom)
+        return Continuation(params, chain, lacks, whole["chain"] if lacks else None)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StateError(f"a sampler's state makes no sense: {error}") from error

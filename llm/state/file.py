@@ -251,6 +251,10 @@ class StateFile:
                 wrong[found.id] = str(error)
         return wrong
 
+    def is_current(self) -> bool:
+        """Return whether nobody else has changed or replaced the file since it was read."""
+        return self._log.is_current()
+
     def close(self) -> None:
         """Let go of the file."""
         self._log.close()

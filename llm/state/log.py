@@ -86,6 +86,7 @@ class RecordLog:
         self.damages: list[Damage] = []
         self.end = 0  # where the next record begins
         self._view: mmap.mmap | None = None
+        self._seen = (0, 0, -1)  # device, file and size when it was mapped
         if self.path.exists():
             self._open()
 
@@ -139,6 +140,14 @@ class RecordLog:
         self._keep(record)
         return record
 
+    def is_current(self) -> bool:
+        """Return whether the file is the one that was read, and as long."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino, found.st_size) == self._seen
+
     def close(self) -> None:
         """Let go of the file; arrays that were read stay valid."""
         self._view = None
@@ -175,8 +184,10 @@ class RecordLog:
 
     def _remap(self) -> None:
         with open(self.path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self._view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
+            found = os.fstat(file.fileno())
+            self._seen = found.st_dev, found.st_ino, found.st_size
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if found.st_size else None
+            self._view = whole
 
     def _scan(self) -> None:
         assert self._view is not None

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ from jitllm.llm.errors import ContextLengthExceeded, StateError
 from jitllm.llm.state import layout
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.checkpoint import CacheHead, Checkpoint
+from jitllm.llm.state.contents import Contents
+from jitllm.llm.state.continuation import load_continuation
 from jitllm.llm.state.counters import counted
-from jitllm.llm.state.file import Chunk, StateFile
+from jitllm.llm.state.file import Chunk, Lineage, StateFile
 from jitllm.llm.state.log import Array
 
 if TYPE_CHECKING:
@@ -22,24 +24,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("jitllm.state")
 
 Floats = npt.NDArray[np.float32]
-
-
-class Restored(NamedTuple):
-    """What came out of a file.
-
-    Attributes
-    ----------
-    ids : list of int
-    n_done : int
-        Tokens whose cells are there; fewer than were saved if the file is damaged.
-    logits : float32 [V] or None
-    sampler : mapping or None
-    """
-
-    ids: list[int]
-    n_done: int
-    logits: Floats | None
-    sampler: Mapping[str, Any] | None
 
 
 class _Piece(NamedTuple):
@@ -55,11 +39,10 @@ def restore(
     file: StateFile,
     checkpoint: Checkpoint,
     model: "Model",
-    cells: Cells,
     *,
     force: bool = False,
-) -> Restored:
-    """Fill the cells of a new sequence from a file.
+) -> Contents:
+    """Return a checkpoint's contents, which the caller owns.
 
     Where cells or states are damaged, those before them are used: the tokens are whole, and the
     rest is computed again at the next use, to the same bits.
@@ -69,8 +52,6 @@ def restore(
     file : StateFile
     checkpoint : Checkpoint
     model : Model
-    cells : Cells
-        Of a sequence without tokens; after an error its owner releases them.
     force : bool
         Take the state of another model, if its caches have the same sizes.
 
@@ -82,28 +63,57 @@ def restore(
         If the model's context is too short.
     """
     started = time.perf_counter()
-    with counted("restore"):
-        _check(file, checkpoint, model, cells, force)
-        ids = file.tokens(checkpoint).tolist()
-        _check_ids(file, checkpoint, ids, model.n_vocab)
-        pieces = list(_pieces(file, checkpoint))
-        states = dict(_states(file, checkpoint))
-        n_done = _usable(checkpoint, cells, pieces, states)
-        cells.begin([min(c.first, n_done) for c in checkpoint.caches], n_done)
-        for piece in pieces:
-            _write(cells, checkpoint.caches[piece.cache], piece, n_done)
-        for n in sorted(states):
-            if n <= n_done:
-                cells.put_states(n, states[n])
-        logits = _logits(file, checkpoint, model)
+    contents = Contents(model.engine.new_cells())
+    try:
+        with counted("restore"):
+            _fill(contents, file, checkpoint, model, force)
+    except BaseException:  # nothing half restored stays
+        contents.cells.release()
+        raise
     ms = 1e3 * (time.perf_counter() - started)
     _log.info("restored %s of %d tokens from %s: %d bytes, %.1f ms",
-              checkpoint, len(ids), file.path, cells.nbytes, ms)  # fmt: skip
-    if n_done < checkpoint.n_done:
+              checkpoint, len(contents.ids), file.path, contents.cells.nbytes, ms)  # fmt: skip
+    if contents.n_done < checkpoint.n_done:
         _log.warning("%s: %s is damaged%s: %d of %d tokens must be computed again",
-                     file.path, checkpoint, file.told_damages(), checkpoint.n_done - n_done,
-                     len(ids))  # fmt: skip
-    return Restored(ids, n_done, logits, checkpoint.sampler)
+                     file.path, checkpoint, file.told_damages(),
+                     checkpoint.n_done - contents.n_done, len(contents.ids))  # fmt: skip
+    return contents
+
+
+def _fill(
+    contents: Contents, file: StateFile, checkpoint: Checkpoint, model: "Model", force: bool
+) -> None:
+    cells = contents.cells
+    _check(file, checkpoint, model, cells, force)
+    contents.ids = file.tokens(checkpoint).tolist()
+    _check_ids(file, checkpoint, contents.ids, model.n_vocab)
+    if "source" in checkpoint.record.entries:
+        contents.source = file.array(checkpoint, "source").tolist()
+        model.engine.encode(cells, contents.source, np.empty(0, np.intp))
+    contents.n_done = _fill_cells(cells, file, checkpoint)
+    logits = _logits(file, checkpoint, model)
+    contents.last = None if logits is None else (len(contents.ids), logits)
+    if checkpoint.sampler is not None:
+        contents.continuation = load_continuation(
+            checkpoint.sampler, lambda name: file.array(checkpoint, name), model
+        )
+    types = [cache.kv_dtype for cache in checkpoint.caches]
+    is_same = types == [pool.pool.kv_dtype for pool in cells.pools]
+    n_same = contents.n_done if is_same else 0
+    contents.lineage = Lineage(file.path, checkpoint.id, len(contents.ids), n_same)
+
+
+def _fill_cells(cells: Cells, file: StateFile, checkpoint: Checkpoint) -> int:
+    """Write cells and states; returns how many tokens can go on from them."""
+    pieces, states = list(_pieces(file, checkpoint)), dict(_states(file, checkpoint))
+    n_done = _usable(checkpoint, cells, pieces, states)
+    cells.begin([min(c.first, n_done) for c in checkpoint.caches], n_done)
+    for piece in pieces:
+        _write(cells, checkpoint.caches[piece.cache], piece, n_done)
+    for n in sorted(states):
+        if n <= n_done:
+            cells.put_states(n, states[n])
+    return n_done
 
 
 def _check(

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from jitllm.llm.errors import StateError
 from jitllm.llm.state import layout
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.checkpoint import Checkpoint
+from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.file import Lineage, StateFile, cells_name
 from jitllm.llm.state.log import Array
@@ -23,32 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("jitllm.state")
 
 
-class Memory(NamedTuple):
-    """What is saved of a sequence.
-
-    Attributes
-    ----------
-    ids : list of int
-    n_done : int
-        Tokens whose cells are written.
-    cells : Cells
-    logits : float32 [V] or None
-        Behind the last token, if they are known.
-    sampler : mapping or None
-    lineage : Lineage or None
-        What an earlier save of it left in a file.
-    """
-
-    ids: list[int]
-    n_done: int
-    cells: Cells
-    logits: Array | None
-    sampler: Mapping[str, Any] | None
-    lineage: Lineage | None
-
-
 def save(
-    file: StateFile, model: "Model", memory: Memory, *, label: str = "", sync: bool = True
+    file: StateFile, model: "Model", contents: Contents, *, label: str = "", sync: bool = True
 ) -> Checkpoint:
     """Add a checkpoint of a sequence to a file.
 
@@ -57,7 +34,8 @@ def save(
     file : StateFile
     model : Model
         The sequence's.
-    memory : Memory
+    contents : Contents
+        Their `lineage` is set to the new checkpoint.
     label : str
     sync : bool
         Wait for the disk.
@@ -72,24 +50,28 @@ def save(
     started = time.perf_counter()
     with counted("save"):
         _check_model(file, model)
-        parent, kept, kept_cells = _parent(file, memory)
-        arrays = dict(_cell_arrays(memory, kept_cells))
-        arrays |= _state_arrays(memory.cells, parent, kept_cells)
-        if memory.logits is not None:
-            arrays["logits"] = memory.logits
+        parent, kept, kept_cells = _parent(file, contents)
+        arrays = dict(_cell_arrays(contents, kept_cells))
+        arrays |= _state_arrays(contents.cells, parent, kept_cells)
+        if contents.logits is not None:
+            arrays["logits"] = contents.logits
+        if contents.source:
+            arrays["source"] = np.array(contents.source, np.int32)
+        saved = contents.continuation and contents.continuation.save(arrays)
         n_new = sum(array.nbytes for array in arrays.values())
-        start = kept if 4 * len(memory.ids) > n_new else 0  # all tokens, where that costs little
-        arrays["tokens"] = np.array(memory.ids[start:], np.int32)
+        start = kept if 4 * len(contents.ids) > n_new else 0  # all tokens, where that costs little
+        arrays["tokens"] = np.array(contents.ids[start:], np.int32)
         head = {
             "parent": parent.id if parent else None,
             "label": label,
             "kept": kept,
             "kept_cells": kept_cells,
             "model": model.identity.brief(),
-            "sampler": memory.sampler,
-            **_sizes(memory),
+            "sampler": saved,
+            **_sizes(contents),
         }
         found = file.append(head, arrays, sync=sync)
+        contents.lineage = Lineage(file.path, found.id, found.n_tokens, found.n_done)
     _log.info(
         "saved %s of %d tokens to %s: %d bytes, %.1f ms",
         found, found.n_tokens, os.fspath(file.path), found.nbytes,
@@ -108,17 +90,17 @@ def _check_model(file: StateFile, model: "Model") -> None:
             )
 
 
-def _parent(file: StateFile, memory: Memory) -> tuple[Checkpoint | None, int, int]:
+def _parent(file: StateFile, contents: Contents) -> tuple[Checkpoint | None, int, int]:
     """The checkpoint to build on, and the leading tokens and cells that it holds already."""
-    lineage = memory.lineage
+    lineage = contents.lineage
     if lineage is None or lineage.path != file.path or not lineage.tokens:
         return None, 0, 0
     try:
         parent = file.get(lineage.id)
     except StateError:  # pruned
         return None, 0, 0
-    cells = min(lineage.cells, memory.n_done)
-    if not _holds(file, parent, memory.cells, cells):
+    cells = min(lineage.cells, contents.n_done)
+    if not _holds(file, parent, contents.cells, cells):
         cells = 0
     return parent, lineage.tokens, cells
 
@@ -132,15 +114,18 @@ def _holds(file: StateFile, parent: Checkpoint, cells: Cells, n_cells: int) -> b
     )
 
 
-def _cell_arrays(memory: Memory, kept_cells: int) -> Iterator[tuple[str, Array]]:
+def _cell_arrays(contents: Contents, kept_cells: int) -> Iterator[tuple[str, Array]]:
     for cache, (pool, first) in enumerate(
-        zip(memory.cells.pools, memory.cells.firsts, strict=True)
+        zip(contents.cells.pools, contents.cells.firsts, strict=True)
     ):
         dtype = layout.dtype_of(pool.pool.kv_dtype)
         start = max(first, kept_cells)
-        while start < memory.n_done:
-            stop = min(memory.n_done, (start // PAGE_TOKENS + 1) * PAGE_TOKENS)
-            yield cells_name(cache, start, stop), memory.cells.read(cache, start, stop).view(dtype)
+        while start < contents.n_done:
+            stop = min(contents.n_done, (start // PAGE_TOKENS + 1) * PAGE_TOKENS)
+            yield (
+                cells_name(cache, start, stop),
+                contents.cells.read(cache, start, stop).view(dtype),
+            )
             start = stop
 
 
@@ -149,7 +134,7 @@ def _state_arrays(cells: Cells, parent: Checkpoint | None, kept_cells: int) -> d
     return {f"states.{n}": cells.read_states(n) for n in cells.state_lengths if n not in there}
 
 
-def _sizes(memory: Memory) -> dict[str, Any]:
+def _sizes(contents: Contents) -> dict[str, Any]:
     caches = [
         {
             "window": pool.window,
@@ -157,12 +142,12 @@ def _sizes(memory: Memory) -> dict[str, Any]:
             "layers": pool.pool.spec.layers,
             "first": first,
         }
-        for pool, first in zip(memory.cells.pools, memory.cells.firsts, strict=True)
+        for pool, first in zip(contents.cells.pools, contents.cells.firsts, strict=True)
     ]
     return {
-        "n_tokens": len(memory.ids),
-        "n_done": memory.n_done,
+        "n_tokens": len(contents.ids),
+        "n_done": contents.n_done,
         "caches": caches,
-        "state_sizes": memory.cells.state_sizes,
-        "states": memory.cells.state_lengths,
+        "state_sizes": contents.cells.state_sizes,
+        "states": contents.cells.state_lengths,
     }
