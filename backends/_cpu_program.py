@@ -31,9 +31,9 @@ class CpuProgram(Program):
         self.graph, self.max_tokens, self.closed = graph, max_tokens, False
         self._run, self._threads, self._lowering = run, threads, lowering
         self._plan = lowering.plan()
-        self._has_alone = any(
-            node.op == "attention" and node.attrs["cache"] < 0 for node in graph.nodes
-        )
+        attentions = [node for node in graph.nodes if node.op == "attention"]
+        self._has_alone = any(node.attrs["cache"] < 0 for node in attentions)
+        self._has_cross = any(node.attrs["cross"] for node in attentions)
         self._costs = np.cumsum([op.cost for op in self._plan.ops])
         self._rate = FIRST_RATE
         last = self._plan.ops[-1]
@@ -91,6 +91,8 @@ class CpuProgram(Program):
         run[abi.N_SEGMENTS], run[abi.SEGMENTS] = len(segments), segments.ctypes.data
         if self._has_alone:
             arrays += self._set_alone(segments)
+        if self._has_cross:
+            arrays.append(self._set_cross(segments, batch))
         for slope, length, offset, factors in self._lowering.row_factors:
             steps = (batch.positions + offset) // length
             factors[: len(steps), 0] = 1 + slope * np.log(steps + 1.0)
@@ -111,6 +113,14 @@ class CpuProgram(Program):
             first += n_pages
         self._run[abi.SEGMENTS_ALONE] = alone.ctypes.data
         return [alone, *tables]
+
+    def _set_cross(self, segments: npt.NDArray[np.int64], batch: Batch) -> npt.NDArray[np.generic]:
+        """Let every segment see all cells that the encoder left it, and no others."""
+        cross = segments.copy()
+        ends = [segment.n_cross for segment in batch.segments]
+        cross[:, abi.SEGMENT_POSITION] = ends - cross[:, abi.SEGMENT_ROWS]
+        self._run[abi.SEGMENTS_CROSS] = cross.ctypes.data
+        return cross
 
     def _new_logits(self, n_outputs: int) -> Floats:
         """Make the last op write to fresh rows, which then belong to the caller."""

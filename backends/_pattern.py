@@ -9,7 +9,7 @@ from jitllm.backends.ir import Node
 from jitllm.kernels import reference
 
 _RULES = (
-    "n_heads", "n_kv_heads", "scale", "window", "soft_cap", "causal", "chunked", "slopes"
+    "n_heads", "n_kv_heads", "scale", "window", "soft_cap", "causal", "chunked", "slopes", "table"
 )  # fmt: skip
 
 
@@ -73,21 +73,24 @@ def pattern_of(
     return reference.attention_pattern(q, keys, positions, seen, sinks=sinks, **rules)
 
 
-def first_seen(node: Node, segment: Segment) -> int:
-    """Return the first position that a segment's first query sees."""
+def seen_by(node: Node, segment: Segment) -> tuple[int, int]:
+    """Return the first cell that a segment's queries see, and the one behind the last."""
+    if node.attrs["cross"]:
+        return 0, segment.n_cross
     window, position = node.attrs["window"], segment.position
+    end = position + segment.rows
     if not window:
-        return 0
+        return 0, end
     if node.attrs["chunked"]:
-        return position - position % int(window)
+        return position - position % int(window), end
     behind = window - 1 if node.attrs["causal"] else window // 2
-    return max(0, position - int(behind))
+    return max(0, position - int(behind)), end
 
 
 def _cells(node: Node, segment: Segment, pool: Pool) -> tuple[Floats, Floats, int]:
     """Return keys and values that the segment sees, and the position of the first."""
     layer, table = node.attrs["layer"], segment.tables[node.attrs["cache"]]
-    first, end = first_seen(node, segment), segment.position + segment.rows
+    first, end = seen_by(node, segment)
     blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
     parts = [pool.read(layer, int(table[block])) for block in blocks]
     start = first % PAGE_TOKENS

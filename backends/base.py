@@ -49,7 +49,8 @@ class Segment:
     `tables[c]` is the page table of cache c: int32, cell p lies in page `table[p // 64]`.
     Row i has position `position + i`; cells before `position` are already written. States of the
     sequence before the first row are in slot `state_in` (-1: all zero), those behind the last row
-    go to slot `state_out`, another one: a run that is interrupted has changed nothing.
+    go to slot `state_out`, another one: a run that is interrupted has changed nothing. In caches
+    with `cross` the first `n_cross` cells are written.
     """
 
     row: int
@@ -58,6 +59,7 @@ class Segment:
     tables: Sequence[Ints]
     state_in: int = -1
     state_out: int = -1
+    n_cross: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,14 @@ class CacheSpec:
         Positions a query sees, itself included; 0 for all.
     layers : tuple of (int, int, int)
         (n_kv_heads, dk, dv) of each layer of this cache, in order.
+    cross : bool
+        The positions are those of the text that `Graph.encoder` read; its nodes `keep` write the
+        cells, and attention with the attribute `cross` sees them all.
     """
 
     window: int
     layers: tuple[tuple[int, int, int], ...]
+    cross: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,9 @@ class Graph:
     `states` are the float32 numbers of each recurrent or convolution state: what a layer keeps of
     a sequence in memory of fixed size. A node with the attribute `state` has that one.
 
+    `encoder` is a graph to run on another text first, one with the same caches: it fills those of
+    `cross`. Names differ between the two.
+
     `hidden` names the value [T, n] that blocks which predict further tokens read; "" if none do.
     """
 
@@ -79,7 +86,13 @@ class Graph:
     caches: tuple[CacheSpec, ...]
     vocab_size: int
     states: tuple[int, ...] = ()
+    encoder: "Graph | None" = None
     hidden: str = ""
+
+    @property
+    def all_nodes(self) -> tuple[Node, ...]:
+        """The nodes, those of the encoder first."""
+        return (self.encoder.nodes if self.encoder else ()) + self.nodes
 
     @property
     def output(self) -> Value:
@@ -91,6 +104,12 @@ class Graph:
         """Whether the last value is hidden states."""
         return self.nodes[-1].op == "select_outputs"
 
+    def taps(self) -> frozenset[str]:
+        """Return the names of all hook points, those of attention probabilities too."""
+        patterns = (f"{node.name}.pattern" for node in self.nodes if node.op == "attention")
+        return frozenset([*self.values(), *patterns])
+
     def values(self) -> dict[str, Value]:
-        """Return every value by name: the hook points."""
-        return {value.name: value for node in self.nodes for value in node.outputs}
+        """Return every value by name: the hook points. Those without columns are none."""
+        values = (value for node in self.nodes for value in node.outputs)
+        return {value.name: value for value in values if value.width}

@@ -24,7 +24,8 @@ N_SEGMENTS = 5  # sequences in this run
 SEGMENTS = 6  # address of int64 [N_SEGMENTS, SEGMENT_WORDS]
 N_SLOTS = 7  # rows of values per token-expert pair, set by ROUTE
 SEGMENTS_ALONE = 8  # as SEGMENTS; positions count from the run's first row, pages are of the plan
-RUN_WORDS = 9
+SEGMENTS_CROSS = 9  # as SEGMENTS; positions are such that the last row's is that of the last cell
+RUN_WORDS = 10
 
 # Words of a segment: consecutive rows that belong to one sequence.
 SEGMENT_ROW = 0  # first row
@@ -157,8 +158,10 @@ KV_WRITE = _op(
 # out [T, H*dv] = softmax(soft_cap(q k^T * scale) + mask) v; mask is one of MASK_*; soft_cap 0 =
 # none; sinks: float32 [H] address or 0 (one more logit per head in the denominator only). `scratch`
 # has scratch_bytes per thread. Pages are walked in ascending order, one online-softmax step a page,
-# so bits depend on positions alone. Factory parameters kv and alibi (default False): the head's
-# slope, float32 [H] at slopes, times the distance of a key is taken off the score (soft_cap 0).
+# so bits depend on positions alone. Factory parameters kv; alibi (default False): the head's
+# slope, float32 [H] at slopes, times the distance of a key is taken off the score (soft_cap 0);
+# reach (default 0): float32 [H, table_floats(reach)] at slopes are added to scores (soft_cap 0), by
+# the key's position less the query's.
 ATTENTION = _op(
     "attention",
     "attention",

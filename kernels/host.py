@@ -251,6 +251,21 @@ def kv_write(
     del kept
 
 
+def _by_distance(
+    slopes: Floats | None, table: Floats | None, n_heads: int, soft_cap: float
+) -> tuple[Floats | None, dict[str, Any]]:
+    """Return the array at `slopes` of `abi.ATTENTION`, and the kernel's parameters for it."""
+    if soft_cap and not (slopes is None and table is None):
+        raise ValueError("scores are either capped or lowered by distance, not both")
+    if slopes is not None:
+        return _vector("slopes", slopes, n_heads), {"alibi": True}
+    if table is None:
+        return None, {}
+    if table.ndim != 2 or len(table) != n_heads or table.shape[1] < 3 or not table.shape[1] % 2:
+        raise ValueError(f"table must have shape ({n_heads}, 2 R + 1), got {table.shape}")
+    return layout.with_margins(table), {"reach": table.shape[1] // 2}
+
+
 def paged_attention(
     q: Floats,
     pages: npt.NDArray[Any],
@@ -266,6 +281,7 @@ def paged_attention(
     soft_cap: float = 0.0,
     sinks: Floats | None = None,
     slopes: Floats | None = None,
+    table: Floats | None = None,
 ) -> Floats:
     """Return attention of the rows of q over a paged cache that `kv_write` filled.
 
@@ -278,7 +294,7 @@ def paged_attention(
         and the page numbers of its cache. All tables have the same length.
     n_heads, n_kv_heads, dv : int
         H, G and the columns of a value head.
-    scale, window, causal, chunked, soft_cap, sinks, slopes
+    scale, window, causal, chunked, soft_cap, sinks, slopes, table
         As for `reference.attention`; without `causal` a row sees its segment to the end.
 
     Returns
@@ -294,20 +310,18 @@ def paged_attention(
     last = max(position + rows for rows, position, _ in segments)
     n = _n_threads.get()
     sinks = None if sinks is None else _vector("sinks", sinks, n_heads)
-    if slopes is not None and soft_cap:
-        raise ValueError("scores are either capped or lowered by distance, not both")
-    slopes = None if slopes is None else _vector("slopes", slopes, n_heads)
+    biases, by_distance = _by_distance(slopes, table, n_heads, soft_cap)
     mask = abi.MASK_CHUNK if chunked else abi.MASK_CAUSAL if causal else abi.MASK_NONE
-    params: dict[str, Any] = {"kv": kv} if slopes is None else {"kv": kv, "alibi": True}
     size = layout.scratch_bytes(dk, dv, n_heads=n_heads, n_threads=n, max_positions=last)
     scratch, out = aligned(n * size), empty_rows(len(queries), n_heads * dv)
     words, kept = _segments(segments)
     run = _run(len(queries), N_SEGMENTS=len(segments), SEGMENTS=words.ctypes.data)
-    launch(abi.ATTENTION, run, params=params, q=_data(queries), ldq=queries.strides[0],
-           out=_data(out), ldo=out.strides[0], n_heads=n_heads, n_kv_heads=n_kv_heads, dk=dk,
-           dv=dv, pages=_data(pages), page_bytes=pages.strides[0], cache=0,
-           table_pages=table_pages, window=window, mask=mask, scale=scale, soft_cap=soft_cap,
-           sinks=_data(sinks), slopes=_data(slopes), segments=abi.SEGMENTS,
+    launch(abi.ATTENTION, run, params={"kv": kv, **by_distance}, q=_data(queries),
+           ldq=queries.strides[0], out=_data(out), ldo=out.strides[0], n_heads=n_heads,
+           n_kv_heads=n_kv_heads, dk=dk, dv=dv, pages=_data(pages),
+           page_bytes=pages.strides[0], cache=0, table_pages=table_pages, window=window,
+           mask=mask, scale=scale, soft_cap=soft_cap,
+           sinks=_data(sinks), slopes=_data(biases), segments=abi.SEGMENTS,
            scratch=_data(scratch), scratch_bytes=size)  # fmt: skip
     del kept
     return out

@@ -253,6 +253,7 @@ def attention_pattern(
     soft_cap: float = 0.0,
     sinks: Floats | None = None,
     slopes: Floats | None = None,
+    table: Floats | None = None,
 ) -> Floats:
     """Return the weights that queries give to keys, float32 [H, T, S]; see `attention`."""
     queries = split(f64(q), n_heads).transpose(1, 0, 2)
@@ -264,6 +265,9 @@ def attention_pattern(
     distance = at - keys_at
     if slopes is not None:
         scores = scores - f64(slopes).reshape(-1, 1, 1) * abs(distance)
+    if table is not None:
+        reach = table.shape[1] // 2
+        scores = scores + f64(table)[:, np.clip(-distance, -reach, reach) + reach]
     hidden = distance < 0 if causal else np.zeros(distance.shape, bool)
     if window and chunked:
         hidden |= keys_at < at - at % window
@@ -312,6 +316,9 @@ def attention(
         One more logit a head that only adds to the denominator (Agarwal et al., "gpt-oss", 2025).
     slopes : float32 [H], optional
         Times the distance of a key, this is subtracted from its score (Press et al., ALiBi, 2021).
+    table : float32 [H, 2 * R + 1], optional
+        Column R + d is added to the score of a key d positions behind the query (d < 0: before
+        it), those at the ends beyond distance R too (Shaw et al., 2018; Raffel et al., T5, 2020).
 
     Notes
     -----

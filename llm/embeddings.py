@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.backends.ir import Graph
 from jitllm.llm import pooling as pools
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import UnsupportedArchitecture
@@ -113,11 +114,16 @@ class Embeddings(Inspection):
         if own == "rank":
             raise ValueError("this model is a reranker: use `rerank`, or say which pooling")
         if own in ("", "none"):
-            return "mean" if self.engine.graph.is_encoder else "last"
+            return "mean" if self._reader.is_encoder else "last"
         return own
 
+    @property
+    def _reader(self) -> Graph:
+        """The graph that reads texts: where there are an encoder and a decoder, the encoder."""
+        return self.engine.graph.encoder or self.engine.graph
+
     def _n_columns(self) -> int:
-        graph = self.engine.graph
+        graph = self._reader
         return graph.output.width if graph.is_encoder else _last_norm(graph.values()).width
 
     def _states(self, texts: list[list[int]], kind: str) -> Iterator[Floats]:
@@ -125,8 +131,9 @@ class Embeddings(Inspection):
         if not all(texts):
             raise ValueError("expected texts with tokens, got one without")
         if not self.engine.graph.is_encoder:
+            states = encoder_states if self.engine.graph.encoder else last_states
             for ids in texts:
-                yield last_states(self.engine, ids, pools.rows_for(kind, len(ids)))
+                yield states(self.engine, ids, pools.rows_for(kind, len(ids)))
             return
         for some in _side_by_side(texts, min(MAX_TOKENS, self.engine.max_tokens)):
             yield from self.engine.run_texts(some, [pools.rows_for(kind, len(ids)) for ids in some])
@@ -134,8 +141,8 @@ class Embeddings(Inspection):
     def _fitting(self, ids: list[int]) -> list[int]:
         """Return a text's tokens, cut to the context but for the token that ends it."""
         limit = self.n_ctx
-        if self.engine.graph.is_encoder:
-            limit = min(limit, self.engine.max_tokens)
+        if self._reader.is_encoder:
+            limit = min(limit, self.engine.max_source or self.engine.max_tokens)
         if len(ids) <= limit:
             return ids
         _log.warning("a text of %d tokens is cut to the %d that the model takes", len(ids), limit)
@@ -168,6 +175,15 @@ def _side_by_side(texts: list[list[int]], n_tokens: int) -> Iterator[list[list[i
         run.append(ids)
     if run:
         yield run
+
+
+def encoder_states(engine: Engine, ids: Sequence[int], rows: npt.NDArray[np.intp]) -> Floats:
+    """Return what the encoder of a model with encoder and decoder makes of a text: [rows, n]."""
+    cells = engine.new_cells()
+    try:
+        return engine.encode(cells, ids, rows)
+    finally:
+        cells.release()
 
 
 def last_states(engine: Engine, ids: Sequence[int], rows: npt.NDArray[np.intp]) -> Floats:

@@ -45,9 +45,10 @@ class Perplexity:
 def loglikelihood(model: "Model", context: Text, continuation: Text) -> tuple[float, bool]:
     """Return the summed log-probability of a continuation and whether it is the greedy one.
 
-    Texts are cut into tokens together, as lm-eval does: spaces at the end of the context belong to
-    the continuation, so that the tokens are those a model would generate. The continuation's
-    tokens are those of the whole text behind as many as the context alone has.
+    A model with an encoder reads the context with it, and its decoder starts with the continuation.
+    Else texts are cut into tokens together, as lm-eval does: spaces at the end of the context
+    belong to the continuation, so that the tokens are those a model would generate. The
+    continuation's tokens are those of the whole text behind as many as the context alone has.
 
     Parameters
     ----------
@@ -62,7 +63,10 @@ def loglikelihood(model: "Model", context: Text, continuation: Text) -> tuple[fl
         becomes part of the context's last token.
     ContextLengthExceeded
     """
-    before, after = _split(model, context, continuation)
+    if model.has_encoder:
+        before, after = [model.need_decoder_start()], model.to_ids(continuation, add_special=False)
+    else:
+        before, after = _split(model, context, continuation)
     if not after and continuation and isinstance(continuation, str):
         raise ValueError(
             f"expected a continuation with tokens of its own, got {continuation!r:.80}, which "
@@ -79,6 +83,8 @@ def loglikelihood(model: "Model", context: Text, continuation: Text) -> tuple[fl
     rows = np.arange(len(before) - 1, len(before) + len(after) - 1)
     total, is_greedy, done = 0.0, True, 0
     with model.sequence() as sequence:
+        if model.has_encoder:
+            sequence.read_source(model.to_ids(context))
         for logits in sequence.extend([*before, *after[:-1]], rows):
             ids = np.array(after[done : done + len(logits)], np.int32)
             done += len(ids)

@@ -74,6 +74,9 @@ class Prompt:
 
     def _compute(self, n_top: int | None, cancelled: Cancel) -> None:
         ids, model = self.ids, self.sequence.model
+        if model.has_encoder:
+            self._encode(n_top, cancelled)
+            return
         rows = None if n_top is None else np.arange(len(ids))
         entries = [TokenLogprob(ids[0], model.token_text(ids[0]), None)]
         for logits in self.sequence.extend(ids, rows, cancelled=cancelled):
@@ -83,6 +86,15 @@ class Prompt:
             entries += score(model, logits[: len(following)], following, n_top)
         self.logprobs = None if n_top is None else entries
         self.n_computed, self.ids = len(ids), []
+
+    def _encode(self, n_top: int | None, cancelled: Cancel) -> None:
+        """Give the prompt to the encoder."""
+        if n_top is not None:
+            raise ValueError("expected no prompt_logprobs: the encoder reads the prompt as a whole")
+        if cancelled():
+            raise Cancelled
+        self.sequence.encode(self.ids)
+        self.n_computed, self.ids = len(self.ids), []
 
 
 def score(model: "Model", logits: Floats, ids: Sequence[int], n_top: int) -> list[TokenLogprob]:
@@ -147,7 +159,8 @@ class GenerationStream(Iterator[Chunk]):
         self._lock = threading.Lock()
         self._runner: int | None = None  # the thread inside a step
         self._result: Generation | None = None
-        self._decoder = model.text_stream()
+        is_start = model.has_encoder and len(prompt.sequence) < 2
+        self._decoder = model.text_stream(at_start=is_start)
         self._stops = StopStrings(request.params.stop)
         self._steps = self._generate()
 
@@ -271,7 +284,9 @@ class GenerationStream(Iterator[Chunk]):
         sequence = self._sequence = self._prompt.start(params.prompt_logprobs, is_set)
         if not self._is_full(sequence):
             sequence.compute_logits(is_set)
-        self.chain.accept_many(self._prompt_ids)
+        if not self.request.goes_on:
+            self.chain.accept_many(sequence.token_ids)
+        sequence.generation_began(self.request.params, self.chain, self.request.lacks())
         self._n_computed, self._prompt.n_computed = self._prompt.n_computed, 0
         self._prompt_s = time.perf_counter() - started
         return sequence

@@ -99,8 +99,8 @@ class HookPoints(tuple[HookInfo, ...]):
 
 def describe(graph: Graph) -> HookPoints:
     """Return the table of all hook points of a graph."""
-    values = graph.values()
-    heads = {f"{n.name}{_PATTERN}": n.attrs.get("n_heads", 1) for n in graph.nodes}
+    values = graph.values() | (graph.encoder.values() if graph.encoder else {})
+    heads = {f"{n.name}{_PATTERN}": n.attrs.get("n_heads", 1) for n in graph.all_nodes}
     return HookPoints(_info(point, values, heads) for point in hook_points(graph).values())
 
 

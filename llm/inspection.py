@@ -31,7 +31,13 @@ class Inspection(Texts, ABC):
     def sequence(self, tokens: Text | None = None) -> "sequence.Sequence":
         """Return a new sequence, with these tokens or this text already computed."""
 
-    def forward(self, tokens: Text, rows: RowsWanted = None) -> Floats:
+    @abstractmethod
+    def need_decoder_start(self) -> int:
+        """Return the token that decoders start with, of a model that has an encoder too."""
+
+    def forward(
+        self, tokens: Text, rows: RowsWanted = None, *, source: Text | None = None
+    ) -> Floats:
         """Return the logits behind each token; an encoder's hidden states, behind its last norm.
 
         Parameters
@@ -40,6 +46,9 @@ class Inspection(Texts, ABC):
         rows : slice, int or ints, optional
             Which tokens' logits to return: `slice(-1, None)` for the last only. Negative numbers
             count from the end; an array of bool, one for each token, chooses.
+        source : str or ids, optional
+            For a model with an encoder and a decoder: what the encoder reads. `tokens` are then the
+            decoder's, the first being the one that decoders start with; a text gets it.
 
         Returns
         -------
@@ -51,13 +60,15 @@ class Inspection(Texts, ABC):
             If there is no such row.
         ContextLengthExceeded
         """
-        return self._forward(self.to_ids(tokens), rows, ())
+        return self._forward(tokens, rows, (), source)
 
     def run_with_hooks(
         self,
         tokens: Text,
         fwd_hooks: "Iterable[tuple[NameFilter, HookFunction]] | Mapping[str, HookFunction]" = (),
         rows: RowsWanted = None,
+        *,
+        source: Text | None = None,
     ) -> Floats:
         """Return the logits behind each token, with functions called at hook points on the way.
 
@@ -67,7 +78,7 @@ class Inspection(Texts, ABC):
         fwd_hooks : iterable of (name, function), or mapping
             The name may be a pattern with * or ?, or a predicate on names. The function gets
             `(activation, hook)` and returns None or an array; see `jitllm.llm.hooks`.
-        rows
+        rows, source
             As for `forward`.
 
         Raises
@@ -79,10 +90,14 @@ class Inspection(Texts, ABC):
 
         pairs = fwd_hooks.items() if isinstance(fwd_hooks, Mapping) else fwd_hooks
         hooks = FunctionHooks(self.engine.graph, pairs)
-        return self._forward(self.to_ids(tokens), rows, (hooks,))
+        return self._forward(tokens, rows, (hooks,), source)
 
     def run_with_cache(
-        self, tokens: Text, names_filter: "NameFilter | None" = None
+        self,
+        tokens: Text,
+        names_filter: "NameFilter | None" = None,
+        *,
+        source: Text | None = None,
     ) -> "tuple[Floats, ActivationCache]":
         """Return the logits behind each token, and activations by name.
 
@@ -95,6 +110,8 @@ class Inspection(Texts, ABC):
             4 * (10 * hidden_size + 3 * intermediate_size) bytes per layer and token, and the
             logits' 4 * n_vocab bytes per token; `hook_points()` tells each one's. Name what you
             need where prompts are long.
+        source
+            As for `forward`.
 
         Returns
         -------
@@ -105,7 +122,7 @@ class Inspection(Texts, ABC):
         from jitllm.llm.hooks import ActivationRecorder
 
         recorder = ActivationRecorder(self.engine.graph, names_filter)
-        logits = self._forward(self.to_ids(tokens), None, (recorder,))
+        logits = self._forward(tokens, None, (recorder,), source)
         return logits, recorder.cache()
 
     @contextmanager
@@ -153,7 +170,13 @@ class Inspection(Texts, ABC):
 
         return describe(self.engine.graph)
 
-    def _forward(self, ids: list[int], rows: RowsWanted, hooks: "tuple[Hooks, ...]") -> Floats:
+    def _forward(
+        self, tokens: Text, rows: RowsWanted, hooks: "tuple[Hooks, ...]", source: Text | None
+    ) -> Floats:
+        read = None if source is None else self.to_ids(source)
+        ids = self.to_ids(tokens, add_special=read is None)
+        if read is not None and isinstance(tokens, str):
+            ids.insert(0, self.need_decoder_start())
         if not ids:
             raise ValueError("expected tokens, got none")
         wanted = _wanted(rows, len(ids))
@@ -163,6 +186,8 @@ class Inspection(Texts, ABC):
             pieces = self.engine.run_texts([ids], [ascending], hooks)
         else:
             with self.sequence() as sequence:
+                if read is not None:
+                    sequence.read_source(read, hooks)
                 pieces = list(sequence.extend(ids, ascending, hooks))
         logits = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         in_order = np.array_equal(ascending, wanted)

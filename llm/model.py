@@ -1,17 +1,20 @@
 """`Model`: all that a loaded model can be asked for."""
 
 import dataclasses
+import os
 import weakref
 from collections.abc import Mapping
 from collections.abc import Sequence as Sequence_
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from jitllm.llm.embeddings import Embeddings
-from jitllm.llm.errors import UnsupportedArchitecture
+from jitllm.llm.errors import ModelFormatError, UnsupportedArchitecture
 from jitllm.llm.identity import Identity
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.engine import Engine
+from jitllm.llm.state.file import StateFile
+from jitllm.llm.state.restoring import restore
 from jitllm.llm.state.sequence import Sequence
 from jitllm.llm.texts import Prompts, Text, is_many
 from jitllm.llm.tokenizer.tokenizer import Tokenizer
@@ -46,6 +49,8 @@ class Model(Embeddings):
         Most tokens of a sequence.
     n_vocab : int
         Columns of the logits.
+    has_encoder : bool
+        Whether an encoder reads prompts, and a decoder writes what follows from them (T5).
     identity : Identity
         Name, files, parameters and tensor types.
     settings : dict
@@ -72,6 +77,7 @@ class Model(Embeddings):
         n_vocab = opened.config.vocab_size if encodes else opened.graph.vocab_size
         super().__init__(tokenizer, file.metadata, n_vocab, tokenizer_error)
         self.config, self.n_ctx, self.head = opened.config, opened.n_ctx, opened.head
+        self.has_encoder = opened.graph.encoder is not None
         self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
         self.identity = Identity.of(file, opened.config.architecture)
         self.last_result: Generation | None = None
@@ -117,6 +123,8 @@ class Model(Embeddings):
     def sequence(self, tokens: Text | None = None) -> Sequence:
         """Return a new sequence, with these tokens or this text already computed.
 
+        Where a model has an encoder and a decoder, the encoder reads them: see `Sequence.encode`.
+
         Raises
         ------
         UnsupportedArchitecture
@@ -129,7 +137,60 @@ class Model(Embeddings):
                 "hidden states"
             )
         sequence = Sequence(self)
-        return sequence if tokens is None else sequence.append(tokens)
+        if tokens is None:
+            return sequence
+        return sequence.encode(tokens) if self.has_encoder else sequence.append(tokens)
+
+    def need_decoder_start(self) -> int:
+        """Return the token that decoders start with.
+
+        Raises
+        ------
+        UnsupportedArchitecture
+            If the model has no encoder beside its decoder.
+        ModelFormatError
+            If the file does not name a token of the vocabulary.
+        """
+        if not self.has_encoder:
+            raise UnsupportedArchitecture(
+                f"expected a model with an encoder and a decoder; got one of architecture "
+                f"{self.config.architecture!r}"
+            )
+        token = self.config.metadata.get("decoder_start_token_id", int)
+        if not 0 <= token < self.n_vocab:
+            raise ModelFormatError(
+                f"key '{self.config.architecture}.decoder_start_token_id': expected 0 to "
+                f"{self.n_vocab - 1}, got {token}"
+            )
+        return token
+
+    def load_sequence(
+        self,
+        path: str | os.PathLike[str],
+        which: int | str | None = None,
+        *,
+        force: bool = False,
+    ) -> Sequence:
+        """Return a sequence that `Sequence.save` wrote, to go on with as if nothing had happened.
+
+        Parameters
+        ----------
+        path : path
+        which : int or str, optional
+            Number or label of a checkpoint; by default the newest.
+        force : bool
+            Take the state of another model too, if its caches have the same sizes.
+
+        Raises
+        ------
+        StateError
+            If the file is none, has no such checkpoint, or its tokens are damaged; or if it is of
+            another model. Damaged cells are no error: they are computed again.
+        ContextLengthExceeded
+            If `n_ctx` is too small.
+        """
+        with StateFile(path) as file:
+            return Sequence(self, restore(file, file.get(which), self, force=force))
 
     @overload
     def generate(
@@ -173,6 +234,7 @@ class Model(Embeddings):
         """Continue a text.
 
         A text gets the token of beginning if the model wants one, and never the chat template.
+        A model with an encoder reads the prompt with it, and its decoder starts a text of its own.
         Generation ends at a token that ends texts, at a stop string or stop token, at
         `max_tokens`, or when the context is full. Without `max_tokens` it goes on until one of
         the others happens, which may be long: an interrupt ends it at once, and what was generated

@@ -185,11 +185,14 @@ class Texts:
             return ""
         return self.tokenizer.token_bytes(token).decode("utf-8", "replace")
 
-    def text_stream(self) -> TextStream:
-        """Return what turns generated ids into text; the text is empty without a tokenizer."""
+    def text_stream(self, *, at_start: bool = False) -> TextStream:
+        """Return what turns generated ids into text; the text is empty without a tokenizer.
+
+        `at_start`: nothing stands before the text, so it begins without a space of its first word.
+        """
         if self.tokenizer is None:
             return TextStream(lambda token, is_first: b"")
-        return self.tokenizer.stream(skip_special=True, at_start=False)
+        return self.tokenizer.stream(skip_special=True, at_start=at_start)
 
     def has_token(self, text: str) -> bool:
         """Return whether a token has exactly this text."""

@@ -10,7 +10,8 @@ llama_cpp is installed, makes `data/written_models.npz` of them. It holds for ea
 - models with encoder and decoder: source (150,), tokens (140,) of the decoder, the first being the
   one that decoders start with, and logits (16, 128) of the last 16 positions, 132 tokens in one
   batch, then 8 single ones; and "greedy" (24,), what follows the first token when the likeliest one
-  is always taken.
+  is always taken; and "transformers" (16, 128), the same logits by transformers 5.23
+  (`record_t5_transformers.py`).
 
 Distances beyond 128, which all are in the last bucket, occur in the long texts.
 """
@@ -154,7 +155,7 @@ def _weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if name.endswith("attn_rel_b.weight"):
         return weights * np.float32(3)
     # scores of T5 are not divided by the root of the heads' size
-    return weights * np.float32(0.25 if re.match(r"(enc|dec)\..*attn_q\.", name) else 1)
+    return weights * np.float32(0.125 if re.match(r"(enc|dec)\..*attn_q\.", name) else 1)
 
 
 def vocabulary() -> dict[str, Any]:

@@ -21,7 +21,9 @@ def lower(lowering: "Lowering", node: Node) -> None:
     n_heads, dk, dv = attrs["n_heads"], attrs["head_dim"], attrs["v_head_dim"]
     q, *kv = (lowering.buffer(value) for value in node.inputs)
     alone = attrs["cache"] < 0
-    where, pages, kind, positions = (_pages_alone if alone else _pages)(lowering, node)
+    where, pages, kind, positions = (_pages_alone if alone else pages_of)(lowering, node)
+    if attrs["cross"]:
+        where["segments"] = abi.SEGMENTS_CROSS
     if kv:
         k, v = kv
         emit(
@@ -32,14 +34,12 @@ def lower(lowering: "Lowering", node: Node) -> None:
         dk, dv, n_heads=n_heads, n_threads=lowering.n_threads, max_positions=positions
     )
     scratch, out = lowering.take(size * lowering.n_threads), lowering.new(node.outputs[0])
-    params: dict[str, Any] = {"kv": kind}
-    slopes = 0
-    if attrs["slopes"] is not None:
-        params["alibi"], slopes = True, _slopes(lowering, attrs["slopes"])
+    slopes, by_distance = _by_distance(lowering, attrs)
     emit(
-        abi.ATTENTION, [q, pages], [out, scratch], cost=n_heads * (dk + dv) * 400, params=params,
-        q=q, ldq=q.stride, out=out, ldo=out.stride, n_heads=n_heads, window=attrs["window"],
-        mask=_mask(attrs), scale=attrs["scale"], soft_cap=attrs["soft_cap"],
+        abi.ATTENTION, [q, pages], [out, scratch], cost=n_heads * (dk + dv) * 400,
+        params={"kv": kind, **by_distance}, q=q, ldq=q.stride, out=out, ldo=out.stride,
+        n_heads=n_heads, window=attrs["window"], mask=_mask(attrs), scale=attrs["scale"],
+        soft_cap=attrs["soft_cap"],
         sinks=lowering.vector(node.weights[0]), slopes=slopes, scratch=scratch,
         scratch_bytes=size, **where,
     )  # fmt: skip
@@ -54,14 +54,24 @@ def _mask(attrs: Any) -> int:
     return abi.MASK_CAUSAL if attrs["causal"] else abi.MASK_NONE
 
 
-def _slopes(lowering: "Lowering", slopes: Any) -> int:
-    kept = aligned(4 * len(slopes)).view(np.float32)
-    kept[:] = slopes
+def _by_distance(lowering: "Lowering", attrs: Any) -> tuple[int, dict[str, Any]]:
+    """Return the address of what distances do to scores, and the kernel's parameters for it."""
+    if attrs["slopes"] is not None:
+        return _kept(lowering, attrs["slopes"]), {"alibi": True}
+    if attrs["table"] is None:
+        return 0, {}
+    reach = attrs["table"].shape[1] // 2
+    return _kept(lowering, attention_layout.with_margins(attrs["table"])), {"reach": reach}
+
+
+def _kept(lowering: "Lowering", values: Any) -> int:
+    kept = aligned(4 * values.size).view(np.float32)
+    kept[:] = values.reshape(-1)
     lowering.constants.append(kept)
     return int(kept.ctypes.data)
 
 
-def _pages(lowering: "Lowering", node: Node) -> tuple[dict[str, Any], Any, str, int]:
+def pages_of(lowering: "Lowering", node: Node) -> tuple[dict[str, Any], Any, str, int]:
     """Words that say where the cache is, what a barrier knows it by, its type and positions."""
     cache, layer = node.attrs["cache"], node.attrs["layer"]
     pool = lowering.pools[cache]

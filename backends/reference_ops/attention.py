@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jitllm.backends._pattern import first_seen, pattern_of, weighted
+from jitllm.backends._pattern import pattern_of, seen_by, weighted
 from jitllm.backends.base import PAGE_TOKENS, Floats, Segment
 from jitllm.backends.ir import Node
 from jitllm.kernels import reference as kernels
@@ -34,7 +34,7 @@ def _remember(
     """Write keys and values; return those the segment sees and their first position."""
     cache, layer = node.attrs["cache"], node.attrs["layer"]
     pool, table = run.pools[cache], segment.tables[cache]
-    first, end = first_seen(node, segment), segment.position + segment.rows
+    first, end = seen_by(node, segment)
     if end - first > len(table) * PAGE_TOKENS or not all(0 <= p < pool.n_pages for p in table):
         raise ValueError(
             f"cache {cache}: a table of {len(table)} pages (of {pool.n_pages}) cannot hold "

@@ -162,7 +162,7 @@ def _bounds(args, segment, group, row, at):
     return max(0, first_key(args, position) - at), min(PAGE, end_key(args, segment, position) - at)
 
 
-def _block(kv, alibi):
+def _block(kv, alibi, reach):
     """Make the step of up to BLOCK_ROWS rows over one page.
 
     The positions that all rows see are summed for all at once, those before and after row by row:
@@ -170,7 +170,7 @@ def _block(kv, alibi):
     """
     one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
     one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
-    bias = biases(alibi)
+    bias = biases(alibi, reach)
 
     @inline
     def block(args, segment, group, g, row, n_rows, at, keys, values, ahead, q, p, lane_sums,
@@ -208,10 +208,10 @@ def _block(kv, alibi):
     return block
 
 
-def _tile_span(kv, alibi):
+def _tile_span(kv, alibi, reach):
     """Make the function that walks one span's pages for one tile, from fresh states."""
     size = cell_bytes(kv)
-    block = _block(kv, alibi)
+    block = _block(kv, alibi, reach)
 
     @inline
     def walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states):
@@ -301,9 +301,9 @@ def _copy(source, target, n_floats):
         store_f32x16(target + 4 * i, load_f32x16(source + 4 * i))
 
 
-def _unit(kv, alibi):
+def _unit(kv, alibi, reach):
     """Make the function that runs one unit: a tile, or one span of it when spans are shared."""
-    walk = _tile_span(kv, alibi)
+    walk = _tile_span(kv, alibi, reach)
 
     @inline
     def unit(args, number, shares, own, partial):
@@ -365,13 +365,14 @@ def _merge_shared(args, own, partial):
         segment += 8 * abi.SEGMENT_WORDS
 
 
-def attention(*, kv, alibi=False):
+def attention(*, kv, alibi=False, reach=0):
     """Make the attention kernel for a cache of type `kv`: f16 or f32 (`abi.ATTENTION`).
 
-    With `alibi`, far keys get lower scores, by the slopes of the heads. Whoever finishes the last
-    unit of shared spans merges them all: little work beside the spans.
+    With `alibi`, far keys get lower scores, by the slopes of the heads; with `reach`, a table says
+    what every distance adds. Whoever finishes the last unit of shared spans merges them all: little
+    work beside the spans.
     """
-    run_unit = _unit(kv, alibi)
+    run_unit = _unit(kv, alibi, reach)
 
     def kernel(args, thread, n_threads, counter):
         units, shares = _plan(args, n_threads)

@@ -1,10 +1,15 @@
 """Sizes of attention's work memory. No Numba here: plans are sized without it."""
 
+import numpy as np
+import numpy.typing as npt
+
 from jitllm.kernels.abi import PAGE_TOKENS
 
 TILE_ROWS = 24  # query rows (token, head) of one unit of work
 SPAN_PAGES = 8  # pages whose partial softmax is one term of the final sum
 SPAN_TOKENS = SPAN_PAGES * PAGE_TOKENS
+# Both ends of a table of distances are repeated so often: 16 keys beyond its reach are one load.
+TABLE_MARGIN = 16
 
 
 def padded(n: int) -> int:
@@ -15,6 +20,17 @@ def padded(n: int) -> int:
 def state_floats(dv: int) -> int:
     """Return the floats of a row's softmax state: output [dv padded], maximum, sum."""
     return padded(dv) + 16
+
+
+def table_floats(reach: int) -> int:
+    """Return the floats of a head's table: distances -reach to reach, and the margins."""
+    return 2 * (reach + TABLE_MARGIN) + 1
+
+
+def with_margins(table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a table [H, 2 * reach + 1] as kernels read it: [H, table_floats(reach)]."""
+    wide = np.pad(table, ((0, 0), (TABLE_MARGIN, TABLE_MARGIN)), mode="edge")
+    return np.ascontiguousarray(wide, np.float32)
 
 
 def private_floats(dk: int, dv: int) -> int:

@@ -117,8 +117,13 @@ def _lower_far(p, slope, ahead):
         store_f32x16(p + 4 * i, fma(distance, factor, load_f32x16(p + 4 * i)))
 
 
-def biases(alibi):
-    """Make bias(args, segment, group, g, row, n_rows, at, p): ALiBi's part of rows of scores."""
+def biases(alibi, reach):
+    """Make bias(args, segment, group, g, row, n_rows, at, p): what distances add to scores.
+
+    With `alibi` that is the head's slope times the distance, with `reach` the head's entry of a
+    table for distances up to `reach`.
+    """
+    floats, margin = layout.table_floats(reach), layout.TABLE_MARGIN
 
     @inline
     def lower(args, segment, group, g, row, n_rows, at, p):
@@ -128,9 +133,23 @@ def biases(alibi):
             _lower_far(p + 4 * PAGE * r, slope, position_of(segment, group, row + r) - at)
 
     @inline
+    def look_up(args, segment, group, g, row, n_rows, at, p):
+        heads = load_i64(args + SLOPES)
+        for r in range(n_rows):
+            head = heads + 4 * floats * (g * group + (row + r) % group)
+            ahead = position_of(segment, group, row + r) - at
+            for i in range(0, PAGE, 16):
+                first = min(max(i - ahead, -reach - margin), reach + 1)
+                added = load_f32x16(head + 4 * (first + reach + margin))
+                score = p + 4 * (PAGE * r + i)
+                store_f32x16(score, load_f32x16(score) + added)
+
+    @inline
     def nothing(args, segment, group, g, row, n_rows, at, p):
         pass
 
+    if reach:
+        return look_up
     return lower if alibi else nothing
 
 

@@ -32,8 +32,8 @@ scale_by_position ()                         slope, length, offset; y = x * (1 +
                                              ln(floor((position + offset) / length) + 1))
 attention         (sinks (H,) or "",)        cache, layer (its place in that cache), n_heads,
                                              n_kv_heads, head_dim, v_head_dim, scale, window,
-                                             soft_cap, causal, chunked, slopes; inputs q, k, v, or q
-                                             alone. Writes k, v to the cache, then y =
+                                             soft_cap, causal, chunked, slopes, table, cross; inputs
+                                             q, k, v, or q alone. Writes k, v to the cache, then y =
                                              softmax(soft_cap(q k^T * scale)) v; see below
 select_outputs    ()                         y = x[output_rows], rows "O"
 experts           (gate (E, F, n) or "",     the fields of `words.experts.Routing`, fused, act,
@@ -51,8 +51,10 @@ Attention: a query at position p sees the keys of its sequence at p - W + 1 to p
 if `chunked`, those from W * floor(p / W) on; if not `causal`, those from p - floor(W / 2) to
 p + floor(W / 2), as far as the run has them. W = 0 hides none of these. Cache -1 is none: the keys
 are those of the run's rows. `slopes` is None or float32 [H], of which each head takes its own times
-|p - position of the key| off the scores. A sink is one more logit of its head, in the denominator
-only.
+|p - position of the key| off the scores. `table` is None or float32 [H, 2 * R + 1]: column R + d is
+added to the score of a key at p + d, for distances beyond R the column at that end. With `cross`
+the keys are those that the graph's encoder kept of its text, and all are seen. A sink is one more
+logit of its head, in the denominator only.
 
 Taps: besides every value, a backend knows "<name of an attention node>.pattern", the attention
 probabilities, float32 [H, rows, keys] per segment, key j at position j; it is called once for each
@@ -72,6 +74,8 @@ from jitllm.llm.graph.alibi import alibi_slopes
 from jitllm.llm.graph.rope import Rotation
 
 Floats = npt.NDArray[np.float32]
+CROSS = -1
+"""In place of the window of a cache: the one of an encoder's text."""
 ACTIVATIONS = (
     "silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh", "softplus",
 )  # fmt: skip
@@ -117,6 +121,18 @@ class GraphBuilder:
     _n_values: int = 0
     _caches: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
     _states: list[int] = field(default_factory=list)
+    _encoder: "GraphBuilder | None" = None
+
+    def new_encoder(self) -> "GraphBuilder":
+        """Return the builder of the encoder that belongs to this graph, a decoder.
+
+        Its graph ends with the hidden states of a text; what it keeps of them (the word `keep`)
+        attention of this graph sees as `cross`. Names differ between the two.
+        """
+        self._encoder = GraphBuilder(
+            self.tensors, self.read, self.n_ctx, _names=self._names, _caches=self._caches
+        )
+        return self._encoder
 
     def has(self, name: str) -> bool:
         """Whether the file has a tensor of this name."""
@@ -246,8 +262,10 @@ class GraphBuilder:
         causal: bool = True,
         chunked: bool = False,
         max_alibi_bias: float = 0.0,
+        table: Floats | None = None,
         cache: bool = True,
         keys_of: str = "",
+        cross: bool = False,
     ) -> Value:
         """Attention of q [T, H*dk] over the cache with k [T, G*dk], v [T, G*dv] added: [T, H*dv].
 
@@ -255,16 +273,19 @@ class GraphBuilder:
         itself included, 0 for all; `chunked` counts it in whole chunks; `sinks` a tensor (H,) or
         "". Layers of equal `window` share a cache; without `cache` nothing is remembered. With
         `keys_of`, the name of an earlier attention, that one's keys and values are read, k and v
-        being None. `max_alibi_bias`: see `jitllm.llm.graph.alibi`. Source: Vaswani et al., 2017;
-        Ainslie et al., "GQA", 2023.
+        being None; with `cross` it names a node `keep` of the encoder. `max_alibi_bias`: see
+        `jitllm.llm.graph.alibi`; `table` [H, 2 * R + 1] is added by distance. Source: Vaswani et
+        al., 2017; Ainslie et al., "GQA", 2023.
         """
         _divides(name, "n_kv_heads", n_kv_heads, n_heads)
-        if max_alibi_bias and soft_cap:
+        if bool(max_alibi_bias) + bool(soft_cap) + (table is not None) > 1:
             raise ValueError(f"{name}: scores are capped or lowered by distance, not both")
+        if table is not None and (table.shape[0] != n_heads or table.shape[1] % 2 == 0):
+            raise ValueError(f"{name}: a table of shape {table.shape} for {n_heads} heads")
         if sinks:
             self.weight(sinks, (n_heads,))
         if k is None or v is None:
-            place, sizes = self._cache_of(name, keys_of, window)
+            place, sizes = self._cache_of(name, keys_of, CROSS if cross else window)
         else:
             sizes = (n_kv_heads, k.width // n_kv_heads, v.width // n_kv_heads)
             place = self.cache_place(window, sizes) if cache else (-1, 0)
@@ -284,16 +305,20 @@ class GraphBuilder:
             "scale": float(scale),
             "window": window,
             "soft_cap": float(soft_cap),
-            "causal": causal,
+            "causal": causal and not cross,
             "chunked": chunked,
             "slopes": alibi_slopes(n_heads, max_alibi_bias) if max_alibi_bias else None,
+            "table": table,
+            "cross": cross,
         }
         inputs = (q,) if k is None or v is None else (q, k, v)
         width = n_heads * v_head_dim
         return self.node("attention", name, inputs, q.rows, width, (sinks,), attrs)
 
     def cache_place(self, window: int, sizes: tuple[int, int, int]) -> tuple[int, int]:
-        """Number of the cache for a window and of a new layer in it."""
+        """Number of the cache for a window and of a new layer in it; CROSS comes first."""
+        if window == CROSS and self._caches and CROSS not in self._caches:
+            raise ValueError("an encoder's nodes come before those of its decoder")
         layers = self._caches.setdefault(window, [])
         layers.append(sizes)
         return list(self._caches).index(window), len(layers) - 1
@@ -302,7 +327,7 @@ class GraphBuilder:
         self, name: str, writer: str, window: int
     ) -> tuple[tuple[int, int], tuple[int, int, int]]:
         """Place and sizes of the keys that the attention `writer` keeps."""
-        for node in self.nodes:
+        for node in (self._encoder or self).nodes if window == CROSS else self.nodes:
             cache, layer = (node.attrs.get(key, -1) for key in ("cache", "layer"))
             if node.name == writer and cache >= 0 and node.attrs["window"] == window:
                 return (cache, layer), self._caches[window][layer]
@@ -319,9 +344,15 @@ class GraphBuilder:
         """Return the graph; its last value must have rows "O": logits, or an encoder's states."""
         if not self.nodes or self.nodes[-1].outputs[0].rows != "O":
             raise ValueError("a graph ends with the logits or hidden states of the selected rows")
-        caches = tuple(CacheSpec(w, tuple(layers)) for w, layers in self._caches.items())
+        caches = tuple(
+            CacheSpec(max(window, 0), tuple(layers), cross=window == CROSS)
+            for window, layers in self._caches.items()
+        )
         width = self.nodes[-1].outputs[0].width
-        return Graph(tuple(self.nodes), caches, width, tuple(self._states), hidden=self.hidden)
+        encoder = self._encoder.build() if self._encoder else None
+        return Graph(
+            tuple(self.nodes), caches, width, tuple(self._states), encoder, hidden=self.hidden
+        )
 
     def state(self, size: int) -> int:
         """Return the number of a new state of `size` float32, for the attribute `state` of a node.

@@ -118,9 +118,14 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
 def hook_points(graph: Graph) -> dict[str, HookPoint]:
-    """Return all hook points of a graph by name: its own names first, then TransformerLens's."""
-    taps = dict.fromkeys(graph.values())
-    attention = {n.name: n for n in graph.nodes if n.op == "attention"}
+    """Return all hook points of a graph by name: its own names first, then TransformerLens's.
+
+    Those of its encoder come before its own, and only these.
+    """
+    taps = dict.fromkeys(graph.encoder.values() if graph.encoder else ()) | dict.fromkeys(
+        graph.values()
+    )
+    attention = {n.name: n for n in graph.all_nodes if n.op == "attention"}
     taps |= dict.fromkeys(f"{name}.pattern" for name in attention)
     points = {tap: HookPoint(tap, tap) for tap in taps}
     for name, options in TL_NAMES.items():

@@ -173,7 +173,7 @@ def _head(file: GGUFFile, config: ModelConfig, graph: Graph) -> Head | None:
 
 def _used(file: GGUFFile, graphs: Sequence[Graph]) -> list[TensorInfo]:
     """The tensors that nodes name, in the order of the file, their types checked."""
-    nodes = (node for graph in graphs for node in graph.nodes)
+    nodes = (node for graph in graphs for node in graph.all_nodes)
     wanted = {name for node in nodes for name in node.weights if name}
     infos = sorted((file.tensors[name] for name in wanted), key=lambda t: (t.file, t.offset))
     for info in infos:

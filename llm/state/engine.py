@@ -71,7 +71,7 @@ class Engine:
             raise ValueError(f"kv_dtype must be 'f16' or 'f32', got {kv_dtype!r}")
         self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
         self.remembers = _remembers(self.graph)
-        self.max_tokens = min(MAX_TOKENS if self.remembers else MAX_WHOLE, self.n_ctx)
+        self.max_tokens = self._max_tokens(self.graph)
         self.closed = False
         self.hooks: list[Hooks] = []
         n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, _ITEM_SIZES[kv_dtype])
@@ -82,12 +82,16 @@ class Engine:
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread inside a run
         self._program = self._compile(frozenset(), self.graph)
-        self._tapped: OrderedDict[frozenset[str], Program] = OrderedDict()
+        encoder = self.graph.encoder
+        self._encoder = self._compile(frozenset(), encoder) if encoder else None
+        self._tapped: OrderedDict[tuple[bool, frozenset[str]], Program] = OrderedDict()
 
     def new_cells(self) -> Cells:
         """Return the cells of a new sequence, without pages."""
         self.check_open()
-        return Cells(self.pools, self.slots)
+        cross = [pool for pool in self.pools if pool.cross]
+        own = self.pools[len(cross) :]
+        return Cells(own, self.slots, Cells(cross) if cross else None)
 
     def run(
         self,
@@ -166,6 +170,45 @@ class Engine:
             values = self._run_batch(batch, [*self.hooks, *hooks])
         return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
 
+    @property
+    def max_source(self) -> int:
+        """Most tokens of a text that the graph's encoder reads; 0 without one."""
+        return self._max_tokens(self.graph.encoder) if self.graph.encoder else 0
+
+    def encode(
+        self,
+        cells: Cells,
+        tokens: Sequence[int],
+        rows: npt.NDArray[np.intp],
+        hooks: Sequence[Hooks] = (),
+    ) -> Floats:
+        """Run the graph's encoder on a text, and leave what the decoder sees of it in `cells`.
+
+        Parameters
+        ----------
+        cells : Cells
+            Of the sequence.
+        tokens : sequence of int
+            At most `max_source`.
+        rows : ints, ascending
+            Of `tokens`: those whose hidden states are wanted.
+        hooks : sequence of Hooks
+            Called after those of the engine.
+
+        Returns
+        -------
+        float32 [rows, n]
+        """
+        ids = np.asarray(tokens, np.int32)
+        positions = np.arange(len(ids), dtype=np.int32)
+        with self.turn():
+            cells.prepare_cross(len(ids))
+            segment = Segment(0, len(ids), 0, cells.tables)
+            batch = Batch(ids, positions, rows.astype(np.int32), [segment])
+            states = self._run_batch(batch, [*self.hooks, *hooks], in_encoder=True)
+            cells.n_cross = len(ids)
+            return states
+
     def use(self, graph: Graph) -> None:
         """Run another graph from now on; sequences keep what is in their caches.
 
@@ -215,10 +258,12 @@ class Engine:
             if self.closed:
                 return
             self.closed = True
-            for program in (*self._tapped.values(), self._program):
-                program.close()
+            for program in (*self._tapped.values(), self._program, self._encoder):
+                if program:
+                    program.close()
             self._tapped.clear()
-            del self._program  # thousands of objects, and a closed model may be kept for long
+            # thousands of objects, and a closed model may be kept for long
+            del self._program, self._encoder
             for pool in self.pools:
                 pool.pool.close()
             if self.slots:
@@ -254,7 +299,8 @@ class Engine:
         with self.turn():
             cells.prepare(position, position + len(ids))
             positions = np.arange(position, position + len(ids), dtype=np.int32)
-            segment = Segment(0, len(ids), position, cells.tables, *cells.state_slots)
+            slots, n_cross = cells.state_slots, cells.n_cross
+            segment = Segment(0, len(ids), position, cells.tables, *slots, n_cross)
             logits = self._run_batch(Batch(ids, positions, rows.astype(np.int32), [segment]), hooks)
             cells.commit(position + len(ids))
             return logits
@@ -280,24 +326,35 @@ class Engine:
             finally:
                 self._owner = None
 
-    def _run_batch(self, batch: Batch, hooks: list[Hooks]) -> Floats:
+    def _run_batch(self, batch: Batch, hooks: list[Hooks], *, in_encoder: bool = False) -> Floats:
         taps = frozenset[str]().union(*(hook.taps for hook in hooks))
-        return self._program_for(taps).run(batch, _tap(hooks) if hooks else None)
+        program = self._program_for(taps, in_encoder=in_encoder)
+        return program.run(batch, _tap(hooks) if hooks else None)
 
-    def _program_for(self, taps: frozenset[str]) -> Program:
-        if not taps:
-            return self._program
-        if taps not in self._tapped:
+    def _program_for(self, taps: frozenset[str], *, in_encoder: bool) -> Program:
+        encoder = self.graph.encoder
+        if encoder and taps:  # each of the two graphs has its own
+            inside = encoder.taps()
+            taps = taps & inside if in_encoder else taps - inside
+        untapped = self._encoder if in_encoder else self._program
+        if not taps and untapped:
+            return untapped
+        key = in_encoder, taps
+        if key not in self._tapped:
             if len(self._tapped) >= _TAPPED_PROGRAMS:
                 self._tapped.popitem(last=False)[1].close()
-            self._tapped[taps] = self._compile(taps, self.graph)
-        self._tapped.move_to_end(taps)
-        return self._tapped[taps]
+            graph = encoder if encoder and in_encoder else self.graph
+            self._tapped[key] = self._compile(taps, graph)
+        self._tapped.move_to_end(key)
+        return self._tapped[key]
+
+    def _max_tokens(self, graph: Graph) -> int:
+        return min(MAX_TOKENS if _remembers(graph) else MAX_WHOLE, self.n_ctx)
 
     def _compile(self, taps: frozenset[str], graph: Graph) -> Program:
-        pools = [pool.pool for pool in self.pools]
+        pools, max_tokens = [pool.pool for pool in self.pools], self._max_tokens(graph)
         try:
-            return self.backend.compile(graph, pools, max_tokens=self.max_tokens, taps=taps)
+            return self.backend.compile(graph, pools, max_tokens=max_tokens, taps=taps)
         except BackendUnavailable as error:
             raise BackendError(str(error)) from error
 

@@ -1,27 +1,28 @@
-"""A stream of tokens with its cells in the caches: append, cut, fork, go on."""
+"""A stream of tokens with its cells in the caches: append, cut, fork, keep, save, go on."""
 
-import weakref
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from jitllm.llm.errors import ClosedError, ContextLengthExceeded
-from jitllm.llm.state.engine import Cancel, Cancelled, Engine, Floats, Hooks
+from jitllm.llm.state import saving
+from jitllm.llm.state.checkpoint import Checkpoint
+from jitllm.llm.state.counters import counted
+from jitllm.llm.state.engine import Floats
+from jitllm.llm.state.file import StateFile
+from jitllm.llm.state.history import History, Moment
+from jitllm.llm.state.running import RunningSequence
+from jitllm.llm.state.views import CacheViews
 
 if TYPE_CHECKING:
     from jitllm.llm.generate import GenerationStream
-    from jitllm.llm.model import Model
     from jitllm.llm.results import Generation
-    from jitllm.llm.sampling import SamplingParams
+    from jitllm.llm.sampling import SamplerChain, SamplingParams
 
-Rows = npt.NDArray[np.intp]
 Text = str | Iterable[int]
-_NO_ROWS: Rows = np.empty(0, np.intp)
 
 
-class Sequence:
+class Sequence(RunningSequence):
     """Tokens of one text and what the model remembers of them. `Model.sequence` makes one.
 
     After an interrupt the sequence holds whole tokens only, and can be used further.
@@ -29,28 +30,14 @@ class Sequence:
     Parameters
     ----------
     model : Model
+    contents : Contents, optional
+        To start with; they belong to this sequence then.
     """
-
-    def __init__(self, model: "Model") -> None:
-        self.model = model
-        self._engine: Engine = model.engine
-        self._cells = self._engine.new_cells()
-        self._ids: list[int] = []
-        self._n_done = 0  # tokens whose cells are written
-        self._last: tuple[int, Floats] | None = None  # logits behind so many tokens
-        self._closed = False
-        self._finalizer = weakref.finalize(self, self._cells.release)
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
     def __repr__(self) -> str:
         if self._closed:
             return "<Sequence: closed>"
         return f"<Sequence: {len(self)} of {self.n_ctx} tokens, {self.nbytes} bytes>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a sequence can be neither copied nor pickled: fork() it, or keep its ids")
 
     def _repr_html_(self) -> str:
         from jitllm.llm.display import sequence_html
@@ -58,24 +45,29 @@ class Sequence:
         return sequence_html(self)
 
     @property
-    def n_ctx(self) -> int:
-        """Most tokens."""
-        return self._engine.n_ctx
-
-    @property
     def token_ids(self) -> list[int]:
         """All tokens, as a new list."""
-        return list(self._ids)
+        return list(self._now.ids)
+
+    @property
+    def source_ids(self) -> list[int]:
+        """Tokens that the model's encoder read for this sequence, as a new list."""
+        return list(self._now.source)
 
     @property
     def text(self) -> str:
         """All tokens as text."""
-        return self.model.detokenize(self._ids)
+        return self.model.detokenize(self._now.ids)
 
     @property
     def nbytes(self) -> int:
         """Bytes of cache that are held; pages shared with forks count in each of them."""
-        return self._cells.nbytes
+        return self._now.cells.nbytes
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens whose cells are computed at the next use."""
+        return len(self) - self._now.n_done
 
     @property
     def logits(self) -> Floats:
@@ -101,15 +93,43 @@ class Sequence:
         ContextLengthExceeded
             If they do not fit; nothing is added.
         """
-        for _ in self.extend(self._to_ids(tokens)):
-            pass
+        before = len(self)
+        try:
+            for _ in self.extend(self._to_ids(tokens)):
+                pass
+        finally:
+            if self._now.continuation:
+                self._now.continuation.accept(self._now.ids[before:])
+        return self
+
+    def encode(self, text: Text) -> "Sequence":
+        """Let the encoder of a model with encoder and decoder read a text.
+
+        What the sequence held before is dropped; it then has the token that decoders start with,
+        and what is appended and generated is the decoder's. Forks share what the encoder left.
+
+        Returns
+        -------
+        Sequence
+            This one.
+
+        Raises
+        ------
+        UnsupportedArchitecture
+            If the model has no encoder beside its decoder.
+        ContextLengthExceeded
+            If the text does not fit; nothing is changed.
+        """
+        self.read_source(self.model.to_ids(text))
+        self.push(self.model.need_decoder_start())
         return self
 
     def truncate(self, n_tokens: int) -> "Sequence":
         """Keep the first `n_tokens` tokens; a negative number counts from the end.
 
         All that follows is as if the sequence had never been longer. Where a sliding window has
-        already lost what the shorter sequence needs, its tokens are computed again at the next use.
+        already lost what the shorter sequence needs, or no recurrent state of that length was kept,
+        tokens are computed again at the next use: `n_pending` says how many.
 
         Returns
         -------
@@ -121,8 +141,7 @@ class Sequence:
         if n_tokens > len(self):
             raise ValueError(f"expected at most {len(self)} tokens to keep, got {n_tokens}")
         if n_tokens < len(self):
-            del self._ids[n_tokens:]
-            self._cut_cells(min(self._n_done, n_tokens))
+            self._now.cut(n_tokens)
         return self
 
     def fork(self) -> "Sequence":
@@ -131,12 +150,94 @@ class Sequence:
         Only the page that is written to is copied.
         """
         self._check_open()
-        twin = Sequence(self.model)
-        twin._finalizer.detach()
-        twin._cells = self._cells.fork()
-        twin._finalizer = weakref.finalize(twin, twin._cells.release)
-        twin._ids, twin._n_done, twin._last = list(self._ids), self._n_done, self._last
-        return twin
+        return Sequence(self.model, self._now.fork())
+
+    def checkpoint(self, label: str = "") -> Moment:
+        """Keep the sequence as it is now, in memory: nothing is copied until it is written to.
+
+        The generation under way is part of it. `history` lists what is kept.
+        """
+        self._check_open()
+        with counted("checkpoint"):
+            return self.history.add(self._now.fork(), label)
+
+    def rollback(self, which: int | str | Moment | None = None) -> "Sequence":
+        """Become what the sequence was at a checkpoint, which stays; nothing is computed again.
+
+        Parameters
+        ----------
+        which : int, str or Moment, optional
+            A place in `history`, or a label; by default the newest.
+
+        Returns
+        -------
+        Sequence
+            This one.
+
+        Raises
+        ------
+        StateError
+            If there is no such checkpoint; nothing changes.
+        """
+        self._check_open()
+        with counted("rollback"):
+            contents = self.history.get(which).contents.fork()
+            self._box.now, before = contents, self._box.now
+            before.cells.release()
+        return self
+
+    def branch(self, which: int | str | Moment | None = None) -> "Sequence":
+        """Return a new sequence that is what this one was at a checkpoint; see `rollback`."""
+        self._check_open()
+        return Sequence(self.model, self.history.get(which).contents.fork())
+
+    @property
+    def history(self) -> History:
+        """The checkpoints in memory, oldest first; forks begin without any."""
+        return self._box.history
+
+    @property
+    def kv(self) -> CacheViews:
+        """Keys and values by block: `kv[5].k` is an array that can be read and assigned to.
+
+        Logits are computed again after a change, and with them the last token's own cells. The
+        views are of the sequence as it is; after `rollback` get them anew.
+        """
+        self._check_open()
+        return CacheViews(self._engine.graph, self._now)
+
+    def save(
+        self, path: str | os.PathLike[str], *, label: str = "", sync: bool = True
+    ) -> Checkpoint:
+        """Add a checkpoint to a state file, which is made if it is not there.
+
+        Only what has changed since this sequence's last save to the file is written. A crash leaves
+        the earlier checkpoints; `docs/STATE.md` tells more. `Model.load_sequence` reads it.
+
+        Parameters
+        ----------
+        path : path
+        label : str
+            To find it by.
+        sync : bool
+            Wait until the disk has it, so that it survives the end of power too.
+
+        Raises
+        ------
+        StateError
+            If the file is no state file, or one of another model; it stays as it is.
+        OSError
+            If it cannot be written; the earlier checkpoints stay.
+        """
+        self._check_open()
+        file = self._state_file(path)
+        return saving.save(file, self.model, self._now, label=label, sync=sync)
+
+    def _state_file(self, path: str | os.PathLike[str]) -> StateFile:
+        file = self._box.file
+        if file is None or file.path != Path(path).resolve() or not file.is_current():
+            file = self._box.file = StateFile(path)
+        return file
 
     @overload
     def generate(
@@ -170,111 +271,51 @@ class Sequence:
         started = GenerationStream(self.model, Prompt.of(self), request)
         return started if stream else started.finish()
 
-    def close(self) -> None:
-        """Give the memory back; later use raises ClosedError. Closing twice is allowed."""
-        self._closed = True
-        self._last = None
-        self._finalizer()
-
-    def __enter__(self) -> "Sequence":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def push(self, token: int) -> None:
-        """Add one token whose cells are written at the next need.
-
-        Raises
-        ------
-        ContextLengthExceeded
-        """
-        self._check_room(1)
-        self._ids.append(token)
-
-    def compute_logits(self, cancelled: Cancel | None = None) -> Floats:
-        """Return the logits behind the last token, float32 [V], which must not be changed."""
-        self._check_open()
-        if not self._ids:
-            raise ValueError("expected a sequence with tokens, got an empty one; append some")
-        if self._last is None or self._last[0] != len(self._ids):
-            if self._n_done == len(self._ids):
-                self._cut_cells(len(self._ids) - 1)  # its logits were not kept: once more
-            rows = np.array([len(self._ids) - self._n_done - 1])
-            for _ in self._catch_up(rows, (), cancelled):
-                pass
-        assert self._last is not None
-        return self._last[1]
-
-    def extend(
+    def resume(
         self,
-        tokens: list[int],
-        rows: Rows | None = None,
-        hooks: Iterable[Hooks] = (),
-        cancelled: Cancel | None = None,
-    ) -> Iterator[Floats]:
-        """Add tokens piece by piece and yield logits [rows of the piece, V].
+        *,
+        max_tokens: int | None = None,
+        stream: bool = False,
+        sampler: "SamplerChain | None" = None,
+        logits_processors: Any = (),
+    ) -> "Generation | GenerationStream":
+        """Go on with the last generation: the same parameters, the samplers where they were.
+
+        The tokens are those that it would have chosen, also in a fork, after a rollback, or in
+        another process after `Model.load_sequence`.
 
         Parameters
         ----------
-        tokens : list of int
-        rows : ints, ascending, optional
-            Of `tokens`: those whose logits are wanted; without, the last.
-        hooks : iterable of Hooks
-        cancelled : callable, optional
-            Asked before every piece; if true, Cancelled is raised.
+        max_tokens : int, optional
+            New tokens; by default until the text or the context ends.
+        stream : bool
+        sampler : SamplerChain, optional
+            The one that was given to `generate`, after loading from a file: it has its parameters,
+            the file its state.
+        logits_processors : callables
+            Those given to `generate`, again.
 
-        Yields
+        Raises
         ------
-        float32 [R, V]
+        ValueError
+            If there is no generation to go on with, or a part of it that no file can hold is
+            missing.
         """
-        self._check_room(len(tokens))
-        for _ in self._catch_up(_NO_ROWS, (), cancelled):
-            pass
-        if not tokens:
-            return
-        self._ids.extend(tokens)
-        rows = np.array([len(tokens) - 1]) if rows is None else rows
-        try:
-            yield from self._catch_up(rows, hooks, cancelled)
-        finally:
-            del self._ids[self._n_done :]
+        from jitllm.llm.generate import GenerationStream, Prompt
+        from jitllm.llm.request import Request
 
-    def _catch_up(
-        self, rows: Rows, hooks: Iterable[Hooks], cancelled: Cancel | None
-    ) -> Iterator[Floats]:
-        """Write the cells of all tokens that have none; `rows` count from the first of these."""
-        start, tokens = self._n_done, self._ids[self._n_done :]
-        if cancelled and cancelled():
-            raise Cancelled
-        for n_run, logits in self._engine.run(self._cells, tokens, start, rows, [*hooks]):
-            if len(rows) and rows[-1] == n_run - 1:
-                self._last = start + n_run, logits[-1].copy()
-            self._n_done = start + n_run
-            yield logits
-            if n_run < len(tokens) and cancelled and cancelled():
-                raise Cancelled
-
-    def _cut_cells(self, n_tokens: int) -> None:
-        self._n_done = 0  # an interrupt here costs time, not correctness
-        self._last = None
-        self._n_done = self._cells.truncate(n_tokens)
+        self._check_open()
+        if self._now.continuation is None:
+            raise ValueError(
+                "expected a generation to go on with, got none: call generate; truncating ends one"
+            )
+        params, chain = self._now.continuation.ready(sampler, logits_processors)
+        request = Request.going_on(params, chain, logits_processors, max_tokens)
+        started = GenerationStream(self.model, Prompt.of(self), request)
+        return started if stream else started.finish()
 
     def _to_ids(self, tokens: Text) -> list[int]:
         tokenizer = self.model.tokenizer
         bos = None if tokenizer is None else tokenizer.bos_id
-        at_start = self._ids in ([], [bos])
-        return self.model.to_ids(tokens, add_special=not self._ids, at_start=at_start)
-
-    def _check_room(self, n_tokens: int) -> None:
-        self._check_open()
-        if len(self) + n_tokens > self.n_ctx:
-            raise ContextLengthExceeded(
-                f"expected at most {self.n_ctx} tokens in the context, got {len(self)} + "
-                f"{n_tokens}; load the model with a larger n_ctx, or give fewer tokens"
-            )
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the sequence was closed; make another with Model.sequence")
-        self._engine.check_open()
+        at_start = self._now.ids in ([], [bos])
+        return self.model.to_ids(tokens, add_special=not self._now.ids, at_start=at_start)

@@ -19,6 +19,7 @@ SLOPES = {"slopes": np.array([0.5, 0.1, 0.02, 0.2], np.float32)}
 FORMS: dict[str, dict[str, Any]] = {
     "chunks": {"window": 70, "chunked": True},
     "slopes": SLOPES,
+    "table": {"table": np.sin(np.arange(4 * 41, dtype=np.float32)).reshape(4, 41)},
     "alone": ALONE,
     "alone and near": {**ALONE, "window": 20},
     "alone with slopes": {**ALONE, **SLOPES},

@@ -66,6 +66,8 @@ def test_attention_equals_twin(
         {"window": 512, "chunked": True},
         {"slopes": np.array([0.5, 0.01, 2.0, 0.0], np.float32)},
         {"window": 70, "slopes": np.array([0.5, 0.01, 2.0, 0.0], np.float32)},
+        {"table": np.linspace(-3, 3, 4 * 257, dtype=np.float32).reshape(4, 257)},
+        {"table": np.linspace(-3, 3, 4 * 3, dtype=np.float32).reshape(4, 3), "window": 70},
     ],
     ids=str,
 )
@@ -75,11 +77,19 @@ def test_options_equal_twin(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("window", [0, 1, 30, 31, 128])
-@pytest.mark.parametrize("slopes", [None, np.array([0.5, 0.01, 2.0, 0.0], np.float32)], ids=str)
-def test_without_causal_rows_see_both_sides(window: int, slopes: Any) -> None:
+@pytest.mark.parametrize(
+    "by_distance",
+    [
+        {},
+        {"slopes": np.array([0.5, 0.01, 2.0, 0.0], np.float32)},
+        {"table": np.sin(np.arange(4 * 95, dtype=np.float32)).reshape(4, 95)},
+    ],
+    ids="-".join,
+)
+def test_without_causal_rows_see_both_sides(window: int, by_distance: dict[str, Any]) -> None:
     arrays = _inputs(150, 150, 4, 2, 32, 48)
     _check(arrays, "f16", n_heads=4, n_kv_heads=2, scale=0.2, causal=False, window=window,
-           slopes=slopes)  # fmt: skip
+           **by_distance)  # fmt: skip
 
 
 @settings(max_examples=30, deadline=None)
@@ -125,6 +135,7 @@ class _Cache:
 _RARE: list[dict[str, Any]] = [
     {"window": 700, "chunked": True},
     {"slopes": np.linspace(0.001, 1, 6, dtype=np.float32)},
+    {"table": np.sin(np.arange(6 * 101, dtype=np.float32)).reshape(6, 101)},
 ]
 
 
@@ -228,6 +239,9 @@ def test_arguments_are_checked() -> None:
         slopes = np.ones(1, np.float32)
         at = np.array([2, 3]), np.arange(4)
         host.attention(q, k, v, *at, soft_cap=1.0, slopes=slopes, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"table must have shape \(1, 2 R \+ 1\), got \(1, 4\)"):
+        table = np.ones((1, 4), np.float32)
+        host.attention(q, k, v, *at, table=table, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="kv must be one of"):
         host.attention(q, k, v, np.array([2, 3]), np.arange(4), kv="q8", **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a page must have 512 numbers, got 10"):

@@ -79,6 +79,17 @@ def _rare_attentions() -> list[np.ndarray]:
     ]
 
 
+def _tables_of_distances() -> list[np.ndarray]:
+    q, k, v = _numbers(70, 6 * 40), _numbers(700, 2 * 40, seed=2), _numbers(700, 2 * 72, seed=3)
+    at, table = (np.arange(630, 700), np.arange(700)), _numbers(6, 257, seed=5)
+    return [
+        host.attention(
+            q, k, v, *at, kv="f16", n_heads=6, n_kv_heads=2, scale=0.2, table=table, causal=causal
+        )
+        for causal in (True, False)
+    ]
+
+
 def _routing() -> list[np.ndarray]:
     logits = _numbers(30, 60)
     return [
@@ -94,6 +105,7 @@ RECORDED: dict[Callable[[], list[np.ndarray]], str] = {
     _ropes: "c67bcdb8f81d33a1",
     _attentions: "62b41bca59ae3d4e",
     _rare_attentions: "179f7747edb0adf2",
+    _tables_of_distances: "b0c52b95f8e8320d",
     _routing: "78c94c47781038ee",
 }
 

@@ -183,6 +183,8 @@ def naive_attention(
     window, causal = options.get("window", 0), options.get("causal", True)
     cap, sinks = options.get("soft_cap", 0.0), options.get("sinks")
     chunked, slopes = options.get("chunked", False), options.get("slopes", np.zeros(4))
+    table = options.get("table", np.zeros((4, 3)))
+    reach = table.shape[1] // 2
     queries, keys = q.reshape(len(q), 4, -1).astype(float), k.reshape(len(k), 2, -1).astype(float)
     values = v.reshape(len(v), 2, -1).astype(float)
     out = np.zeros((len(q), 4, values.shape[2]))
@@ -199,6 +201,7 @@ def naive_attention(
                 continue
             score = sum(a * b for a, b in zip(queries[t, h], keys[s, h // 2], strict=True)) * scale
             score = cap * math.tanh(score / cap) if cap else score
+            score += table[h, min(max(kp[s] - qp[t], -reach), reach) + reach]
             e = math.exp(score - slopes[h] * abs(qp[t] - kp[s]))
             total += e
             out[t, h] += e * values[s, h // 2]
@@ -215,6 +218,8 @@ OPTIONS = [
     {"window": 3, "chunked": True},
     {"slopes": np.array([0.5, 0.25, 2, 0], np.float32)},
     {"slopes": np.array([0.5, 0.25, 2, 0], np.float32), "causal": False},
+    {"table": normal(4, 5, seed=3)},
+    {"table": normal(4, 5, seed=3), "causal": False},
     {"soft_cap": 0.7},
     {"sinks": np.array([0.5, -1, 2, 0], np.float32)},
     {"window": 2, "soft_cap": 2.0, "sinks": np.array([3, -3, 0, 1], np.float32)},
