@@ -130,6 +130,35 @@ def in_turn(
     return x
 
 
+def between_norms(
+    g: GraphBuilder, x: Value, config: ModelConfig, i: int, attention: Block, network: Block
+) -> Value:
+    """A layer with norms on both sides of its blocks: x + norm(block(norm(x))), twice: [T, n]."""
+    h = attention(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
+    x = _behind_norm(g, x, h, config, i, "attn_post_norm", "post_attention_norm", "ffn_inp")
+    h = network(nn.norm(g, x, config, f"blk.{i}.ffn_norm"), i)
+    return _behind_norm(g, x, h, config, i, "ffn_post_norm", "post_ffw_norm", "l_out")
+
+
+def before_norms(
+    g: GraphBuilder, x: Value, config: ModelConfig, i: int, attention: Block, network: Block
+) -> Value:
+    """A layer with norms only behind its blocks: x + norm(block(x)), twice: [T, n]."""
+    h = attention(x, i)
+    x = _behind_norm(g, x, h, config, i, "attn_post_norm", "post_attention_norm", "ffn_inp")
+    h = network(x, i)
+    return _behind_norm(g, x, h, config, i, "ffn_post_norm", "post_ffw_norm", "l_out")
+
+
+def _behind_norm(
+    g: GraphBuilder, x: Value, h: Value, config: ModelConfig, i: int,
+    name: str, tensor: str, end: str,
+) -> Value:  # fmt: skip
+    """x + norm(h), the norm's tensor having another name than its value."""
+    h = nn.norm(g, h, config, f"blk.{i}.{name}", f"blk.{i}.{tensor}")
+    return g.add(x, h, name=f"blk.{i}.{end}")
+
+
 def side_by_side(g: GraphBuilder, x: Value, attention: Value, network: Value, i: int) -> Value:
     """The end of a layer whose two blocks start from the same rows: their sum and x."""
     both = g.add(attention, network, name=f"blk.{i}.branches")

@@ -1,4 +1,4 @@
-"""What Gemma 3n and 4 share: layers that read the keys of others, inputs of each layer.
+"""What Gemma models share; of 3n and 4: keys that several layers read, inputs of layers.
 
 As in `_layers`, functions add nodes for layer i under the prefix "blk.{i}.".
 """
@@ -44,6 +44,16 @@ def embeddings(g: GraphBuilder, config: ModelConfig) -> Value:
 def window_rotation(config: ModelConfig) -> Rotation:
     """Rotation of layers with a window, which is not stretched."""
     return blocks.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
+
+
+def attention_scale(config: ModelConfig, layers_27b: int) -> float:
+    """1 / sqrt(head_dim); the 27B model alone takes the size of a share of the hidden columns.
+
+    It is told by its `layers_27b` layers.
+    """
+    if config.num_hidden_layers == layers_27b:
+        return float((config.hidden_size // config.num_attention_heads[0]) ** -0.5)
+    return float(config.head_dim**-0.5)
 
 
 def query(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Heads:

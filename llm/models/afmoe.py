@@ -1,9 +1,11 @@
 """Arcee's Trinity: "afmoe". Source: Arcee AI, "Trinity", 2025."""
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _gemma as gemma
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -13,22 +15,23 @@ NO_ROPE_EVERY = 4
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms around both blocks and on heads, gated attention, experts."""
+    windows = nn.windows_of(config, WINDOW_PERIOD)
     whole, local = dense.plain_rope(config, "neox"), blocks.window_rotation(config, "neox")
-    x = g.scale(nn.embeddings(g, config), config.hidden_size**0.5, name="inp_scaled")
-    for i, window in enumerate(nn.windows_of(config, WINDOW_PERIOD)):
-        blk = f"blk.{i}."
-        normed = nn.norm(g, x, config, blk + "attn_norm")
-        q, k, v = nn.qkv(g, normed, config, i)
+
+    def attention(x: Value, i: int) -> Value:
+        q, k, v = nn.qkv(g, x, config, i)
         q, k = nn.head_norms(g, q, k, config, i)
         if (i + 1) % NO_ROPE_EVERY:
-            q, k = nn.turn(g, q, k, local if window else whole, config, i)
-        z = blocks.attention(g, q, k, v, config, i, window=window)
-        h = blocks.gated_attention_output(g, z, normed, config, i, width=z.width)
-        h = nn.norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
-        x = g.add(x, h, name=blk + "ffn_inp")
+            q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
+        z = blocks.attention(g, q, k, v, config, i, window=windows[i])
+        return blocks.gated_attention_output(g, z, x, config, i, width=z.width)
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
-        h = moe.feed_forward(g, h, config, i, default_gating="sigmoid")
-        h = nn.norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
-        x = g.add(x, h, name=blk + "l_out")
+    def network(x: Value, i: int) -> Value:
+        if moe.is_dense(config, i):
+            return nn.gated_mlp(g, x, config, i)
+        return moe.mixture(g, x, config, i, moe.routing_of(g, config, i, "sigmoid"))
+
+    x = gemma.embeddings(g, config)
+    for i in range(config.num_hidden_layers):
+        x = dense.between_norms(g, x, config, i, attention, network)
     nn.logits(g, x, config)

@@ -1,5 +1,6 @@
 """Arcee Foundation Models: "arcee". Source: Arcee AI, "AFM-4.5B", 2025."""
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
@@ -12,15 +13,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     Squared ReLU: So et al., "Primer", 2021.
     """
     rotation = nn.rope_of(g, config, "norm")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attend(g, q, k, v, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
-        h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-        h = blocks.plain_mlp(g, h, config, i, act="relu", squared=True)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    def attention(x: Value, i: int) -> Value:
+        return blocks.attend(g, x, config, i, rotation)
+
+    def network(x: Value, i: int) -> Value:
+        return blocks.plain_mlp(g, x, config, i, act="relu", squared=True)
+
+    nn.decoder(g, config, attention, network)

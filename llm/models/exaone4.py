@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
@@ -19,18 +21,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     config = replace(config, sliding_window=config.sliding_window or WINDOW)
     windows = nn.windows_of(config, WINDOW_PERIOD) if has_windows else (0,) * n_layers
     rotation = dense.rope(g, config, "neox")
-    x = nn.embeddings(g, config)
-    for i, window in enumerate(windows[:n_layers]):
-        blk = f"blk.{i}."
-        q, k, v = nn.qkv(g, x, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        if window or not has_windows:
-            q, k = nn.turn(g, q, k, rotation, config, i)
-        h = dense.attend(g, (q, k, v), config, i, window=window)
-        h = nn.norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
-        x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.gated_mlp(g, x, config, i)
-        h = nn.norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
-        x = g.add(x, h, name=blk + "l_out")
+    def attention(x: Value, i: int) -> Value:
+        turned = rotation if windows[i] or not has_windows else None
+        return blocks.attend(g, x, config, i, turned, head_norms=True, window=windows[i])
+
+    def network(x: Value, i: int) -> Value:
+        return nn.gated_mlp(g, x, config, i)
+
+    x = nn.embeddings(g, config)
+    for i in range(n_layers):
+        x = dense.before_norms(g, x, config, i, attention, network)
     nn.logits(g, x, config)

@@ -3,10 +3,10 @@
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _gemma as gemma
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama with scaled embeddings and GELU."""
-    x = g.scale(nn.embeddings(g, config), config.hidden_size**0.5, name="inp_scaled")
-    dense.llama(g, config, x, rotation=dense.plain_rope(config, "neox"), act="gelu")
+    x, rotation = gemma.embeddings(g, config), dense.plain_rope(config, "neox")
+    dense.llama(g, config, x, rotation=rotation, act="gelu")

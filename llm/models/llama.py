@@ -3,29 +3,29 @@
 Sources: Touvron et al., "LLaMA", 2023; Jiang et al., "Mixtral of Experts", 2024.
 """
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes of a Llama model, dense or with experts."""
-    if config.rope_scaling.type == "longrope":
-        rotation = nn.long_rope_of(g, config, "norm")
-    else:
-        rotation = nn.rope_of(g, config, "norm")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attend(g, q, k, v, config, i, bias=True)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
+    rotation = dense.rope(g, config, "norm")
 
-        h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-        if config.num_experts:
-            h = nn.moe(g, h, config, i)
-        else:
-            h = nn.gated_mlp(g, h, config, i, bias=True, scale=True)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    def attention(x: Value, i: int) -> Value:
+        return blocks.attend(g, x, config, i, rotation, bias=True)
+
+    def feed_forward(x: Value, i: int) -> Value:
+        return network(g, x, config, i)
+
+    nn.decoder(g, config, attention, feed_forward)
+
+
+def network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    """A gated network or experts: [rows, n]."""
+    if config.num_experts:
+        return nn.moe(g, x, config, i)
+    return nn.gated_mlp(g, x, config, i, bias=True, scale=True)

@@ -1,5 +1,6 @@
 """Maincoder: "maincoder". Source: Maincode, "Maincoder-1B", 2025."""
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
@@ -8,16 +9,14 @@ from jitllm.llm.models import _layers as nn
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama whose heads of q and k are normalized after rope."""
     rotation = nn.rope_of(g, config, "norm")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
+
+    def attention(x: Value, i: int) -> Value:
+        q, k, v = nn.qkv(g, x, config, i)
         q, k = nn.turn(g, q, k, rotation, config, i)
         q, k = nn.head_norms(g, q, k, config, i)
-        h = nn.attend(g, q, k, v, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
+        return nn.attend(g, q, k, v, config, i)
 
-        h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-        h = nn.gated_mlp(g, h, config, i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    def network(x: Value, i: int) -> Value:
+        return nn.gated_mlp(g, x, config, i)
+
+    nn.decoder(g, config, attention, network)

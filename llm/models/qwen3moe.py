@@ -1,23 +1,20 @@
 """Qwen 3 with experts: "qwen3moe". Source: Yang et al., "Qwen3 Technical Report", 2025."""
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: Qwen 3 whose feed-forward networks are all experts."""
     rotation = nn.rope_of(g, config, "neox")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attend(g, q, k, v, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
-        h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-        h = nn.moe(g, h, config, i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    def attention(x: Value, i: int) -> Value:
+        return blocks.attend(g, x, config, i, rotation, head_norms=True)
+
+    def network(x: Value, i: int) -> Value:
+        return nn.moe(g, x, config, i)
+
+    nn.decoder(g, config, attention, network)
