@@ -20,6 +20,7 @@ from jitllm.llm.errors import ModelFormatError, ModelNotFoundError, UnsupportedF
 _STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _CONVERTED = {"F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
               "BOOL": "u1"}  # fmt: skip
+_MAX_DIMS = 8
 _INDEX = "model.safetensors.index.json"
 
 
@@ -59,7 +60,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     try:
         found = json.loads(index.read_text("utf-8"))["weight_map"]
         names = {str(name): Path(file).name for name, file in found.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFormatError(f"{index}: expected JSON with a weight_map, got {error!r}") from None
     return names
 
@@ -70,29 +71,33 @@ def _read_file(path: Path) -> dict[str, Weight]:
         length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
         if 8 + length > size:
             raise ModelFormatError(f"{path}: expected a header, got a file of {size} bytes")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            return {
-                name: _weight(path, name, header[name], 8 + length, size) for name in sorted(header)
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, ModelFormatError):
-                raise
-            raise ModelFormatError(f"{path}: expected a safetensors file, got {error!r}") from None
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{path}: expected a header in JSON, got {error}") from None
+    if not isinstance(header, dict):
+        raise ModelFormatError(f"{path}: expected a header with tensors, got {header!r:.60}")
+    header.pop("__metadata__", None)
+    return {name: _weight(path, name, header[name], 8 + length, size) for name in sorted(header)}
 
 
 def _weight(path: Path, name: str, info: Any, data: int, size: int) -> Weight:
-    shape, (start, end) = tuple(map(int, info["shape"])), map(int, info["data_offsets"])
-    stored = _STORED.get(info["dtype"]) or _CONVERTED.get(info["dtype"])
+    shape, offsets = _numbers(info, "shape"), _numbers(info, "data_offsets")
+    kind = info.get("dtype") if isinstance(info, dict) else None
+    if shape is None or len(shape) > _MAX_DIMS or 0 in shape or len(offsets or ()) != 2:
+        raise ModelFormatError(
+            f"{path}: tensor {name!r}: expected dtype, shape and data_offsets, got {info!r:.120}"
+        )
+    stored = {**_STORED, **_CONVERTED}.get(str(kind))
     if stored is None:
         raise UnsupportedFormat(
-            f"{path}: tensor {name!r}: expected plain numbers, got {info['dtype']}; convert a "
-            "model that is not quantized"
+            f"{path}: tensor {name!r}: expected plain numbers, got {kind!r:.60}; convert a model "
+            "that is not quantized"
         )
     dtype = np.dtype(stored)
-    expected = prod(shape) * dtype.itemsize
-    if min(shape, default=1) < 0 or not 0 <= start <= end <= size - data or end - start != expected:
+    (start, end), expected = offsets or (0, 0), prod(shape) * dtype.itemsize
+    if not start <= end <= size - data or end - start != expected:
         raise ModelFormatError(
             f"{path}: tensor {name!r}: expected {expected} bytes of data, got {start} to {end} "
             f"of {size - data}; the file is damaged or not complete"
@@ -100,6 +105,14 @@ def _weight(path: Path, name: str, info: Any, data: int, size: int) -> Weight:
 
     def read() -> Array:
         array = np.fromfile(path, dtype, prod(shape), offset=data + start).reshape(shape)
-        return array if info["dtype"] in _STORED else array.astype(np.float32)
+        return array if kind in _STORED else array.astype(np.float32)
 
-    return Weight(info["dtype"] if info["dtype"] in _STORED else "F32", shape, (read,))
+    return Weight(str(kind) if kind in _STORED else "F32", shape, (read,))
+
+
+def _numbers(info: Any, name: str) -> tuple[int, ...] | None:
+    """Return a list of whole numbers, none of them negative; None if it is something else."""
+    values = info.get(name) if isinstance(info, dict) else None
+    if not isinstance(values, list) or not all(type(n) is int and n >= 0 for n in values):
+        return None
+    return tuple(values)
