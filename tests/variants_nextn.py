@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tiny import conformance_model, write_gguf
 from variants import variant_weights
+from written_gemma import WRITTEN, written_gemma
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 
@@ -142,8 +143,13 @@ VARIANTS = {
 }
 
 
+NAMES = [*VARIANTS, "step35"]
+
+
 def nextn_model(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the variant `name` to `path`, and return `path`."""
+    if name in WRITTEN:
+        return written_gemma(name, path)
     variant, path = VARIANTS[name], Path(path)
     base = conformance_model(variant.base, path.with_suffix(".base.gguf"))
     with GGUFFile(base) as file:

@@ -7,6 +7,7 @@ from jitllm.llm.graph.rope import Rotation, rotation
 from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nextn as nextn
 from jitllm.llm.models._gated import clamped, network
 
 WINDOW_THETA = 10000.0
@@ -15,6 +16,16 @@ LIMIT = "swiglu_limit"
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: windows, half-turned heads without one, gates of heads, bounded experts."""
+    nn.decoder(g, config, *_blocks(g, config))
+    nextn.reads_sums(g, config)
+
+
+def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
+    """Add the nodes of block `block` that predicts further tokens."""
+    nextn.head(g, config, block, _blocks(g, config), normed=False)
+
+
+def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     windows = nn.windows_of(config, 0)
     whole = _whole_rotation(g, config)
     local = blocks.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
@@ -25,9 +36,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             _normed(g, y, config, f"blk.{i}.attn_{part}_norm") for y, part in ((q, "q"), (k, "k"))
         )
         q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
-        z = blocks.attention(g, q, k, v, config, i, window=windows[i])
+        z = nn.attention(g, q, k, v, config, i, window=windows[i])
         if not g.has(f"blk.{i}.attn_gate.weight"):
-            return blocks.attention_output(g, z, config, i)
+            return nn.attention_output(g, z, config, i)
         width = config.num_attention_heads[i]
         return blocks.gated_attention_output(g, z, x, config, i, width=width)
 
@@ -40,7 +51,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         routing = moe.routing_of(g, config, i, "sigmoid")
         return moe.mixture(g, x, config, i, routing, unit=expert, shared_unit=unit)
 
-    nn.decoder(g, config, attention, feed_forward)
+    return nn.Blocks(attention, feed_forward)
 
 
 def _normed(g: GraphBuilder, x: Value, config: ModelConfig, name: str) -> Value:

@@ -8,7 +8,7 @@ import pytest
 from driver import devices, nmse
 from numpy.typing import NDArray
 from tiny import conformance_model
-from variants_nextn import VARIANTS, nextn_golden, nextn_model
+from variants_nextn import NAMES, nextn_golden, nextn_model
 
 from jitllm.backends.base import PAGE_TOKENS, Backend, Batch, Segment
 from jitllm.backends.ir import Graph
@@ -81,7 +81,7 @@ def errors(path: Path, name: str, device: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("device", devices())
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_blocks_give_what_llama_cpp_gives(
     files: Callable[[str], Path], name: str, device: str
 ) -> None:
