@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.llm.errors import ContextLengthExceeded
+from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import ContextLengthExceeded, ModelFormatError, UnsupportedArchitecture
 from jitllm.llm.state.engine import Engine, Hooks
 from jitllm.llm.texts import Text, Texts
 
@@ -26,14 +27,39 @@ class Inspection(Texts, ABC):
     """What a model can show of its inside; `Model` is one."""
 
     engine: Engine
+    config: ModelConfig
 
     @abstractmethod
     def sequence(self, tokens: Text | None = None) -> "sequence.Sequence":
         """Return a new sequence, with these tokens or this text already computed."""
 
-    @abstractmethod
+    @property
+    def has_encoder(self) -> bool:
+        """Whether an encoder reads prompts, and a decoder writes what follows from them (T5)."""
+        return self.engine.graph.encoder is not None
+
     def need_decoder_start(self) -> int:
-        """Return the token that decoders start with, of a model that has an encoder too."""
+        """Return the token that decoders start with.
+
+        Raises
+        ------
+        UnsupportedArchitecture
+            If the model has no encoder beside its decoder.
+        ModelFormatError
+            If the file does not name a token of the vocabulary.
+        """
+        if not self.has_encoder:
+            raise UnsupportedArchitecture(
+                f"expected a model with an encoder and a decoder; got one of architecture "
+                f"{self.config.architecture!r}"
+            )
+        token = self.config.metadata.get("decoder_start_token_id", int)
+        if not 0 <= token < self.n_vocab:
+            raise ModelFormatError(
+                f"key '{self.config.architecture}.decoder_start_token_id': expected 0 to "
+                f"{self.n_vocab - 1}, got {token}"
+            )
+        return token
 
     def forward(
         self, tokens: Text, rows: RowsWanted = None, *, source: Text | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Sequence_
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from jitllm.llm.embeddings import Embeddings
-from jitllm.llm.errors import ModelFormatError, UnsupportedArchitecture
+from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.identity import Identity
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
@@ -49,8 +49,6 @@ class Model(Embeddings):
         Most tokens of a sequence.
     n_vocab : int
         Columns of the logits.
-    has_encoder : bool
-        Whether an encoder reads prompts, and a decoder writes what follows from them (T5).
     identity : Identity
         Name, files, parameters and tensor types.
     settings : dict
@@ -77,7 +75,6 @@ class Model(Embeddings):
         n_vocab = opened.config.vocab_size if encodes else opened.graph.vocab_size
         super().__init__(tokenizer, file.metadata, n_vocab, tokenizer_error)
         self.config, self.n_ctx, self.head = opened.config, opened.n_ctx, opened.head
-        self.has_encoder = opened.graph.encoder is not None
         self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
         self.identity = Identity.of(file, opened.config.architecture)
         self.last_result: Generation | None = None
@@ -140,29 +137,6 @@ class Model(Embeddings):
         if tokens is None:
             return sequence
         return sequence.encode(tokens) if self.has_encoder else sequence.append(tokens)
-
-    def need_decoder_start(self) -> int:
-        """Return the token that decoders start with.
-
-        Raises
-        ------
-        UnsupportedArchitecture
-            If the model has no encoder beside its decoder.
-        ModelFormatError
-            If the file does not name a token of the vocabulary.
-        """
-        if not self.has_encoder:
-            raise UnsupportedArchitecture(
-                f"expected a model with an encoder and a decoder; got one of architecture "
-                f"{self.config.architecture!r}"
-            )
-        token = self.config.metadata.get("decoder_start_token_id", int)
-        if not 0 <= token < self.n_vocab:
-            raise ModelFormatError(
-                f"key '{self.config.architecture}.decoder_start_token_id': expected 0 to "
-                f"{self.n_vocab - 1}, got {token}"
-            )
-        return token
 
     def load_sequence(
         self,
