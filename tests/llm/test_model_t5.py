@@ -288,3 +288,16 @@ def test_all_tensors_are_used(files: Callable[[str], Path]) -> None:
             opened = open_model(file, "reference")
             assert opened.unused == ()
             opened.backend.close()
+
+
+def test_a_saved_sequence_goes_on(
+    model: Model, golden: dict[str, list[int]], tmp_path: Path
+) -> None:
+    with model.sequence(golden["source"]) as sequence:
+        sequence.append(golden["greedy"][:7])
+        expected = sequence.logits
+        sequence.save(tmp_path / "state")
+    with model.load_sequence(tmp_path / "state") as sequence:
+        assert sequence.source_ids == golden["source"]
+        np.testing.assert_array_equal(sequence.logits, expected)
+        assert sequence.append([golden["greedy"][7]]).logits.argmax() == golden["greedy"][8]
