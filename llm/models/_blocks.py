@@ -14,7 +14,7 @@ from jitllm.llm.models import _layers as nn
 
 
 def layer_norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str) -> Value:
-    """Layer norm with the tensors `name`.weight and `name`.bias."""
+    """Layer norm with the tensors `name`.weight and `name`.bias, both of which there must be."""
     eps = config.metadata.get("attention.layer_norm_epsilon", float)
     return g.layer_norm(x, f"{name}.weight", f"{name}.bias", eps=eps, name=name)
 
@@ -24,14 +24,27 @@ def bare_norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, group: 
     return g.rms_norm(x, "", eps=config.rms_norm_eps, group=group, name=name)
 
 
-def fused_mlp(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
-    """down(silu(gate(x)) * up(x)), gate and up being the halves of one matrix: [rows, n]."""
+def fused_mlp(
+    g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str = "silu", bias: bool = False
+) -> Value:
+    """down(act(gate(x)) * up(x)), gate and up being the halves of one matrix: [rows, n].
+
+    `bias`: use the biases of both matrices if there are such.
+    """
     blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
-    both = g.matmul(x, blk + "ffn_up.weight", name=blk + "ffn_gate_up", width=2 * n_ff)
+
+    def own(name: str) -> str:
+        return g.optional(f"{blk}{name}.bias") if bias else ""
+
+    weight = blk + "ffn_up.weight"
+    both = g.matmul(x, weight, width=2 * n_ff, bias=own("ffn_up"), name=blk + "ffn_gate_up")
     gate = g.columns(both, 0, n_ff, name=blk + "ffn_gate")
     up = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_up")
-    h = g.glu(gate, up, act="silu", name=blk + "ffn_act")
-    return g.matmul(h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size)
+    h = g.glu(gate, up, act=act, name=blk + "ffn_act")
+    return g.matmul(
+        h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size,
+        bias=own("ffn_down"),
+    )  # fmt: skip
 
 
 def plain_mlp(
@@ -64,18 +77,6 @@ def fused_qkv(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> tuple[V
     return q, k, g.columns(qkv, k_end, v_end, name=blk + "attn_v")
 
 
-def attention(
-    g: GraphBuilder, q: Value, k: Value, v: Value, config: ModelConfig, i: int, *,
-    scale: float = 0.0, window: int = 0, soft_cap: float = 0.0, sinks: str = "",
-) -> Value:  # fmt: skip
-    """Attention without its output matrix: [T, H*dv]. `scale` 0 stands for 1 / sqrt(head_dim)."""
-    return g.attention(
-        q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
-        scale=scale or config.head_dim**-0.5, window=window, soft_cap=soft_cap, sinks=sinks,
-        name=f"blk.{i}.kqv_out",
-    )  # fmt: skip
-
-
 def attend(
     g: GraphBuilder,
     x: Value,
@@ -85,33 +86,20 @@ def attend(
     *,
     head_norms: bool = False,
     bias: bool = False,
-    scale: float | None = None,
     **rules: Any,
 ) -> Value:
     """A whole attention block of normalized rows: [T, n].
 
     `rotation` is None for a layer without rope; `head_norms` are RMS norms on the heads of q and
-    k, before rope; `bias`: use that of the output matrix if there is one; `scale` is
-    1 / sqrt(head_dim) unless given; `rules` are those of the attention's word.
+    k, before rope; `bias`: use that of the output matrix if there is one; `rules` are those of
+    `nn.attention`.
     """
     q, k, v = nn.qkv(g, x, config, i)
     if head_norms:
         q, k = nn.head_norms(g, q, k, config, i)
     if rotation is not None:
         q, k = nn.turn(g, q, k, rotation, config, i)
-    z = g.attention(
-        q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
-        scale=config.head_dim**-0.5 if scale is None else scale, name=f"blk.{i}.kqv_out", **rules,
-    )  # fmt: skip
-    return attention_output(g, z, config, i, bias=bias)
-
-
-def attention_output(
-    g: GraphBuilder, z: Value, config: ModelConfig, i: int, *, bias: bool = False
-) -> Value:
-    """The output matrix of the attention: [T, n]. `bias`: use its bias if there is one."""
-    name = f"blk.{i}.attn_out"
-    return nn.linear(g, z, f"{name}put", config.hidden_size, bias=bias, as_name=name)
+    return nn.attend(g, q, k, v, config, i, bias=bias, **rules)
 
 
 def gated_attention_output(
@@ -124,7 +112,7 @@ def gated_attention_output(
     """
     name = f"blk.{i}.attn_gate"
     gate = g.matmul(x, f"{name}.weight", name=name, width=width)
-    return attention_output(g, gated(g, z, gate, name=f"blk.{i}.kqv_gated"), config, i)
+    return nn.attention_output(g, gated(g, z, gate, name=f"blk.{i}.kqv_gated"), config, i)
 
 
 def window_rotation(

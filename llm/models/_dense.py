@@ -90,31 +90,6 @@ def head_layer_norms(
     )
 
 
-def attend(
-    g: GraphBuilder,
-    heads: Heads,
-    config: ModelConfig,
-    i: int,
-    *,
-    bias: bool = False,
-    scale: float | None = None,
-    **rules: Any,
-) -> Value:
-    """Attention with the `rules` of the word, and its output matrix: [T, n].
-
-    `scale` is 1 / sqrt(head_dim) unless given; `bias`: use that of the matrix if there is one.
-    """
-    z = g.attention(
-        *heads,
-        n_heads=config.num_attention_heads[i],
-        n_kv_heads=config.num_key_value_heads[i],
-        scale=config.head_dim**-0.5 if scale is None else scale,
-        name=f"blk.{i}.kqv_out",
-        **rules,
-    )
-    return blocks.attention_output(g, z, config, i, bias=bias)
-
-
 def in_turn(
     g: GraphBuilder, x: Value, config: ModelConfig, norm: Norm, attention: Block, network: Block
 ) -> Value:
@@ -200,7 +175,7 @@ def gpt(
 
     def attention(x: Value, i: int) -> Value:
         heads = turned_qkv(g, x, config, rotation, i)
-        return attend(g, heads, config, i, bias=True, max_alibi_bias=max_alibi_bias)
+        return nn.attend(g, *heads, config, i, bias=True, max_alibi_bias=max_alibi_bias)
 
     def network(x: Value, i: int) -> Value:
         return blocks.plain_mlp(g, x, config, i, act=act)
@@ -230,7 +205,7 @@ def llama(
 
     def attention(x: Value, i: int) -> Value:
         heads = turned_qkv(g, x, config, rotation, i)
-        return attend(g, heads, config, i, bias=attention_bias, **rules)
+        return nn.attend(g, *heads, config, i, bias=attention_bias, **rules)
 
     def network(x: Value, i: int) -> Value:
         return nn.gated_mlp(g, x, config, i, act=act)

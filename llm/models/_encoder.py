@@ -52,34 +52,7 @@ def attend(
         k = dense.layer_norm(g, k, config, f"blk.{i}.attn_k_norm")
     if rotation is not None:
         q, k = nn.turn(g, q, k, rotation, config, i)
-    return whole_attention(g, q, k, v, config, i, bias=bias, **rules)
-
-
-def whole_attention(
-    g: GraphBuilder,
-    q: Value,
-    k: Value,
-    v: Value,
-    config: ModelConfig,
-    i: int,
-    *,
-    bias: bool = False,
-    **rules: Any,
-) -> Value:
-    """Attention that neither hides what comes later nor remembers, with its output matrix."""
-    z = g.attention(
-        q,
-        k,
-        v,
-        n_heads=config.num_attention_heads[i],
-        n_kv_heads=config.num_key_value_heads[i],
-        scale=config.head_dim**-0.5,
-        causal=False,
-        cache=False,
-        name=f"blk.{i}.kqv_out",
-        **rules,
-    )
-    return blocks.attention_output(g, z, config, i, bias=bias)
+    return nn.attend(g, q, k, v, config, i, bias=bias, causal=False, cache=False, **rules)
 
 
 def bert(
@@ -116,26 +89,3 @@ def _norm(g: GraphBuilder, x: Value, config: ModelConfig, tensor: str, name: str
 def gelu_mlp(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """The network of BERT: down(gelu(up(x))) with biases where there are."""
     return blocks.plain_mlp(g, x, config, i, act="gelu")
-
-
-def halves_mlp(
-    g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str, bias: bool = False
-) -> Value:
-    """down(act(a) * b), a and b being the halves of one matrix's output: [rows, n].
-
-    `bias`: use the biases of both matrices if there are such.
-    """
-    blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
-
-    def own(name: str) -> str:
-        return g.optional(f"{blk}{name}.bias") if bias else ""
-
-    up = blk + "ffn_up.weight"
-    both = g.matmul(x, up, width=2 * n_ff, bias=own("ffn_up"), name=blk + "ffn_gate_up")
-    a = g.columns(both, 0, n_ff, name=blk + "ffn_gate")
-    b = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_up")
-    h = g.glu(a, b, act=act, name=blk + "ffn_act")
-    return g.matmul(
-        h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size,
-        bias=own("ffn_down"),
-    )  # fmt: skip

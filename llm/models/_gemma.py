@@ -94,7 +94,7 @@ def attend(
         q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
         scale=1.0, window=window, keys_of=f"blk.{key_layer}.kqv_out", name=blk + "kqv_out",
     )  # fmt: skip
-    h = blocks.attention_output(g, z, config, i)
+    h = nn.attention_output(g, z, config, i)
     return nn.norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
 
 

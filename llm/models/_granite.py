@@ -30,7 +30,7 @@ def build(
         Name of the layers' sinks, without "blk.{i}."; "" for none.
     """
     meta = config.metadata
-    scale = meta.get("attention.scale", float, 0.0)
+    scale = meta.get("attention.scale", float, 0.0) or None
     branch_scale = meta.get("residual_scale", float, 0.0)
     if config.rope_scaling.type == "longrope":
         rotation = nn.long_rope_of(g, config, "norm")
@@ -44,10 +44,10 @@ def build(
         q, k, v = nn.qkv(g, h, config, i)
         if turned[i]:
             q, k = nn.turn(g, q, k, rotation, config, i)
-        h = blocks.attention(
+        h = nn.attention(
             g, q, k, v, config, i, scale=scale, window=window, sinks=sinks and blk + sinks
         )
-        h = blocks.attention_output(g, h, config, i, bias=True)
+        h = nn.attention_output(g, h, config, i, bias=True)
         h = blocks.scaled(g, h, branch_scale, blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 

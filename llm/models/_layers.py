@@ -5,7 +5,7 @@ file: an optional bias or scale that is there is used.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def turn(
     return q, k
 
 
-def attend(
+def attention(
     g: GraphBuilder,
     q: Value,
     k: Value,
@@ -137,23 +137,40 @@ def attend(
     i: int,
     *,
     scale: float | None = None,
-    window: int = 0,
-    bias: bool = False,
+    **rules: Any,
 ) -> Value:
-    """Attention and its output matrix: [T, n]. `scale` is 1 / sqrt(head_dim) unless given."""
-    z = g.attention(
-        q,
-        k,
-        v,
-        n_heads=config.num_attention_heads[i],
-        n_kv_heads=config.num_key_value_heads[i],
-        scale=config.head_dim**-0.5 if scale is None else scale,
-        window=window,
-        name=f"blk.{i}.kqv_out",
-    )
-    return linear(
-        g, z, f"blk.{i}.attn_output", config.hidden_size, bias=bias, as_name=f"blk.{i}.attn_out"
-    )
+    """Attention with the `rules` of the word, without its output matrix: [T, H*dv].
+
+    `scale` is 1 / sqrt(head_dim) unless given.
+    """
+    return g.attention(
+        q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
+        scale=config.head_dim**-0.5 if scale is None else scale, name=f"blk.{i}.kqv_out", **rules,
+    )  # fmt: skip
+
+
+def attention_output(
+    g: GraphBuilder, z: Value, config: ModelConfig, i: int, *, bias: bool = False
+) -> Value:
+    """The output matrix of the attention: [T, n]. `bias`: use its bias if there is one."""
+    name = f"blk.{i}.attn_out"
+    return linear(g, z, f"{name}put", config.hidden_size, bias=bias, as_name=name)
+
+
+def attend(
+    g: GraphBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    config: ModelConfig,
+    i: int,
+    *,
+    bias: bool = False,
+    **rules: Any,
+) -> Value:
+    """Attention and its output matrix: [T, n]; see `attention` and `attention_output`."""
+    z = attention(g, q, k, v, config, i, **rules)
+    return attention_output(g, z, config, i, bias=bias)
 
 
 def norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, tensor: str = "") -> Value:

@@ -23,7 +23,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k = nn.head_norms(g, q, k, config, i)
         if (i + 1) % NO_ROPE_EVERY:
             q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
-        z = blocks.attention(g, q, k, v, config, i, window=windows[i])
+        z = nn.attention(g, q, k, v, config, i, window=windows[i])
         return blocks.gated_attention_output(g, z, x, config, i, width=z.width)
 
     def network(x: Value, i: int) -> Value:

@@ -24,7 +24,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = nn.qkv(g, x, config, i)
         q, k = nn.head_norms(g, q, k, config, i)
         q, k = nn.turn(g, q, k, rotation, config, i)
-        return dense.attend(g, (q, k, v), config, i, bias=True)
+        return nn.attend(g, q, k, v, config, i, bias=True)
 
     def network(x: Value, i: int) -> Value:
         blk = f"blk.{i}."

@@ -7,7 +7,6 @@ them.
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
@@ -22,9 +21,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def attention(x: Value, i: int) -> Value:
         q, k, v = nn.qkv(g, x, config, i)
         q, k = nn.turn(g, q, k, rotation, config, i)
-        z = blocks.attention(g, q, k, v, config, i)
+        z = nn.attention(g, q, k, v, config, i)
         z = norm(z, f"blk.{i}.attn_sub_norm")
-        return blocks.attention_output(g, z, config, i, bias=True)
+        return nn.attention_output(g, z, config, i, bias=True)
 
     def network(x: Value, i: int) -> Value:
         blk, n_ff = f"blk.{i}.", config.intermediate_size[i]

@@ -15,7 +15,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i, window in enumerate(nn.windows_of(config, WINDOW_PERIOD)):
         h = dense.layer_norm(g, x, config, f"blk.{i}.attn_norm")
         heads = dense.turned_qkv(g, h, config, rotation if window else None, i)
-        attention = dense.attend(g, heads, config, i, bias=True, window=window)
+        attention = nn.attend(g, *heads, config, i, bias=True, window=window)
         network = nn.gated_mlp(g, h, config, i, scale=True)
         x = dense.side_by_side(g, x, attention, network, i)
     factor = config.metadata.get("logit_scale", float) or 1.0

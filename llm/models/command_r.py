@@ -15,7 +15,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = nn.qkv(g, h, config, i)
         q, k = dense.head_layer_norms(g, q, k, config, i)
         q, k = nn.turn(g, q, k, rotation, config, i)
-        attention = dense.attend(g, (q, k, v), config, i, bias=True)
+        attention = nn.attend(g, q, k, v, config, i, bias=True)
         network = nn.gated_mlp(g, h, config, i)
         x = dense.side_by_side(g, x, attention, network, i)
     factor = config.metadata.get("logit_scale", float, 0.0) or 1.0

@@ -16,7 +16,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
         h = dense.layer_norm(g, x, config, blk + "attn_norm")
-        h = dense.attend(g, dense.turned_qkv(g, h, config, rotation, i), config, i)
+        h = nn.attend(g, *dense.turned_qkv(g, h, config, rotation, i), config, i)
         x = g.add(x, h, name=blk + "ffn_inp")
 
         name = blk + "attn_output_norm"

@@ -17,7 +17,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         if g.has(blk + "attn_norm_2.weight"):
             h = dense.layer_norm(g, x, config, blk + "attn_norm_2")
         heads = dense.turned_qkv(g, h, config, rotation, i)
-        attention = dense.attend(g, heads, config, i)
+        attention = nn.attend(g, *heads, config, i)
         network = blocks.plain_mlp(g, normed, config, i, act="gelu")
         x = dense.side_by_side(g, x, attention, network, i)
     dense.logits(g, x, config, lambda x, name: dense.layer_norm(g, x, config, name))

@@ -70,7 +70,7 @@ def _layer(g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i
     normed = blocks.bare_norm(g, x, config, f"blk.{i}.attn_norm")
     q, k, v = nn.qkv(g, normed, config, i)
     q, k = nn.turn(g, q, k, rotation, config, i)
-    z = blocks.attention(g, q, k, v, config, i)
+    z = nn.attention(g, q, k, v, config, i)
     h = blocks.gated_attention_output(g, z, normed, config, i, width=z.width)
     x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 

@@ -3,7 +3,6 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -16,6 +15,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = nn.qkv(g, x, config, i)
         q, k = nn.turn(g, q, k, rotation, config, i)
         q, k = nn.head_norms(g, q, k, config, i)
-        return blocks.attention_output(g, blocks.attention(g, q, k, v, config, i), config, i)
+        return nn.attend(g, q, k, v, config, i)
 
     nn.decoder(g, config, attention, lambda x, i: moe.mixture(g, x, config, i, routing))

@@ -19,8 +19,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         heads, scale = nn.qkv(g, x, config, i), 1 / config.head_dim
-        return dense.attend(
-            g, heads, config, i, bias=True, scale=scale, max_alibi_bias=max_alibi_bias
+        return nn.attend(
+            g, *heads, config, i, bias=True, scale=scale, max_alibi_bias=max_alibi_bias
         )
 
     def network(x: Value, i: int) -> Value:

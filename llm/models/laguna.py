@@ -5,7 +5,6 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
 from jitllm.llm.graph.words.delta_net import gated
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
@@ -25,11 +24,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = nn.qkv(g, x, config, i)
         q, k = nn.head_norms(g, q, k, config, i)
         q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
-        z = blocks.attention(g, q, k, v, config, i, window=windows[i])
+        z = nn.attention(g, q, k, v, config, i, window=windows[i])
         # a gate for each head, or for each column
         gate = g.matmul(x, blk + "attn_gate.weight", name=blk + "attn_gate")
         z = gated(g, z, gate, act="softplus", name=blk + "kqv_gated")
-        return blocks.attention_output(g, z, config, i)
+        return nn.attention_output(g, z, config, i)
 
     def network(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, default_gating="sigmoid")

@@ -6,7 +6,6 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -39,7 +38,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             name = f"blk.{i}.attn_q_scaled"
             q = g.scale_by_position(q, slope=TEMPERATURE, length=CHUNK, offset=1, name=name)
         is_local = bool(windows[i])
-        return dense.attend(g, (q, k, v), config, i, window=windows[i], chunked=is_local)
+        return nn.attend(g, q, k, v, config, i, window=windows[i], chunked=is_local)
 
     def network(x: Value, i: int) -> Value:
         if not moe.ends_period(config, i):

@@ -35,7 +35,7 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
         q, k, v = _heads(g, x, config, i)
         q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
         sinks = g.optional(f"blk.{i}.attn_sinks.weight")
-        h = dense.attend(g, (q, k, v), config, i, window=windows[i], sinks=sinks)
+        h = nn.attend(g, q, k, v, config, i, window=windows[i], sinks=sinks)
         return blocks.scaled(g, h, value_scale, f"blk.{i}.attn_out_scaled")
 
     def network(x: Value, i: int) -> Value:

@@ -25,7 +25,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         heads = dense.turned_qkv(g, x, config, rotation, i)
-        y = dense.attend(g, heads, config, i, bias=True)
+        y = nn.attend(g, *heads, config, i, bias=True)
         return blocks.scaled(g, y, branch, f"blk.{i}.attn_out_scaled")
 
     def network(x: Value, i: int) -> Value:

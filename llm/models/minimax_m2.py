@@ -5,7 +5,6 @@ import dataclasses
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -19,7 +18,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q = nn.norm(g, q, config, f"blk.{i}.attn_q_norm")
         k = nn.norm(g, k, config, f"blk.{i}.attn_k_norm")
         q, k = nn.turn(g, q, k, rotation, config, i)
-        return blocks.attention_output(g, blocks.attention(g, q, k, v, config, i), config, i)
+        return nn.attend(g, q, k, v, config, i)
 
     def network(x: Value, i: int) -> Value:
         routing = dataclasses.replace(moe.routing_of(g, config, i), norm=True)

@@ -31,7 +31,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = encoder.attend(g, h, config, i, local if window else whole, window=window)
         x = g.add(h, x, name=blk + "ffn_inp")
         h = dense.layer_norm(g, x, config, blk + "ffn_norm")
-        h = encoder.halves_mlp(g, h, config, i, act=act)
+        h = blocks.fused_mlp(g, h, config, i, act=act)
         x = g.add(h, x, name=blk + "l_out")
     x = dense.layer_norm(g, x, config, "output_norm")
     g.select_outputs(x, name="hidden_states")

@@ -21,7 +21,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = dense.clamped_qkv(g, x, config, i)
         if g.has(f"blk.{i}.attn_q_norm.weight"):
             q, k = norm(q, f"blk.{i}.attn_q_norm"), norm(k, f"blk.{i}.attn_k_norm")
-        return dense.attend(g, (q, k, v), config, i, bias=True, max_alibi_bias=max_alibi_bias)
+        return nn.attend(g, q, k, v, config, i, bias=True, max_alibi_bias=max_alibi_bias)
 
     x = nn.embeddings(g, config)
     if g.has("position_embd.weight"):

@@ -23,7 +23,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k = nn.head_norms(g, q, k, config, i)
         if window:
             q, k = nn.turn(g, q, k, rotation, config, i)
-        z = blocks.attention(g, q, k, v, config, i, window=window)
+        z = nn.attention(g, q, k, v, config, i, window=window)
         h = blocks.gated_attention_output(g, z, normed, config, i, width=z.width)
         h = _post_norm(g, h, blk + "attn_post_norm", blk + "post_attention_norm")
         x = g.add(x, h, name=blk + "ffn_inp")

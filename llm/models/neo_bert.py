@@ -2,6 +2,7 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _encoder as encoder
 from jitllm.llm.models import _layers as nn
@@ -17,7 +18,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = encoder.attend(g, h, config, i, rotation)
         x = g.add(h, x, name=blk + "ffn_inp")
         h = nn.norm(g, x, config, blk + "ffn_norm")
-        h = encoder.halves_mlp(g, h, config, i, act="silu")
+        h = blocks.fused_mlp(g, h, config, i)
         x = g.add(h, x, name=blk + "l_out")
     x = nn.norm(g, x, config, "output_norm", "enc.output_norm")
     g.select_outputs(x, name="hidden_states")

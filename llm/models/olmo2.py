@@ -20,7 +20,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q = nn.norm(g, q, config, f"blk.{i}.attn_q_norm")
         k = nn.norm(g, k, config, f"blk.{i}.attn_k_norm")
         q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
-        return dense.attend(g, (q, k, v), config, i, window=windows[i])
+        return nn.attend(g, q, k, v, config, i, window=windows[i])
 
     def network(x: Value, i: int) -> Value:
         return nn.gated_mlp(g, x, config, i)

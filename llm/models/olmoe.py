@@ -3,7 +3,6 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 
@@ -17,6 +16,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q = nn.norm(g, q, config, f"blk.{i}.attn_q_norm")
         k = nn.norm(g, k, config, f"blk.{i}.attn_k_norm")
         q, k = nn.turn(g, q, k, rotation, config, i)
-        return blocks.attention_output(g, blocks.attention(g, q, k, v, config, i), config, i)
+        return nn.attend(g, q, k, v, config, i)
 
     nn.decoder(g, config, attention, lambda x, i: moe.mixture(g, x, config, i, routing))

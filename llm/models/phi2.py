@@ -14,7 +14,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(config.num_hidden_layers):
         h = dense.layer_norm(g, x, config, f"blk.{i}.attn_norm")
         heads = dense.turned_qkv(g, h, config, rotation, i)
-        attention = dense.attend(g, heads, config, i, bias=True)
+        attention = nn.attend(g, *heads, config, i, bias=True)
         network = blocks.plain_mlp(g, h, config, i, act="gelu")
         x = dense.side_by_side(g, x, attention, network, i)
     dense.logits(

@@ -1,8 +1,10 @@
 """The text side of Pocket TTS: "pockettts". Source: Kyutai, "Pocket TTS", 2026."""
 
+from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
 
@@ -13,16 +15,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     embedding table stands in for it.
     """
     rotation = nn.rope_of(g, config, "norm")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = blocks.layer_norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attend(g, q, k, v, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
-        h = blocks.layer_norm(g, x, config, f"blk.{i}.ffn_norm")
-        h = blocks.plain_mlp(g, h, config, i, act="gelu")
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    x = g.select_outputs(x, name="output_rows")
-    blocks.output(g, blocks.layer_norm(g, x, config, "output_norm"), config)
+    def norm(x: Value, name: str) -> Value:
+        return blocks.layer_norm(g, x, config, name)
+
+    def attention(x: Value, i: int) -> Value:
+        return blocks.attend(g, x, config, i, rotation)
+
+    def network(x: Value, i: int) -> Value:
+        return blocks.plain_mlp(g, x, config, i, act="gelu")
+
+    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    dense.logits(g, x, config, norm)

@@ -4,28 +4,26 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _layers as nn
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
-    """Add the nodes: Qwen 2 with rope in sections, which for text is common rope."""
+    """Add the nodes: Qwen 2 with rope in sections, which for text is common rope.
+
+    The epsilon of its norms may be 0.
+    """
     rotation = nn.rope_of(g, config, "neox")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = _norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attend(g, q, k, v, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
-
-        h = _norm(g, x, config, f"blk.{i}.ffn_norm")
-        h = nn.gated_mlp(g, h, config, i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    x = g.select_outputs(x, name="output_rows")
-    blocks.output(g, _norm(g, x, config, "output_norm"), config)
-
-
-def _norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str) -> Value:
-    """RMS norm; epsilon may be 0 here."""
     eps = config.metadata.get("attention.layer_norm_rms_epsilon", float)
-    return g.rms_norm(x, f"{name}.weight", eps=eps, name=name)
+
+    def norm(x: Value, name: str) -> Value:
+        return g.rms_norm(x, f"{name}.weight", eps=eps, name=name)
+
+    def attention(x: Value, i: int) -> Value:
+        return blocks.attend(g, x, config, i, rotation)
+
+    def network(x: Value, i: int) -> Value:
+        return nn.gated_mlp(g, x, config, i)
+
+    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    dense.logits(g, x, config, norm)

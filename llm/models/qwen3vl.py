@@ -3,6 +3,7 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _layers as nn
 
 
@@ -14,16 +15,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 def layers(g: GraphBuilder, config: ModelConfig) -> Value:
     """What the last layer gives: [T, n]."""
     rotation = nn.rope_of(g, config, "neox")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attend(g, q, k, v, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
-        h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-        h = nn.gated_mlp(g, h, config, i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
+    def attention(x: Value, i: int) -> Value:
+        return blocks.attend(g, x, config, i, rotation, head_norms=True)
+
+    def network(x: Value, i: int) -> Value:
+        return nn.gated_mlp(g, x, config, i)
+
+    x, parts = nn.embeddings(g, config), nn.Blocks(attention, network)
+    for i in range(config.num_hidden_layers):
+        x = nn.layer(g, x, config, parts, i)
     return x

@@ -21,7 +21,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         heads = nn.qkv(g, x, config, i)
-        return dense.attend(g, heads, config, i, max_alibi_bias=MAX_ALIBI_BIAS)
+        return nn.attend(g, *heads, config, i, max_alibi_bias=MAX_ALIBI_BIAS)
 
     def network(x: Value, i: int) -> Value:
         if config.num_experts:

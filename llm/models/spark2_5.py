@@ -15,7 +15,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         normed = nn.norm(g, x, config, blk + "attn_norm")
         q, k, v = nn.qkv(g, normed, config, i)
         q, k = nn.turn(g, q, k, local if window else whole, config, i)
-        z = blocks.attention(g, q, k, v, config, i, window=window)
+        z = nn.attention(g, q, k, v, config, i, window=window)
         n_heads = config.num_attention_heads[i]
         h = blocks.gated_attention_output(g, z, normed, config, i, width=n_heads)
         x = g.add(x, h, name=blk + "ffn_inp")

@@ -15,7 +15,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = nn.qkv(g, normed, config, i)
         q, k = dense.head_layer_norms(g, q, k, config, i)
         q, k = nn.turn(g, q, k, rotation, config, i)
-        h = dense.attend(g, (q, k, v), config, i)
+        h = nn.attend(g, q, k, v, config, i)
         x = g.add(x, h, name=f"blk.{i}.ffn_inp")
         if g.has(f"blk.{i}.ffn_norm.weight"):
             normed = dense.layer_norm(g, x, config, f"blk.{i}.ffn_norm")
