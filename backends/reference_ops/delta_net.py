@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jitllm.backends._reference_states import over_segments
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
 from jitllm.kernels import reference_delta
@@ -13,16 +14,11 @@ def run(
     run: Any, node: Node, q: Floats, k: Floats, v: Floats, decay: Floats, beta: Floats
 ) -> Floats:
     """Run every segment through the states of its sequence."""
-    attrs, states, out = node.attrs, run.backend.states, np.empty_like(v)
-    options = {name: attrs[name] for name in ("n_key_heads", "scale", "tiled")}
-    shape = attrs["n_heads"], attrs["head_dim"], attrs["v_head_dim"]
-    for segment in run.batch.segments:
-        rows = slice(segment.row, segment.row + segment.rows)
-        state = np.zeros(shape, np.float32)
-        if segment.state_in >= 0:
-            state = states.read(segment.state_in, attrs["state"]).reshape(shape)
-        out[rows], state = reference_delta.delta_net(
-            q[rows], k[rows], v[rows], decay[rows], beta[rows], state, **options
-        )
-        states.write(segment.state_out, attrs["state"], state.reshape(-1))
-    return out
+    options = {name: node.attrs[name] for name in ("n_key_heads", "scale", "tiled")}
+    shape = tuple(node.attrs[name] for name in ("n_heads", "head_dim", "v_head_dim"))
+
+    def one(state: Floats, rows: slice) -> tuple[Floats, Floats]:
+        inputs = (q[rows], k[rows], v[rows], decay[rows], beta[rows])
+        return reference_delta.delta_net(*inputs, state.reshape(shape), **options)
+
+    return over_segments(run, node, np.empty_like(v), one)

@@ -5,10 +5,9 @@ the first-level cache, one fma; with `silu` the activation is most of the work. 
 the order of their tokens, so bits do not depend on how rows are cut into runs.
 """
 
-from jitllm.kernels import abi
-from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.activation import silu
 from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.states import over_columns, segment_rows, segment_states
 from jitllm.kernels.cpu.vmath import ZERO, load_part, store_part
 from jitllm.kernels.simd import fma, load_f32x16, load_i64, splat_f32, store_f32x16
 
@@ -62,31 +61,21 @@ def causal_conv(*, act, taps):
             value = _earlier(x, ldx, past, width, taps, rows - (taps - 1) + j, n)
             store_part(target + 4 * width * j, value, n)
 
-    def kernel(args, thread, n_threads, counter):
-        run = load_i64(args)
-        n_segments, segments = load_i64(run + 8 * abi.N_SEGMENTS), load_i64(run + 8 * abi.SEGMENTS)
+    @inline
+    def piece(args, segment, head, start, n_columns):
         x, ldx, y, ldy = (load_i64(args + 8), load_i64(args + 16), load_i64(args + 24),
                           load_i64(args + 32))  # fmt: skip
         width, w, ldw, bias = (load_i64(args + 40), load_i64(args + 48), load_i64(args + 56),
                                load_i64(args + 64))  # fmt: skip
-        states, slot_bytes = load_i64(args + 72), load_i64(args + 80)
-        n_blocks = (width + BLOCK - 1) // BLOCK
-        unit = atomic_add(counter, 1)
-        while unit < n_segments * n_blocks:
-            segment = segments + 8 * abi.SEGMENT_WORDS * (unit // n_blocks)
-            first = load_i64(segment + 8 * abi.SEGMENT_ROW)
-            rows = load_i64(segment + 8 * abi.SEGMENT_ROWS)
-            slot = load_i64(segment + 8 * abi.SEGMENT_STATE_IN)
-            target = states + slot_bytes * load_i64(segment + 8 * abi.SEGMENT_STATE_OUT)
-            start = BLOCK * (unit % n_blocks)
-            for i in range(start, min(width, start + BLOCK), 16):
-                at, n = 4 * i, min(16, width - i)
-                past = states + slot * slot_bytes + at if slot >= 0 else 0
-                shift = bias + at if bias != 0 else 0
-                source = x + first * ldx + at
-                columns(source, ldx, y + first * ldy + at, ldy, past, width, n, rows, w + at, ldw,
-                        shift)  # fmt: skip
-                keep(source, ldx, past, target + at, width, n, rows)
-            unit = atomic_add(counter, 1)
+        before, target = segment_states(segment, load_i64(args + 72), load_i64(args + 80))
+        first, end = segment_rows(segment)
+        for i in range(start, start + n_columns, 16):
+            at, n = 4 * i, min(16, width - i)
+            past = before + at if before != 0 else 0
+            shift = bias + at if bias != 0 else 0
+            source, rows = x + first * ldx + at, end - first
+            columns(source, ldx, y + first * ldy + at, ldy, past, width, n, rows, w + at, ldw,
+                    shift)  # fmt: skip
+            keep(source, ldx, past, target + at, width, n, rows)
 
-    return kernel
+    return over_columns(piece, columns=40, block=BLOCK)

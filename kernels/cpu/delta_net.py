@@ -7,9 +7,8 @@ on how they are cut into runs. A thread takes 64 columns of one head of one sequ
 and a store, two products and three fma.
 """
 
-from jitllm.kernels import abi
-from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.states import BLOCK, over_columns, segment_rows, state_part
 from jitllm.kernels.cpu.vmath import ZERO
 from jitllm.kernels.simd import (
     fma,
@@ -19,8 +18,6 @@ from jitllm.kernels.simd import (
     splat_f32,
     store_f32x16,
 )
-
-BLOCK = 64  # columns of a thread's piece: four vectors
 
 
 @inline
@@ -90,13 +87,6 @@ def _step_block(source, target, stride, decay, step, key, query, dk, v, beta, sc
 
 
 @inline
-def _clear(state, stride, dk, columns):
-    for i in range(dk):
-        for j in range(0, 4 * columns, 64):
-            store_f32x16(state + i * stride + j, splat_f32(ZERO))
-
-
-@inline
 def _head(args, segment, head, start, columns):
     """Take `columns` columns from `start` on of one head through the rows of a segment."""
     q, ldq, k, ldk = (load_i64(args + 8), load_i64(args + 16), load_i64(args + 24),
@@ -116,20 +106,14 @@ def _head(args, segment, head, start, columns):
     else:
         decay += 4 * head
     stride, at = 4 * dv, 4 * (head * dk * dv + start)
-    slot, new_slot = (load_i64(segment + 8 * abi.SEGMENT_STATE_IN),
-                      load_i64(segment + 8 * abi.SEGMENT_STATE_OUT))  # fmt: skip
-    target = states + new_slot * slot_bytes + at
-    source = states + slot * slot_bytes + at
-    if slot < 0:
-        _clear(target, stride, dk, columns)
-        source = target
-    first = load_i64(segment + 8 * abi.SEGMENT_ROW)
+    source, target = state_part(segment, states, slot_bytes, at, stride, dk, columns)
+    first, end = segment_rows(segment)
     column = 4 * (head * dv + start)
-    for row in range(first, first + load_i64(segment + 8 * abi.SEGMENT_ROWS)):
+    for row in range(first, end):
         key, query = k + row * ldk + 4 * key_head * dk, q + row * ldq + 4 * key_head * dk
         factors, write = decay + row * ldd, splat_f32(load_f32(beta + row * ldb + 4 * head))
         value, result = v + row * ldv + column, out + row * ldo + column
-        if columns == 64:
+        if columns == BLOCK:
             _step_block(source, target, stride, factors, step, key, query, dk, value, write,
                         scale, result)  # fmt: skip
         else:
@@ -139,15 +123,4 @@ def _head(args, segment, head, start, columns):
         source = target
 
 
-def delta_net(args, thread, n_threads, counter):
-    """Run the rows of every segment through the heads' states (`DELTA_NET` of `cpu_ops`)."""
-    run = load_i64(args)
-    n_segments, segments = load_i64(run + 8 * abi.N_SEGMENTS), load_i64(run + 8 * abi.SEGMENTS)
-    n_heads, dv = load_i64(args + 104), load_i64(args + 128)
-    n_blocks = (dv + BLOCK - 1) // BLOCK
-    item = atomic_add(counter, 1)
-    while item < n_segments * n_heads * n_blocks:
-        segment = segments + 8 * abi.SEGMENT_WORDS * (item // (n_heads * n_blocks))
-        start = BLOCK * (item % n_blocks)
-        _head(args, segment, item // n_blocks % n_heads, start, min(BLOCK, dv - start))
-        item = atomic_add(counter, 1)
+delta_net = over_columns(_head, columns=128, heads=104)  # `DELTA_NET` of `cpu_ops`

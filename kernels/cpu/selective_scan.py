@@ -1,21 +1,18 @@
 """Scan of a state space with a decay for each element (Gu and Dao, "Mamba", 2023).
 
-Lanes are columns, which need nothing of each other; a thread takes BLOCK columns of one sequence
+Lanes are columns, which need nothing of each other; a thread takes 64 columns of one sequence
 through all rows, token after token, so bits depend on the rows of a sequence alone. Decays and
 states lie in blocks of 16 columns: rows of all columns, a power of two apart, would push each other
 out of the first-level cache. Per token and 16 numbers of the state about 25 vector operations, most
 of them the exponential.
 """
 
-from jitllm.kernels import abi
-from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu import vmath
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.softplus import softplus
+from jitllm.kernels.cpu.states import over_columns, segment_rows, state_part
 from jitllm.kernels.cpu.vmath import ZERO, load_part
 from jitllm.kernels.simd import fma, load_f32, load_f32x16, load_i64, splat_f32, store_f32x16
-
-BLOCK = 64  # columns of a unit of work
 
 
 @inline
@@ -43,15 +40,9 @@ def _columns(args, segment, start, n):
     states, slot_bytes = load_i64(args + 120), load_i64(args + 128)
     at, skip = 4 * start, load_f32x16(load_i64(args + 112) + 4 * start)
     rates += at * size
-    slot = load_i64(segment + 8 * abi.SEGMENT_STATE_IN)
-    target = states + slot_bytes * load_i64(segment + 8 * abi.SEGMENT_STATE_OUT) + at * size
-    source = states + slot_bytes * slot + at * size
-    if slot < 0:
-        for i in range(size):
-            store_f32x16(target + 64 * i, splat_f32(ZERO))
-        source = target
-    first = load_i64(segment + 8 * abi.SEGMENT_ROW)
-    for row in range(first, first + load_i64(segment + 8 * abi.SEGMENT_ROWS)):
+    source, target = state_part(segment, states, slot_bytes, at * size, 64, size, 16)
+    first, end = segment_rows(segment)
+    for row in range(first, end):
         own, step = load_part(x + row * ldx + at, n), load_part(steps + row * lds + at, n)
         key, query = b + row * ldb, c + row * ldc
         total = _token(source, target, size, key, query, rates, softplus(step), own)
@@ -59,15 +50,10 @@ def _columns(args, segment, start, n):
         source = target
 
 
-def selective_scan(args, thread, n_threads, counter):
-    """Run the rows of every segment through the columns' states (`SELECTIVE_SCAN` of `cpu_ops`)."""
-    run = load_i64(args)
-    n_segments, segments = load_i64(run + 8 * abi.N_SEGMENTS), load_i64(run + 8 * abi.SEGMENTS)
-    width = load_i64(args + 88)
-    n_blocks = (width + BLOCK - 1) // BLOCK
-    unit = atomic_add(counter, 1)
-    while unit < n_segments * n_blocks:
-        segment, start = segments + 8 * abi.SEGMENT_WORDS * (unit // n_blocks), unit % n_blocks
-        for i in range(BLOCK * start, min(width, BLOCK * start + BLOCK), 16):
-            _columns(args, segment, i, min(16, width - i))
-        unit = atomic_add(counter, 1)
+@inline
+def _piece(args, segment, head, start, columns):
+    for i in range(start, start + columns, 16):
+        _columns(args, segment, i, min(16, start + columns - i))
+
+
+selective_scan = over_columns(_piece, columns=88)  # `SELECTIVE_SCAN` of `cpu_ops`

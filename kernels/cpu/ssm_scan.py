@@ -2,20 +2,17 @@
 
 A head keeps a matrix [N, P]. Lanes are its columns, which need nothing of each other; sums run over
 the N rows in ascending order and tokens one after the other, so bits depend on the rows of a
-sequence alone. A thread takes BLOCK columns of one head of one sequence (32 KiB at N = 128, which
+sequence alone. A thread takes 64 columns of one head of one sequence (32 KiB at N = 128, which
 stay in the first-level cache) through all rows. Per token and 16 numbers: one load, one
 store, one product, two fma.
 """
 
-from jitllm.kernels import abi
-from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu import vmath
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.softplus import softplus
+from jitllm.kernels.cpu.states import BLOCK, over_columns, segment_rows, state_part
 from jitllm.kernels.cpu.vmath import ONE, ZERO, load_part, store_part
 from jitllm.kernels.simd import fma, load_f32, load_f32x16, load_i64, splat_f32, store_f32x16
-
-BLOCK = 64  # columns of a thread's piece: four vectors
 
 
 @inline
@@ -60,13 +57,6 @@ def _token_part(source, target, stride, size, b, c, decay, step, skip, x, y, n):
 
 
 @inline
-def _clear(state, stride, size, columns):
-    for i in range(size):
-        for j in range(0, columns, 16):
-            store_part(state + i * stride + 4 * j, splat_f32(ZERO), columns - j)
-
-
-@inline
 def _optional(address, head, otherwise):
     """Return element `head` of an array in every lane; `otherwise` if there is no array."""
     value = splat_f32(otherwise)
@@ -90,15 +80,10 @@ def _head(args, segment, head, start, columns):
     skip = _optional(load_i64(args + 128), head, ZERO)
     shift = _optional(load_i64(args + 136), head, ZERO)
     stride, at = 4 * head_dim, 4 * (head * size * head_dim + start)
-    slot = load_i64(segment + 8 * abi.SEGMENT_STATE_IN)
-    target = states + slot_bytes * load_i64(segment + 8 * abi.SEGMENT_STATE_OUT) + at
-    source = states + slot_bytes * slot + at
-    if slot < 0:
-        _clear(target, stride, size, columns)
-        source = target
+    source, target = state_part(segment, states, slot_bytes, at, stride, size, columns)
     column, group = 4 * (head * head_dim + start), 4 * size * (head // (n_heads // n_groups))
-    first = load_i64(segment + 8 * abi.SEGMENT_ROW)
-    for row in range(first, first + load_i64(segment + 8 * abi.SEGMENT_ROWS)):
+    first, end = segment_rows(segment)
+    for row in range(first, end):
         step = splat_f32(ONE)
         if steps != 0:
             step = softplus(splat_f32(load_f32(steps + row * lds + 4 * head)) + shift)
@@ -114,15 +99,4 @@ def _head(args, segment, head, start, columns):
         source = target
 
 
-def ssm_scan(args, thread, n_threads, counter):
-    """Run the rows of every segment through the heads' states (`SSM_SCAN` of `cpu_ops`)."""
-    run = load_i64(args)
-    n_segments, segments = load_i64(run + 8 * abi.N_SEGMENTS), load_i64(run + 8 * abi.SEGMENTS)
-    n_heads, head_dim = load_i64(args + 88), load_i64(args + 96)
-    n_blocks = (head_dim + BLOCK - 1) // BLOCK
-    unit = atomic_add(counter, 1)
-    while unit < n_segments * n_heads * n_blocks:
-        segment = segments + 8 * abi.SEGMENT_WORDS * (unit // (n_heads * n_blocks))
-        start = BLOCK * (unit % n_blocks)
-        _head(args, segment, unit // n_blocks % n_heads, start, min(BLOCK, head_dim - start))
-        unit = atomic_add(counter, 1)
+ssm_scan = over_columns(_head, columns=96, heads=88)  # `SSM_SCAN` of `cpu_ops`

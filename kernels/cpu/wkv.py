@@ -8,13 +8,10 @@ token and 16 numbers of S: a load and a store, a product and two fma; in the for
 load and two fma.
 """
 
-from jitllm.kernels import abi
-from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.cpu.states import BLOCK, over_columns, segment_rows, state_part
 from jitllm.kernels.cpu.vmath import ONE, ZERO, load_part, store_part
 from jitllm.kernels.simd import fma, load_f32, load_f32x16, load_i64, splat_f32, store_f32x16
-
-BLOCK = 64  # columns of a thread's piece: four vectors
 
 
 @inline
@@ -105,13 +102,6 @@ def _tokens(form):
     return block, part
 
 
-@inline
-def _clear(state, stride, dk, columns):
-    for i in range(dk):
-        for j in range(0, columns, 16):
-            store_part(state + i * stride + 4 * j, splat_f32(ZERO), columns - j)
-
-
 def wkv(*, form):
     """Make the kernel of `WKV` of `cpu_ops`.
 
@@ -136,15 +126,10 @@ def wkv(*, form):
         states, slot_bytes = load_i64(args + 152), load_i64(args + 160)
         key_head = h // (load_i64(args + 120) // load_i64(args + 128))
         stride, at = 4 * dv, 4 * (h * dk * dv + start)
-        slot = load_i64(segment + 8 * abi.SEGMENT_STATE_IN)
-        target = states + slot_bytes * load_i64(segment + 8 * abi.SEGMENT_STATE_OUT) + at
-        source = states + slot_bytes * slot + at
-        if slot < 0:
-            _clear(target, stride, dk, columns)
-            source = target
-        first = load_i64(segment + 8 * abi.SEGMENT_ROW)
+        source, target = state_part(segment, states, slot_bytes, at, stride, dk, columns)
+        first, end = segment_rows(segment)
         row, along = 4 * h * dk, 4 * key_head * dk
-        for t in range(first, first + load_i64(segment + 8 * abi.SEGMENT_ROWS)):
+        for t in range(first, end):
             reader, key, decay = r + t * ldr + row, k + t * ldk + along, w + t * ldw + row
             erased, share = erase + t * lde + row, rate + t * lda + row
             value, result = v + t * ldv + 4 * (key_head * dv + start), y + t * ldy
@@ -157,16 +142,4 @@ def wkv(*, form):
                          share, value + 4 * j, result + 4 * j, min(16, columns - j))  # fmt: skip
             source = target
 
-    def kernel(args, thread, n_threads, counter):
-        run = load_i64(args)
-        n_segments, segments = load_i64(run + 8 * abi.N_SEGMENTS), load_i64(run + 8 * abi.SEGMENTS)
-        n_heads, dv = load_i64(args + 120), load_i64(args + 144)
-        n_blocks = (dv + BLOCK - 1) // BLOCK
-        unit = atomic_add(counter, 1)
-        while unit < n_segments * n_heads * n_blocks:
-            segment = segments + 8 * abi.SEGMENT_WORDS * (unit // (n_heads * n_blocks))
-            start = BLOCK * (unit % n_blocks)
-            head(args, segment, unit // n_blocks % n_heads, start, min(BLOCK, dv - start))
-            unit = atomic_add(counter, 1)
-
-    return kernel
+    return over_columns(head, columns=144, heads=120)

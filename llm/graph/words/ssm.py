@@ -40,8 +40,9 @@ def causal_conv(
     `bias` is a tensor (C,) or "", `act` "silu" or ""; of `dilation` consecutive tokens one is seen.
     Source: Gu and Dao, "Mamba", 2023.
     """
+    weights = squeezed(g, weight, x.width, taps)
     values = np.zeros(((taps - 1) * dilation + 1, x.width), np.float32)
-    values[::dilation] = squeezed(g, weight, x.width, taps).T
+    values[::dilation] = weights.T
     shift = g.values(bias, (x.width,)) if bias else None
     return filtered(g, x, values, bias=shift, act=act, name=name)
 
