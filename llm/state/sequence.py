@@ -271,6 +271,26 @@ class Sequence(RunningSequence):
         started = GenerationStream(self.model, Prompt.of(self), request)
         return started if stream else started.finish()
 
+    @overload
+    def resume(
+        self,
+        *,
+        max_tokens: int | None = None,
+        stream: Literal[False] = False,
+        sampler: "SamplerChain | None" = None,
+        logits_processors: Any = (),
+    ) -> "Generation": ...
+
+    @overload
+    def resume(
+        self,
+        *,
+        max_tokens: int | None = None,
+        stream: Literal[True],
+        sampler: "SamplerChain | None" = None,
+        logits_processors: Any = (),
+    ) -> "GenerationStream": ...
+
     def resume(
         self,
         *,
