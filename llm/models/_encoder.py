@@ -81,6 +81,25 @@ def bert(
     g.select_outputs(x, name="hidden_states")
 
 
+def pre_norm(
+    g: GraphBuilder, config: ModelConfig, rotation: Rotation, mlp: Mlp, last_norm: str
+) -> None:
+    """Embeddings, all layers with RMS norms before their blocks, and the end of the graph.
+
+    `last_norm` is the tensor of the norm behind all layers.
+    """
+
+    def attention(x: Value, i: int) -> Value:
+        return attend(g, x, config, i, rotation)
+
+    x = nn.embeddings(g, config)
+    parts = nn.Blocks(attention, lambda x, i: mlp(g, x, config, i))
+    for i in range(config.num_hidden_layers):
+        x = nn.layer(g, x, config, parts, i)
+    x = nn.norm(g, x, config, "output_norm", last_norm)
+    g.select_outputs(x, name="hidden_states")
+
+
 def _norm(g: GraphBuilder, x: Value, config: ModelConfig, tensor: str, name: str) -> Value:
     eps = dense.layer_eps(config)
     return g.layer_norm(x, f"{tensor}.weight", g.optional(f"{tensor}.bias"), eps=eps, name=name)

@@ -101,6 +101,7 @@ def attend(
 def inputs_of_layers(g: GraphBuilder, x: Value, config: ModelConfig, width: int) -> Value:
     """One more input for each layer, of the token and of its scaled embedding x: [T, L * width]."""
     total = width * config.num_hidden_layers
+    g.weight("per_layer_token_embd.weight", (config.vocab_size, total))
     own = g.embed("per_layer_token_embd.weight", width=total, name="per_layer_token_embd")
     own = g.scale(own, width**0.5, name="per_layer_token_embd_scaled")
     y = g.matmul(x, "per_layer_model_proj.weight", width=total, name="per_layer_model_proj")

@@ -13,14 +13,4 @@ from jitllm.llm.models import _layers as nn
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: the layers of a Llama, whose tokens all see each other."""
     rotation = dense.plain_rope(config, "neox")
-    x = nn.embeddings(g, config)
-    for i in range(config.num_hidden_layers):
-        blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
-        h = encoder.attend(g, h, config, i, rotation)
-        x = g.add(h, x, name=blk + "ffn_inp")
-        h = nn.norm(g, x, config, blk + "ffn_norm")
-        h = nn.gated_mlp(g, h, config, i)
-        x = g.add(h, x, name=blk + "l_out")
-    x = nn.norm(g, x, config, "output_norm")
-    g.select_outputs(x, name="hidden_states")
+    encoder.pre_norm(g, config, rotation, nn.gated_mlp, "output_norm")

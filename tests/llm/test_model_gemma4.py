@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import devices
-from written_gemma import WRITTEN, change, error, written_gemma
+from written_gemma import VOCAB, WRITTEN, change, error, written_gemma
+
+from jitllm.llm.errors import GGUFError
+from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.models.loading import open_model
 
 MAX_NMSE = 1e-6
 WRONG_NMSE = 1e-5  # any wrong detail is above
@@ -49,3 +53,12 @@ WRONG = {
 def test_a_wrong_detail_is_seen(folder: Path, what: str) -> None:
     name, edit = WRONG[what]
     assert error(name, folder / f"{name}.gguf", edit=edit) > WRONG_NMSE
+
+
+def test_every_token_has_inputs_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = WRITTEN["gemma4"].single
+    monkeypatch.setitem(single, "per_layer_token_embd.weight", (VOCAB - 1, 8 * 32))
+    path = written_gemma("gemma4", tmp_path / "m.gguf")
+    message = r"per_layer_token_embd.*\(128, 256\), got \(127, 256\)"
+    with GGUFFile(path) as file, pytest.raises(GGUFError, match=message):
+        open_model(file, "reference")

@@ -15,7 +15,9 @@ from jitllm.llm.graph.builder import GraphBuilder
 def gaussian_top(g: GraphBuilder, x: Value, deviations: float, *, name: str) -> Value:
     """What of x is more than `deviations` standard deviations above its row's mean: same shape.
 
-    Source: You et al., "Spark Transformer: Reactivating Sparsity in FFN and Attention", 2025.
+    Published models' own code divides by the width, not by one less: 6e-5 of the deviation for 8192
+    columns. Source: You et al., "Spark Transformer: Reactivating Sparsity in FFN and Attention",
+    2025.
     """
     if x.width < 2:
         raise ValueError(f"{name}: a row of {x.width} column has no deviation")
