@@ -146,9 +146,13 @@ def _error(
     return error
 
 
-def stepped(values: Floats, top: int) -> tuple[Floats, Bytes]:
-    """Return a float16 step [n, 1] and uint8 multiples, up to `top`, for values [n, m] >= 0."""
-    step = _half(values.max(axis=-1, keepdims=True) / np.float32(top))
+def stepped(values: Floats, weight: Floats, top: int) -> tuple[Floats, Bytes]:
+    """Return a float16 step [n, 1] and uint8 multiples, up to `top`, for values [n, m] >= 0.
+
+    The step is the best of a few, errors weighed by `weight` [n, m].
+    """
+    best = best_scale(values, weight, np.arange(top - 3, top + 3.1, 0.5), linear(0, top))
+    step = _half(best[:, None])
     return step, np.clip(np.rint(values * inverse(step)), 0, top).astype(np.uint8)
 
 
@@ -181,7 +185,8 @@ def ranged_super(
     codes : uint8 [n, groups * g]
     """
     scale, minimum = best_range(x, weight, top, starts, absolute)
-    (d, sc), (dmin, mn) = stepped(scale, limit), stepped(minimum, limit)
+    sums = weight.sum(axis=-1)
+    (d, sc), (dmin, mn) = stepped(scale, sums, limit), stepped(minimum, sums, limit)
     scale, minimum = d * sc, dmin * mn
     codes = np.rint((x + minimum[..., None]) * inverse(scale)[..., None])
     return d, dmin, sc, mn, np.clip(codes, 0, top).astype(np.uint8).reshape(len(x), -1)
