@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _FILE = "tokenizer.json"
+_FIRST_STEPS = ("normalizer", "pre_tokenizer")
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
-def write(source: Source, target: Target) -> int:
-    """Put down a vocabulary of byte-level BPE; return how many tokens tokenizer.json has."""
+def write(source: Source, target: Target) -> None:
+    """Put down a vocabulary of byte-level BPE."""
     tokenizer = open_tokenizer(source)
     known = listed(source, tokenizer)
     known.write(target, "gpt2", pre_name(source, tokenizer), scores=False)
     special.write(source, target, with_merges=True)
-    return tokenizer.get_vocab_size()
 
 
 def listed(source: Source, tokenizer: "Tokenizer") -> tokens.Tokens:
@@ -75,6 +75,9 @@ def byte_fallback(source: Source, target: Target) -> bool:
         result.add(texts[i], kind, scores.get(texts[i], lowest))
     result.write(target, "llama", "default", scores=True)
     special.write(source, target, n_vocab=len(result.texts))
+    prepends = '"prepend' in json.dumps([tokenizer_json.get(step) for step in _FIRST_STEPS])
+    if not prepends and "add_prefix_space" not in source.json("tokenizer_config.json"):
+        target.key("bool", "tokenizer.ggml.add_space_prefix", False)
     return True
 
 

@@ -90,6 +90,7 @@ class Source:
 
     def __init__(self, folder: Path, pre: str | None = None) -> None:
         self.folder, self.pre = folder, pre
+        self._read: dict[str, dict[str, Any]] = {}
         path = folder / "config.json"
         values = self.json("config.json")
         if not values:
@@ -112,6 +113,11 @@ class Source:
         ModelFormatError
             If it is no JSON object.
         """
+        if name not in self._read:
+            self._read[name] = self._read_json(name)
+        return self._read[name]
+
+    def _read_json(self, name: str) -> dict[str, Any]:
         path = self.folder / name
         if not path.is_file():
             return {}

@@ -33,7 +33,8 @@ def convert(source: Source, target: Target) -> None:
     target.key("float32", "final_logit_softcapping", cap or None)
     if config.get("sliding_window_pattern", "_sliding_window_pattern") != 1:
         target.key("uint32", "attention.sliding_window", config.size("sliding_window"))
-    n_vocab = _vocabulary(source, target)
+    _vocabulary(source, target)
+    n_vocab = config.size("vocab_size")
     for name, weight in source.weights():
         if name.endswith("norm.weight"):
             weight = weight.computed(lambda w: w + 1)  # there, 1 is added when the norm is used
@@ -54,9 +55,8 @@ def _rope(config: Config) -> dict[str, Any]:
     return {"full_attention": whole, "sliding_attention": local}
 
 
-def _vocabulary(source: Source, target: Target) -> int:
-    """Put down the vocabulary; return how many tokens there are."""
-    if not vocabulary.sentencepiece(source, target):
-        return vocabulary.gpt2(source, target)
-    target.key("bool", "tokenizer.ggml.add_space_prefix", False)
-    return source.config.size("vocab_size")
+def _vocabulary(source: Source, target: Target) -> None:
+    if vocabulary.sentencepiece(source, target):
+        target.key("bool", "tokenizer.ggml.add_space_prefix", False)
+    else:
+        vocabulary.gpt2(source, target)
