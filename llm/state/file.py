@@ -27,11 +27,12 @@ def cells_name(cache: int, start: int, stop: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Cells `start` to `stop - 1` of a cache, all in one page: those of a checkpoint's parents too.
+    """Cells `start` to `stop - 1` of a cache, all in one page.
 
-    The array holds `count` cells from `origin` on; the checkpoint may need only some of them.
+    The array, of the record of `owner`, holds `count` cells from `origin` on.
     """
 
+    owner: Checkpoint
     cache: int
     start: int
     stop: int
@@ -236,7 +237,7 @@ class StateFile:
         number = 1 + max(self._by_id, default=0)
         whole = {"kind": KIND, "id": number, "created": time.time(), **head}
         found = Checkpoint.of(self._log.append(whole, arrays, sync=sync))
-        self._by_id[number] = found
+        self._by_id[found.id] = found
         return found
 
     def verify(self) -> dict[int, str]:
@@ -280,7 +281,7 @@ def _own_chunks(checkpoint: Checkpoint, stop: int) -> Iterator[Chunk]:
             end_here = end
         if start < min(end_here, stop):
             entry = checkpoint.record.entries[name]
-            yield Chunk(cache, start, min(end_here, stop), start, end - start, entry)
+            yield Chunk(checkpoint, cache, start, min(end_here, stop), start, end - start, entry)
 
 
 def _places(names: Iterable[str]) -> Iterator[tuple[int, int, int, str]]:

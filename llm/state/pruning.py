@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Collection
+from contextlib import suppress
 
 from jitllm.llm.errors import StateError
 from jitllm.llm.state.checkpoint import Checkpoint
@@ -103,10 +104,12 @@ def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint) -> None:
     for chunk in file.chunks(checkpoint):
         if chunk.stop > kept_cells:
             name = cells_name(chunk.cache, chunk.origin, chunk.origin + chunk.count)
-            arrays[name] = file.read(checkpoint, chunk.entry)
+            with suppress(StateError):  # damaged cells are computed again, as before
+                arrays[name] = file.read(chunk.owner, chunk.entry)
     for n in checkpoint.states:
         if n > kept_cells or parent is None:
-            arrays[f"states.{n}"] = file.state(checkpoint, n)
+            with suppress(StateError):
+                arrays[f"states.{n}"] = file.state(checkpoint, n)
     for name in file.own_entries(checkpoint):
         arrays[name] = file.array(checkpoint, name)
     head = {**checkpoint.record.head, "parent": parent, "kept": kept, "kept_cells": kept_cells}

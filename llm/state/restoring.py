@@ -162,7 +162,7 @@ def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
             continue
         cache = checkpoint.caches[chunk.cache]
         try:
-            numbers = _numbers(file, checkpoint, chunk, cache)
+            numbers = _numbers(file, chunk, cache)
         except StateError as error:
             _log.warning("%s", error)
             damaged.add(chunk.cache)
@@ -178,12 +178,12 @@ def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
         )
 
 
-def _numbers(file: StateFile, checkpoint: Checkpoint, chunk: Chunk, cache: CacheHead) -> Array:
-    numbers = file.read(checkpoint, chunk.entry)
+def _numbers(file: StateFile, chunk: Chunk, cache: CacheHead) -> Array:
+    numbers = file.read(chunk.owner, chunk.entry)
     size = layout.n_numbers(cache.layers, chunk.count)
     if numbers.dtype != layout.dtype_of(cache.kv_dtype) or numbers.shape != (size,):
         raise StateError(
-            f"{file.path}: {checkpoint}: expected {size} numbers of type {cache.kv_dtype}, got "
+            f"{file.path}: {chunk.owner}: expected {size} numbers of type {cache.kv_dtype}, got "
             f"{numbers.dtype} {list(numbers.shape)}"
         )
     return numbers
