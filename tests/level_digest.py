@@ -16,6 +16,7 @@ from driver import Runner
 from launch import embed, matmul, pack
 from models import model_path
 from quantized import quantized_copy
+from rwkv_files import trained_model
 from variants import variant_model
 from variants_recurrent import recurrent_model
 
@@ -78,6 +79,9 @@ def _full(folder: Path) -> Iterator[tuple[str, Callable[[], Arrays]]]:
     yield "jamba-experts Q4_1", lambda: _model(hybrid, "fast")
     base = recurrent_model("mamba2-heads", folder / "mamba2.gguf")
     yield "mamba2-heads", lambda: _model(base, "fast")
+    trained = trained_model(folder / "rwkv7.gguf")
+    rwkv = quantized_copy(trained, folder / "rwkv7-Q8_0.gguf", "Q8_0")
+    yield "rwkv7 Q8_0", lambda: _model(rwkv, "fast")
     yield "stories260K", lambda: _model(model_path("stories260K"), "exact")
     x = np.random.default_rng(5).standard_normal((9, 200), np.float32)
     yield "layer_norm", lambda: iter([host.layer_norm(x, x[0], x[1])])
