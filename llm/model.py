@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Sequence_
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from jitllm.llm.embeddings import Embeddings
 from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.identity import Identity
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
+from jitllm.llm.scoring import Scoring
 from jitllm.llm.state.engine import Engine
 from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.restoring import restore
@@ -21,7 +21,6 @@ from jitllm.llm.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from jitllm.llm.asynchronous import AsyncGeneration
-    from jitllm.llm.evaluate import Perplexity
     from jitllm.llm.generate import GenerationStream
     from jitllm.llm.request import Request
     from jitllm.llm.results import Generation
@@ -31,7 +30,7 @@ Messages = Sequence_[Mapping[str, Any]]
 Tools = Sequence_[Mapping[str, Any]]
 
 
-class Model(Embeddings):
+class Model(Scoring):
     """A model on a device. `jitllm.load` makes one.
 
     Weights never change; everything that does is in sequences. Close it, or use it as a context
@@ -386,63 +385,6 @@ class Model(Embeddings):
         """
         text, _ = self.chat_text(messages, template, **template_kwargs)
         return self.chat_ids(text) if tokenize else text
-
-    @overload
-    def loglikelihood(self, context: Text, continuation: Text) -> tuple[float, bool]: ...
-
-    @overload
-    def loglikelihood(
-        self, context: list[str], continuation: list[str]
-    ) -> list[tuple[float, bool]]: ...
-
-    def loglikelihood(self, context: Any, continuation: Any) -> Any:
-        """Return how probable a continuation is, and whether greedy generation would give it.
-
-        Parameters
-        ----------
-        context : str, ids, or list of these
-            Empty for none: then the token of beginning stands before the continuation.
-        continuation : str, ids, or list of these
-            As many as contexts.
-
-        Returns
-        -------
-        logprob : float
-            Natural logarithm, summed over the continuation's tokens.
-        is_greedy : bool
-            A list of such pairs for lists.
-        """
-        from jitllm.llm.evaluate import loglikelihood
-
-        if is_many(context):
-            pairs = zip(context, continuation, strict=True)
-            return [loglikelihood(self, *pair) for pair in pairs]
-        return loglikelihood(self, context, continuation)
-
-    def perplexity(
-        self,
-        text: Text,
-        *,
-        n_ctx: int = 512,
-        n_chunks: int | None = None,
-        progress: bool = False,
-    ) -> "Perplexity":
-        """Return the perplexity of a text under llama-perplexity's default protocol.
-
-        The text is cut into chunks of `n_ctx` tokens, the first of which is replaced by the token
-        of beginning if the model wants one; the second half of each chunk is scored.
-
-        Parameters
-        ----------
-        text : str or ids
-        n_ctx : int
-        n_chunks : int, optional
-            Use only so many chunks.
-        progress : bool
-        """
-        from jitllm.llm.evaluate import perplexity
-
-        return perplexity(self, text, n_ctx=n_ctx, n_chunks=n_chunks, progress=progress)
 
     def memory(self) -> dict[str, int]:
         """Return bytes by purpose: "weights", "caches", "buffers", and "caches_used".
