@@ -3,8 +3,6 @@
 Source: Liquid AI, "LFM2 Technical Report", 2025.
 """
 
-from collections.abc import Callable
-
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
@@ -18,7 +16,7 @@ from jitllm.llm.models import _layers as nn
 def layers(
     g: GraphBuilder,
     config: ModelConfig,
-    feed_forward: Callable[[Value, int], Value],
+    feed_forward: nn.Block,
     *,
     window: int = 0,
 ) -> None:
@@ -34,19 +32,18 @@ def layers(
         Positions that attention sees, 0 for all.
     """
     turns = rotation("neox", config.rotary_dim, config.rope_theta, config.rope_scaling)
-    x = nn.embeddings(g, config)
+
+    def mixer(x: Value, i: int) -> Value:
+        if not config.num_key_value_heads[i]:
+            return _short_conv(g, x, config, i)
+        q, k, v = nn.qkv(g, x, config, i)
+        q, k = nn.head_norms(g, q, k, config, i)
+        q, k = nn.turn(g, q, k, turns, config, i)
+        return nn.attend(g, q, k, v, config, i, window=window)
+
+    parts, x = nn.Blocks(mixer, feed_forward), nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-        if config.num_key_value_heads[i]:
-            q, k, v = nn.qkv(g, h, config, i)
-            q, k = nn.head_norms(g, q, k, config, i)
-            q, k = nn.turn(g, q, k, turns, config, i)
-            h = nn.attend(g, q, k, v, config, i, window=window)
-        else:
-            h = _short_conv(g, h, config, i)
-        x = g.add(x, h, name=f"blk.{i}.ffn_inp")
-        h = feed_forward(nn.norm(g, x, config, f"blk.{i}.ffn_norm"), i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
+        x = nn.layer(g, x, config, parts, i)
     x = g.select_outputs(x, name="output_rows")
     # the files call the norm behind the last layer that of the embeddings
     tensor = "token_embd_norm" if g.has("token_embd_norm.weight") else "output_norm"

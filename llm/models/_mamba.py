@@ -75,6 +75,18 @@ def _bare(g: GraphBuilder, *names: str) -> str:
     return next((name for name in names if g.has(name)), "")
 
 
+def single_blocks(g: GraphBuilder, config: ModelConfig, block: nn.Block) -> None:
+    """Add embeddings, layers of one block each and logits.
+
+    `block` gets normalized rows [T, n] and the number of the layer, and returns rows [T, n].
+    """
+    x = nn.embeddings(g, config)
+    for i in range(nn.n_layers_of(config)):
+        h = block(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
+        x = g.add(x, h, name=f"blk.{i}.l_out")
+    nn.logits(g, x, config)
+
+
 def mamba(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """A layer of the first form: [T, n]. Norms of steps and vectors are used if there are any."""
     blk, ssm = f"blk.{i}.", StateSpace.of(config)

@@ -11,23 +11,21 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models._gated import Unit
-from jitllm.llm.models._mamba import mamba2
+from jitllm.llm.models._mamba import mamba2, single_blocks
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a layer is one block; its sizes say which."""
-    x = nn.embeddings(g, config)
-    for i in range(nn.n_layers_of(config)):
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+
+    def block(x: Value, i: int) -> Value:
         if config.intermediate_size[i]:
-            h = network(g, h, config, i)
-        elif config.num_key_value_heads[i]:
-            q, k, v = nn.qkv(g, h, config, i)
-            h = nn.attend(g, q, k, v, config, i, bias=True)
-        else:
-            h = mamba2(g, h, config, i)
-        x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+            return network(g, x, config, i)
+        if config.num_key_value_heads[i]:
+            q, k, v = nn.qkv(g, x, config, i)
+            return nn.attend(g, q, k, v, config, i, bias=True)
+        return mamba2(g, x, config, i)
+
+    single_blocks(g, config, block)
 
 
 def network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
