@@ -47,6 +47,7 @@ def rope_behind(
     positions: npt.NDArray[Any],
     *,
     n_heads: int,
+    kind: str,
     frequencies: Floats,
     magnitude: float,
     behind: int,
@@ -55,10 +56,11 @@ def rope_behind(
     """Return x [T, H * D], columns from `start` of each head turned by position - `behind`."""
     heads = split(x, n_heads).copy()
     n_rot = 2 * len(frequencies)
-    part = np.ascontiguousarray(heads[:, :, start:]).reshape(len(x), -1)
+    turned_columns = slice(start, start + n_rot)
+    part = np.ascontiguousarray(heads[:, :, turned_columns]).reshape(len(x), -1)
     turned = rope(
         part, np.maximum(positions - behind, 0), n_heads=n_heads, head_dim=n_rot, n_rot=n_rot,
-        frequencies=frequencies, magnitude=magnitude, kind="norm",
+        frequencies=frequencies, magnitude=magnitude, kind=kind,
     )  # fmt: skip
-    heads[:, :, start:] = split(turned, n_heads)
+    heads[:, :, turned_columns] = split(turned, n_heads)
     return heads.reshape(x.shape)

@@ -16,14 +16,14 @@ def top_positions(scores: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
 
 
 def index_positions(
-    q: Floats, keys: Floats, w: Floats, positions: Ints, *, n_heads: int, top_k: int, scale: float,
-    stride: int = 1,
+    q: Floats, keys: Floats, w: Floats | None, positions: Ints, *, n_heads: int, top_k: int,
+    scale: float, stride: int = 1,
 ) -> Floats:  # fmt: skip
     """Choose the best positions of each row by the lightning indexer.
 
     Parameters
     ----------
-    q, w : float32 [T, H * D], [T, H]
+    q, w : float32 [T, H * D], [T, H] or None for ones
     keys : float32 [S, D]
         Of the positions 0 to S - 1.
     positions : int [T]
@@ -39,7 +39,7 @@ def index_positions(
         Positions, ascending, followed by -1.
     """
     chosen = np.full((len(q), top_k), -1, np.float32)
-    weights = w * np.float32(scale)
+    weights = (np.ones((len(q), n_heads), np.float32) if w is None else w) * np.float32(scale)
     for t, p in enumerate(positions):
         seen = f64(keys[stride - 1 : p + 1 : stride])
         products = f32(split(f64(q[t : t + 1]), n_heads)[0] @ seen.T)
@@ -69,6 +69,20 @@ def index_blocks(
             places = places[places <= p]
             chosen[t, h, : len(places)] = places
     return chosen.reshape(len(q), -1)
+
+
+def whole_blocks(ends: Floats, positions: Ints, *, block: int) -> Floats:
+    """Return the positions of blocks that end at `ends`, and those behind the last whole block.
+
+    float32 [T, m * block + block - 1], ascending, followed by -1.
+    """
+    listed = np.full((len(ends), ends.shape[1] * block + block - 1), -1, np.float32)
+    for t, p in enumerate(positions):
+        last = ends[t][ends[t] >= 0].astype(np.int64)
+        blocks = (last[:, None] + np.arange(1 - block, 1)).ravel()
+        seen = np.concatenate([blocks, np.arange((p + 1) // block * block, p + 1)])
+        listed[t, : len(seen)] = seen
+    return listed
 
 
 def list_positions(positions: Ints, *, most: int, window: int = 0, stride: int = 1) -> Floats:

@@ -40,6 +40,8 @@ class DeltaVariant:
         Shapes of tensors in layers that have such a one, NumPy order.
     without : str
         Regular expression of tensors to leave out.
+    rows : slice
+        Those of the 16 logits to compare.
     """
 
     base: str
@@ -47,8 +49,12 @@ class DeltaVariant:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     without: str = "$^"
+    rows: slice = field(default_factory=lambda: slice(None))
 
 
+# Positions at whose index llama.cpp chooses whole blocks of 4: it always chooses 3 positions more
+# than the blocks have, which are those behind the last whole block, if these are 3.
+_WHOLE = slice(2, None, 4)
 # Four heads of 64 columns with two key heads; attention with four heads and two key heads of 64.
 _HEADS: dict[str, Any] = {
     "ssm.inner_size": 256,
@@ -215,6 +221,47 @@ DELTA_VARIANTS = {
             "ple.head_vocab_sizes": np.array([120, 100, 128, 90], np.uint64),
         },
         _HEAD_TENSORS | _DELTA_QKV,
+    ),
+    "qwen4exp-chosen": DeltaVariant(
+        "qwen4exp-moe.routed",
+        (0, 0, 1),
+        _HEADS
+        | {
+            "attention.recurrent_layers": np.array([1, 1, 0], np.uint32),
+            "attention.compress_ratios": np.array([4, 4, 4], np.uint32),
+            "attention.indexer.head_count": 12,
+            "attention.indexer.key_length": 64,
+            "attention.indexer.top_k": 8,
+            "rope.dimension_sections": np.array([6, 5, 5, 0], np.int32),
+        },
+        _HEAD_TENSORS
+        | _DELTA_QKV
+        | {
+            "indexer.q_proj.weight": (12 * 64, 256),
+            "indexer.k_proj.weight": (64, 256),
+            "indexer.q_norm.weight": (64,),
+            "indexer.k_norm.weight": (64,),
+        },
+        rows=_WHOLE,
+    ),
+    "glm5-next-chosen": DeltaVariant(
+        "glm5-next-moe.routed",
+        (0, 0, 1),
+        _two(3)
+        | {
+            "leading_dense_block_count": 2,
+            "attention.head_count_kv": np.array([1, 1, 0], np.uint32),
+            "attention.indexer.head_count": 5,
+            "attention.indexer.top_k": 8,
+            "attention.indexer.types": np.array([1, 0, 1], np.int32),
+        },
+        _TWO
+        | {
+            "attn_k_b.weight": (2, 512, 192),
+            "indexer.proj.weight": (5, 128),
+            "indexer.attn_q_b.weight": (5 * 128, 512),
+        },
+        without=r"blk\.1\.indexer.*",
     ),
     "glm5-next-streams": DeltaVariant(
         "glm5-next-moe.routed",

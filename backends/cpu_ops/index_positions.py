@@ -10,4 +10,5 @@ INDEX_POSITIONS = abi.Op("sparse_index", "positions", sparse.INDEX_FIELDS)
 
 def lower(lowering: Lowering, node: Node) -> None:
     """Emit the ops."""
-    sparse.index(lowering, node, INDEX_POSITIONS, lowering.buffer(node.inputs[2]))
+    w = lowering.buffer(node.inputs[2]) if len(node.inputs) > 2 else None
+    sparse.index(lowering, node, INDEX_POSITIONS, w)

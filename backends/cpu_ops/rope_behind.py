@@ -9,7 +9,10 @@ from jitllm.kernels import abi
 
 ROPE_BEHIND = abi.Op(
     "compress", "rope_behind",
-    ("x", "ldx", "y", "ldy", "n_heads", "size", "start", "frequencies", "behind", "magnitude:f32"),
+    (
+        "x", "ldx", "y", "ldy", "n_heads", "size", "start", "n_rot", "frequencies", "behind",
+        "magnitude:f32",
+    ),
 )  # fmt: skip
 
 
@@ -21,7 +24,8 @@ def lower(lowering: Lowering, node: Node) -> None:
     frequencies[:] = attrs["frequencies"]
     lowering.constants.append(frequencies)
     lowering.planner.emit(
-        ROPE_BEHIND, [x], [y], cost=6 * value.width, x=x, ldx=x.stride, y=y, ldy=y.stride,
-        n_heads=attrs["n_heads"], size=value.width // attrs["n_heads"], start=attrs["start"],
+        ROPE_BEHIND, [x], [y], cost=6 * value.width, params={"kind": attrs["kind"]}, x=x,
+        ldx=x.stride, y=y, ldy=y.stride, n_heads=attrs["n_heads"],
+        size=value.width // attrs["n_heads"], start=attrs["start"], n_rot=2 * len(frequencies),
         frequencies=frequencies.ctypes.data, behind=attrs["behind"], magnitude=attrs["magnitude"],
     )  # fmt: skip

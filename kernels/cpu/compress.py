@@ -10,19 +10,16 @@ from jitllm.kernels.cpu import vmath
 from jitllm.kernels.cpu.attention_tile import cell_bytes
 from jitllm.kernels.cpu.half import load_half_part
 from jitllm.kernels.cpu.inline import helper, inline
+from jitllm.kernels.cpu.rope import TURNS, copy
 from jitllm.kernels.cpu.rows import next_rows
 from jitllm.kernels.cpu.sparse_index import page_of, position_of, segment_of
 from jitllm.kernels.cpu.vmath import (
     ZERO,
     as_f32,
-    evens,
     first_f32,
     load_part,
-    odds,
     sin_cos,
     store_part,
-    zip_high,
-    zip_low,
 )
 from jitllm.kernels.simd import (
     fma,
@@ -112,39 +109,34 @@ def compress(*, kv):
     return compress_rows
 
 
-@inline
-def _turn(x, y, frequencies, position, magnitude, n):
-    """Turn n pairs (2i, 2i + 1) by position * frequency."""
-    sine, cosine = sin_cos(splat_f32(position) * load_part(frequencies, n))
-    sine, cosine = sine * splat_f32(magnitude), cosine * splat_f32(magnitude)
-    low, high = load_part(x, 2 * n), load_part(x + 64, 2 * n - 16)
-    a, b = evens(low, high), odds(low, high)
-    first = fma(a, cosine, splat_f32(ZERO) - b * sine)
-    second = fma(b, cosine, a * sine)
-    store_part(y, zip_low(first, second), 2 * n)
-    store_part(y + 64, zip_high(first, second), 2 * n - 16)
+def rope_behind(*, kind):
+    """Make the kernel for pairs of a `kind`: norm or neox.
 
+    Words x ldx y ldy n_heads size start n_rot frequencies behind magnitude.
+    """
+    turn, pair_bytes = TURNS[kind]
 
-def rope_behind(args, thread, n_threads, counter):
-    """Words x ldx y ldy n_heads size start frequencies behind magnitude."""
-    run = load_i64(args)
-    n_rows, positions = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * abi.POSITIONS)
-    n_heads, size, start = load_i64(args + 40), load_i64(args + 48), load_i64(args + 56)
-    frequencies, behind, magnitude = (
-        load_i64(args + 64), load_i64(args + 72), load_f32(args + 80),
-    )  # fmt: skip
-    row, end = next_rows(counter, n_rows, n_heads * size)
-    while row < end:
-        for r in range(row, end):
-            position = as_f32(max(0, load_i32(positions + 4 * r) - behind))
-            for h in range(n_heads):
-                x = load_i64(args + 8) + r * load_i64(args + 16) + 4 * size * h
-                y = load_i64(args + 24) + r * load_i64(args + 32) + 4 * size * h
-                for i in range(0, start, 16):
-                    store_part(y + 4 * i, load_part(x + 4 * i, start - i), start - i)
-                half = (size - start) // 2
-                for i in range(0, half, 16):
-                    at = 4 * (start + 2 * i)
-                    n = min(16, half - i)
-                    _turn(x + at, y + at, frequencies + 4 * i, position, magnitude, n)
+    def rows(args, thread, n_threads, counter):
+        run, n_heads, size = load_i64(args), load_i64(args + 40), load_i64(args + 48)
+        n_rows, positions = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * abi.POSITIONS)
+        start, n_rot = load_i64(args + 56), load_i64(args + 64)
+        end_of_head, half = size - start - n_rot, n_rot // 2
+        frequencies, magnitude = load_i64(args + 72), splat_f32(load_f32(args + 88))
         row, end = next_rows(counter, n_rows, n_heads * size)
+        while row < end:
+            for r in range(row, end):
+                position = max(0, load_i32(positions + 4 * r) - load_i64(args + 80))
+                for h in range(n_heads):
+                    x = load_i64(args + 8) + r * load_i64(args + 16) + 4 * size * h
+                    y = load_i64(args + 24) + r * load_i64(args + 32) + 4 * size * h
+                    copy(x, y, start)
+                    x, y = x + 4 * start, y + 4 * start
+                    copy(x + 4 * n_rot, y + 4 * n_rot, end_of_head)
+                    for i in range(0, half, 16):
+                        n, at = min(16, half - i), pair_bytes * i
+                        angles = splat_f32(as_f32(position)) * load_part(frequencies + 4 * i, n)
+                        sine, cosine = sin_cos(angles)
+                        turn(x + at, y + at, half, sine * magnitude, cosine * magnitude, n)
+            row, end = next_rows(counter, n_rows, n_heads * size)
+
+    return rows

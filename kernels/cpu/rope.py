@@ -52,9 +52,14 @@ def _turn_norm(x, y, half, sine, cosine, n):
 
 
 @inline
-def _copy(x, y, n_floats):
+def copy(x, y, n_floats):
+    """y = x, n_floats of them."""
     for i in range(0, n_floats, 16):
         store_part(y + 4 * i, load_part(x + 4 * i, n_floats - i), n_floats - i)
+
+
+TURNS = {"norm": (_turn_norm, 8), "neox": (_turn_neox, 4)}
+"""How n pairs turn: f(x, y, n_rot / 2, sine, cosine, n); and bytes from a pair to the next."""
 
 
 def rope(*, kind):
@@ -65,10 +70,9 @@ def rope(*, kind):
     kind : str
         "norm": pairs (2i, 2i + 1); "neox": pairs (i, i + n_rot / 2).
     """
-    turns = {"norm": (_turn_norm, 8), "neox": (_turn_neox, 4)}
-    if kind not in turns:
-        raise ValueError(f"kind must be one of {sorted(turns)}, got {kind!r}")
-    turn, pair_bytes = turns[kind]
+    if kind not in TURNS:
+        raise ValueError(f"kind must be one of {sorted(TURNS)}, got {kind!r}")
+    turn, pair_bytes = TURNS[kind]
 
     def kernel(args, thread, n_threads, counter):
         run = load_i64(args)
@@ -91,7 +95,7 @@ def rope(*, kind):
                 if x != y and n_rot < head_dim:
                     for h in range(n_heads):
                         at = 4 * (h * head_dim + n_rot)
-                        _copy(x + r * ldx + at, y + r * ldy + at, head_dim - n_rot)
+                        copy(x + r * ldx + at, y + r * ldy + at, head_dim - n_rot)
             row, end = next_rows(counter, n_rows, n_heads * head_dim)
 
     return kernel

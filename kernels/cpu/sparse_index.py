@@ -64,9 +64,11 @@ def write_ends(out, first, end, stride, most):
 
 @inline
 def _add_heads(products, n_heads, w, scale, target):
-    """Add w * scale * max(0, product) of some heads to a page's 64 scores."""
+    """Add w * scale * max(0, product) of some heads to a page's 64 scores; w 0: without w."""
     for r in range(n_heads):
-        weight = splat_f32(load_f32(w + 4 * r) * scale)
+        weight = splat_f32(scale)
+        if w != 0:
+            weight = splat_f32(load_f32(w + 4 * r) * scale)
         for i in range(0, 4 * PAGE, 64):
             positive = vmax(load_f32x16(products + 4 * PAGE * r + i), splat_f32(ZERO))
             store_f32x16(target + i, fma(positive, weight, load_f32x16(target + i)))
@@ -80,17 +82,19 @@ def positions(*, kv):
     def score_page(args, row, keys, products, target):
         n_heads, dk = load_i64(args + N_HEADS), load_i64(args + DK)
         q = load_i64(args + Q) + row * load_i64(args + LDQ)
-        w, scale = load_i64(args + W) + row * load_i64(args + LDW), load_f32(args + SCALE)
+        w, scale, step = load_i64(args + W), load_f32(args + SCALE), 0
+        if w != 0:
+            w, step = w + row * load_i64(args + LDW), 4
         for i in range(0, 4 * PAGE, 64):
             store_f32x16(target + i, splat_f32(ZERO))
         h = 0
         while h + BLOCK_ROWS <= n_heads:
             many(q + 4 * dk * h, 4 * dk, keys, dk, products, keys)
-            _add_heads(products, BLOCK_ROWS, w + 4 * h, scale, target)
+            _add_heads(products, BLOCK_ROWS, w + step * h, scale, target)
             h += BLOCK_ROWS
         while h < n_heads:
             one(q + 4 * dk * h, 4 * dk, keys, dk, products, keys)
-            _add_heads(products, 1, w + 4 * h, scale, target)
+            _add_heads(products, 1, w + step * h, scale, target)
             h += 1
 
     @helper
@@ -201,4 +205,26 @@ def lists(args, thread, n_threads, counter):
         position = load_i32(load_i64(run + 8 * abi.POSITIONS) + 4 * row)
         first = max(0, position - window + 1) if window > 0 else 0
         write_ends(y + row * ldy, first, position + 1, stride, most)
+        row = atomic_add(counter, 1)
+
+
+def whole_blocks(args, thread, n_threads, counter):
+    """Blocks that end at x, then what is behind the last block; words x ldx most y ldy block."""
+    run, most, block = load_i64(args), load_i64(args + 24), load_i64(args + 48)
+    row = atomic_add(counter, 1)
+    while row < load_i64(run + 8 * abi.N_TOKENS):
+        n = load_i32(load_i64(run + 8 * abi.POSITIONS) + 4 * row) + 1
+        x = load_i64(args + 8) + row * load_i64(args + 16)
+        y = load_i64(args + 32) + row * load_i64(args + 40)
+        written = 0
+        for i in range(most):
+            end = int(load_f32(x + 4 * i)) + 1
+            for s in range(max(0, end - block), end):
+                store_f32(y + 4 * written, as_f32(s))
+                written += 1
+        for s in range(n // block * block, n):
+            store_f32(y + 4 * written, as_f32(s))
+            written += 1
+        for i in range(written, most * block + block - 1):
+            store_f32(y + 4 * i, as_f32(-1))
         row = atomic_add(counter, 1)

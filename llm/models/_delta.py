@@ -4,6 +4,7 @@ Source: Qwen Team, "Qwen3-Next", 2025; Yang et al., "Gated Delta Networks", 2024
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
@@ -12,6 +13,7 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm
 from jitllm.llm.graph.words.heads import head_columns
+from jitllm.llm.graph.words.sparse import sparse_attention
 from jitllm.llm.graph.words.ssm import causal_conv
 from jitllm.llm.models import _layers as nn
 
@@ -106,10 +108,12 @@ def gated_attention(
     i: int,
     *,
     bias: bool = True,
+    chosen: Value | None = None,
 ) -> Value:
     """Attention whose result is multiplied by sigmoid of a gate: [T, n].
 
-    The matrix of queries gives each head a query and a gate, one behind the other.
+    The matrix of queries gives each head a query and a gate, one behind the other. `chosen` are
+    the positions to attend to, from `words.sparse`, all by default.
     """
     heads, size, blk = config.num_attention_heads[i], config.head_dim, f"blk.{i}."
     doubled = replace(config, num_attention_heads=tuple(2 * n for n in config.num_attention_heads))
@@ -126,10 +130,14 @@ def gated_attention(
     gate = head_columns(g, both, size, 2 * size, n_heads=heads, name=blk + "attn_q_gate")
     q, k = nn.head_norms(g, q, k, config, i)
     q, k = nn.turn(g, q, k, rotation, config, i)
-    z = g.attention(
-        q, k, v, n_heads=heads, n_kv_heads=config.num_key_value_heads[i], scale=size**-0.5,
-        name=blk + "kqv_out",
-    )  # fmt: skip
+    common: dict[str, Any] = {
+        "n_heads": heads, "n_kv_heads": config.num_key_value_heads[i], "scale": size**-0.5,
+        "name": blk + "kqv_out",
+    }  # fmt: skip
+    if chosen is None:
+        z = g.attention(q, k, v, **common)
+    else:
+        z = sparse_attention(g, q, k, v, chosen, **common)
     z = gated(g, z, gate, name=blk + "kqv_gated")
     return nn.linear(
         g, z, blk + "attn_output", config.hidden_size, bias=False, as_name=blk + "attn_out"

@@ -14,11 +14,14 @@ import numpy as np
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
-from jitllm.llm.errors import ContextLengthExceeded, ModelFormatError
+from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.graph.rope import Rotation
+from jitllm.llm.graph.words.compress import compress, rope_behind
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.heads import join_heads
 from jitllm.llm.graph.words.ngram import ngram_embed, signed_root_dot
+from jitllm.llm.graph.words.sparse import index_positions, whole_blocks
 from jitllm.llm.graph.words.ssm import causal_conv, column_scale
 from jitllm.llm.models import _delta as delta
 from jitllm.llm.models import _layers as nn
@@ -82,7 +85,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
     sizes, streams = delta.DeltaNet.from_config(config), _streams(config)
     rotation = interleaved(nn.rope_of(g, config, "neox"), sections_of(config))
-    _check_context(g, config)
     with_ngrams = _ngram_layer(config)
 
     x = streams.repeat(g, nn.embeddings(g, config), "streams")
@@ -93,7 +95,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         def mixer(h: Value, i: int = i, is_recurrent: bool = is_recurrent) -> Value:
             if is_recurrent:
                 return qwen35.delta_layer(g, h, config, sizes, i, act="sigmoid")
-            return delta.gated_attention(g, h, config, rotation, i, bias=False)
+            chosen = _choose(g, h, config, rotation, i)
+            return delta.gated_attention(g, h, config, rotation, i, bias=False, chosen=chosen)
 
         def network(h: Value, i: int = i) -> Value:
             return nn.moe(g, h, config, i)
@@ -117,17 +120,43 @@ def _streams(config: ModelConfig) -> Streams:
     return Streams(n, rank, config.rms_norm_eps)
 
 
-def _check_context(g: GraphBuilder, config: ModelConfig) -> None:
-    """Refuse contexts in which attention would read fewer positions than there are."""
-    top_k = config.metadata.get("attention.indexer.top_k", int)
-    ratios = config.metadata.per_layer(
-        "attention.compress_ratios", int, config.num_hidden_layers, 0
-    )
-    if any(ratios) and g.n_ctx > top_k:
-        raise ContextLengthExceeded(
-            f"expected a context of at most {top_k} tokens, all of which this model's attention "
-            f"reads; got {g.n_ctx}; load the model with a smaller n_ctx"
+def _choose(g: GraphBuilder, x: Value, config: ModelConfig, turn: Rotation, i: int) -> Value | None:
+    """The positions that rows of layer i attend to, None for all: [T, most].
+
+    An index scores whole blocks of `ratio` positions by the mean of their keys. The best ones are
+    chosen, and what is behind the last whole block.
+    """
+    meta, name = config.metadata, f"blk.{i}.indexer"
+    ratios = meta.per_layer("attention.compress_ratios", int, config.num_hidden_layers, 0)
+    ratio, top_k = ratios[i], meta.get("attention.indexer.top_k", int)
+    if not ratio or g.n_ctx <= top_k:
+        return None
+    n_heads = meta.get("attention.indexer.head_count", int)
+    size = meta.get("attention.indexer.key_length", int)
+    if ratio < 0 or top_k < ratio or n_heads < 1 or size < config.rotary_dim:
+        raise ModelFormatError(
+            f"{config.architecture}: expected attention.compress_ratios from 0 to "
+            f"attention.indexer.top_k, attention.indexer.head_count above 0 and .key_length of at "
+            f"least {config.rotary_dim}, got {ratio}, {top_k}, {n_heads} and {size}"
         )
+    q = g.matmul(x, f"{name}.q_proj.weight", width=n_heads * size, name=f"{name}.q")
+    q = g.rms_norm(
+        q, f"{name}.q_norm.weight", eps=config.rms_norm_eps, group=size, name=f"{name}.q_norm"
+    )
+    q = g.rope(q, turn, n_heads=n_heads, name=f"{name}.q_rope")
+    k = g.matmul(x, f"{name}.k_proj.weight", width=size, name=f"{name}.k")
+    alike = g.scale(k, 0.0, name=f"{name}.k_alike")  # equal scores: the mean
+    ape = np.zeros((ratio, size), np.float32)
+    k = compress(g, k, alike, ratio=ratio, ape=ape, overlap=False, name=f"{name}.k_mean")
+    k = nn.norm(g, k, config, f"{name}.k_norm")
+    k = rope_behind(
+        g, k, turn, n_heads=1, behind=ratio - 1, first=True, name=f"{name}.k_rope"
+    )  # fmt: skip
+    ends = index_positions(
+        g, q, k, None, n_heads=n_heads, top_k=top_k // ratio, scale=1.0, stride=ratio,
+        name=f"{name}.top_k",
+    )  # fmt: skip
+    return whole_blocks(g, ends, block=ratio, name=f"{name}.positions")
 
 
 def _ngram_layer(config: ModelConfig) -> int:

@@ -20,6 +20,7 @@ from jitllm.llm.graph.words.sparse import (
     index_positions,
     list_positions,
     sparse_attention,
+    whole_blocks,
 )
 from jitllm.llm.graph.words.token_table import token_table
 
@@ -86,6 +87,34 @@ def test_best_positions(seed: int, n_heads: int, top_k: int, stride: int) -> Non
     want, got = run_both(build, tokens, weights, [1, 70])
     np.testing.assert_array_equal(got, want)
     assert (want[-1] >= 0).sum() == min(top_k, 150 // stride)
+
+
+@cases
+@given(st.integers(0, 999), st.integers(1, 9), st.integers(1, 9))
+@example(0, 2, 70)
+def test_whole_blocks(seed: int, top_k: int, block: int) -> None:
+    """Blocks chosen without weights of heads, all their positions, and those behind the last."""
+    rng = np.random.default_rng(seed)
+    tokens, n, n_heads = rng.integers(0, VOCAB, 150), 3, 2
+    weights = {
+        "table": whole(rng, VOCAB, WIDTH), "q": whole(rng, n * n_heads, WIDTH),
+        "k": whole(rng, n, WIDTH),
+    }  # fmt: skip
+
+    def build(g: GraphBuilder, x: Value) -> Value:
+        q, k = (g.matmul(x, name, name=f"{name}_x") for name in "qk")
+        ends = index_positions(
+            g, q, k, None, n_heads=n_heads, top_k=top_k, scale=1.0, stride=block, name="index"
+        )
+        return whole_blocks(g, ends, block=block, name="blocks")
+
+    want, got = run_both(build, tokens, weights, [1, 70])
+    np.testing.assert_array_equal(got, want)
+    for p, row in enumerate(want):
+        chosen = row[row >= 0]
+        n_blocks, behind = divmod(p + 1, block)
+        assert len(chosen) == min(top_k, n_blocks) * block + behind
+        assert (np.diff(chosen) > 0).all() and chosen.max(initial=0) <= p
 
 
 @cases
@@ -167,8 +196,11 @@ def test_sparse_attention(
 
 
 @cases
-@given(st.integers(0, 999), st.sampled_from([2, 3, 70]), st.booleans(), st.sampled_from([4, 40]))
-def test_compressed_keys(seed: int, ratio: int, overlap: bool, n: int) -> None:
+@given(st.integers(0, 999), st.sampled_from([2, 3, 70]), st.booleans(), st.sampled_from([4, 40]),
+       st.sampled_from(["norm", "neox"]), st.booleans())  # fmt: skip
+def test_compressed_keys(
+    seed: int, ratio: int, overlap: bool, n: int, kind: str, first: bool
+) -> None:
     rng = np.random.default_rng(seed)
     tokens, width = rng.integers(0, VOCAB, 150), n * (2 if overlap else 1)
     weights = {
@@ -176,12 +208,14 @@ def test_compressed_keys(seed: int, ratio: int, overlap: bool, n: int) -> None:
         "s": rng.normal(size=(width, WIDTH)),
     }  # fmt: skip
     ape = rng.normal(size=(ratio, width)).astype(np.float32)
-    turn = rotation("norm", 4, 100.0)
+    turn = rotation(kind, 4 if n < 40 else 34, 100.0)
 
     def build(g: GraphBuilder, x: Value) -> Value:
         values, scores = (g.matmul(x, name, name=f"{name}_x") for name in "xs")
         y = compress(g, values, scores, ratio=ratio, ape=ape, overlap=overlap, name="compress")
-        return rope_behind(g, y, turn, n_heads=1, behind=ratio - 1, name="rope")
+        return rope_behind(
+            g, y, turn, n_heads=1, behind=ratio - 1, first=first, name="rope"
+        )  # fmt: skip
 
     want, got = run_both(build, tokens, weights, [2, 90])
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

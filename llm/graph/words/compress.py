@@ -8,8 +8,8 @@ compress     ()      cache, layer, ratio, overlap, ape (float32 [ratio, width]);
                      column of y is the sum of x over them by the softmax of scores + ape[position
                      % ratio], at others 0. With overlap, x has 2 n columns: y takes the first n of
                      the `ratio` positions before, the last n of its own, in one softmax
-rope_behind  ()      as `rope`, pairs (2i, 2i + 1), and behind, start; y is x turned by the position
-                     - behind, columns before `start` of each head copied
+rope_behind  ()      as `rope`, and behind, start; y is x turned by the position - behind, of each
+                     head the columns from `start` on
 ============ ======= ==============================================================================
 """
 
@@ -48,17 +48,25 @@ def compress(
 
 
 def rope_behind(
-    g: GraphBuilder, x: Value, rotation: Rotation, *, n_heads: int, behind: int, name: str
+    g: GraphBuilder,
+    x: Value,
+    rotation: Rotation,
+    *,
+    n_heads: int,
+    behind: int,
+    name: str,
+    first: bool = False,
 ) -> Value:
-    """Rope on the last columns of each head, by the position `behind` before the row's: [T, H*D].
+    """Rope on columns of each head, by the position `behind` before the row's: [T, H*D].
 
-    At positions before `behind` the position is 0.
+    The last columns turn, or (`first`) the first ones. At positions before `behind` the position
+    is 0.
     """
     size, n_rot = x.width // n_heads, 2 * len(rotation.frequencies)
-    if rotation.kind != "norm" or n_rot > size or x.width % n_heads or behind < 0:
+    if n_rot > size or x.width % n_heads or behind < 0:
         raise ValueError(f"{name}: {n_rot} columns to turn in {n_heads} heads of {x}")
     attrs = {
-        "n_heads": n_heads, "frequencies": rotation.frequencies, "magnitude": rotation.magnitude,
-        "behind": behind, "start": size - n_rot,
+        "n_heads": n_heads, "kind": rotation.kind, "frequencies": rotation.frequencies,
+        "magnitude": rotation.magnitude, "behind": behind, "start": 0 if first else size - n_rot,
     }  # fmt: skip
     return g.node("rope_behind", name, (x,), x.rows, x.width, (), attrs)

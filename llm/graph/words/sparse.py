@@ -4,13 +4,17 @@
 op                weights          attrs; what y is
 ================= ================ ==============================================================
 index_positions   ()               cache, layer, n_heads, head_dim, top_k, scale, stride; inputs q,
-                                   k, w. Writes k to the cache; y[t] is the top_k positions s <= p,
-                                   s + 1 a multiple of stride, with the largest sum over heads h of
-                                   w[t, h] * scale * max(0, q[t, h] . k[s])
+                                   k, perhaps w. Writes k to the cache; y[t] is the top_k positions
+                                   s <= p, s + 1 a multiple of stride, with the largest sum over
+                                   heads h of w[t, h] * scale * max(0, q[t, h] . k[s]), w being 1
+                                   unless given
 index_blocks      ()               cache, layer, n_heads, head_dim, top_k, block, local; inputs q,
                                    k. Writes k; y[t, h] is the positions s <= p of the top_k
                                    blocks of `block` positions with the largest q[t, h] . k[s] of
                                    any s <= p; the last `local` blocks are always among them
+whole_blocks      ()               block; input x of ends of blocks. y[t] is the positions of the
+                                   blocks of `block` positions that end at x[t], then those s <= p
+                                   behind the last whole block
 list_positions    ()               window, stride; input x, of which only the rows count. y[t] is
                                    the s <= p with s > p - window (if window) and (s + 1) % stride
                                    == 0, as many as fit
@@ -36,7 +40,7 @@ def index_positions(
     g: GraphBuilder,
     q: Value,
     k: Value,
-    w: Value,
+    w: Value | None,
     *,
     n_heads: int,
     top_k: int,
@@ -50,7 +54,7 @@ def index_positions(
     ----------
     g : GraphBuilder
     q, k, w : Value
-        [T, H * D], [T, D] and [T, H].
+        [T, H * D], [T, D] and [T, H]; without w heads count alike.
     n_heads, top_k : int
     scale : float
         Of the scores.
@@ -65,9 +69,21 @@ def index_positions(
     attrs = _index(g, q, k, n_heads, name) | {
         "top_k": top_k, "scale": float(scale), "stride": stride,
     }  # fmt: skip
-    if w.width != n_heads or top_k < 1:
-        raise ValueError(f"{name}: {w.width} weights of {n_heads} heads, top {top_k}")
-    return g.node("index_positions", name, (q, k, w), q.rows, top_k, (), attrs)
+    if (w and w.width != n_heads) or top_k < 1:
+        raise ValueError(f"{name}: weights {w} of {n_heads} heads, top {top_k}")
+    inputs = (q, k, w) if w else (q, k)
+    return g.node("index_positions", name, inputs, q.rows, top_k, (), attrs)
+
+
+def whole_blocks(g: GraphBuilder, ends: Value, *, block: int, name: str) -> Value:
+    """The positions of blocks that end at `ends` [T, m], and of the one not yet whole: [T, ...].
+
+    `ends` are from this module, each the last position of `block` ones, ascending.
+    """
+    if block < 1 or g.n_ctx > MAX_POSITIONS:
+        raise ValueError(f"{name}: blocks of {block}")
+    width = ends.width * block + block - 1
+    return g.node("whole_blocks", name, (ends,), ends.rows, width, (), {"block": block})
 
 
 def index_blocks(
