@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from jitllm.llm import imatrix
     from jitllm.llm import sampling as samplers
     from jitllm.llm.api import Model, load, load_tokenizer
     from jitllm.llm.control_vector import ControlVector
+    from jitllm.llm.convert.api import Converted, convert
     from jitllm.llm.errors import (
         BackendError,
         ChatTemplateError,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         JitllmError,
         ModelFormatError,
         ModelNotFoundError,
+        StateError,
         UnsupportedArchitecture,
         UnsupportedFormat,
         UnsupportedTokenizer,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from jitllm.llm.quantize.api import Quantized, quantize
     from jitllm.llm.results import Chunk, Generation
     from jitllm.llm.sampling import SamplingError, SamplingParams
+    from jitllm.llm.state.counters import state_counters
+    from jitllm.llm.state.file import StateFile
     from jitllm.llm.state.sequence import Sequence
     from jitllm.llm.tokenizer.tokenizer import Tokenizer
 
@@ -41,6 +46,7 @@ __all__ = [
     "ClosedError",
     "ContextLengthExceeded",
     "ControlVector",
+    "Converted",
     "GGUFError",
     "Generation",
     "HookError",
@@ -54,17 +60,22 @@ __all__ = [
     "SamplingError",
     "SamplingParams",
     "Sequence",
+    "StateError",
+    "StateFile",
     "Tokenizer",
     "UnsupportedArchitecture",
     "UnsupportedFormat",
     "UnsupportedTokenizer",
+    "convert",
     "hellaswag",
+    "imatrix",
     "kl_divergence",
     "load",
     "load_tokenizer",
     "multiple_choice",
     "quantize",
     "samplers",
+    "state_counters",
     "winogrande",
 ]
 
@@ -72,6 +83,7 @@ _MODULES = {
     "ChoiceScores": "llm.evaluate_choices",
     "Chunk": "llm.results",
     "ControlVector": "llm.control_vector",
+    "Converted": "llm.convert.api",
     "Generation": "llm.results",
     "KLDivergence": "llm.evaluate_divergence",
     "LoraAdapter": "llm.lora",
@@ -79,25 +91,29 @@ _MODULES = {
     "Quantized": "llm.quantize.api",
     "SamplingError": "llm.sampling",
     "SamplingParams": "llm.sampling",
+    "StateFile": "llm.state.file",
     "Sequence": "llm.state.sequence",
     "Tokenizer": "llm.tokenizer.tokenizer",
+    "convert": "llm.convert.api",
     "hellaswag": "llm.evaluate_choices",
     "kl_divergence": "llm.evaluate_divergence",
     "load": "llm.api",
     "load_tokenizer": "llm.api",
     "multiple_choice": "llm.evaluate_choices",
     "quantize": "llm.quantize.api",
+    "state_counters": "llm.state.counters",
     "winogrande": "llm.evaluate_choices",
 }
 
+_AS_MODULES = {"imatrix": "llm.imatrix", "samplers": "llm.sampling"}
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet unless the user asks
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import jitllm` alone stays fast."""
-    if name == "samplers":
-        value: Any = importlib.import_module("jitllm.llm.sampling")
+    if name in _AS_MODULES:
+        value: Any = importlib.import_module(f"jitllm.{_AS_MODULES[name]}")
     elif name in __all__:
         module = importlib.import_module(f"jitllm.{_MODULES.get(name, 'llm.errors')}")
         value = getattr(module, name)

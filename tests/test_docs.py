@@ -169,7 +169,7 @@ def test_entries_name_the_python_exception() -> None:
         named = re.match(r"\s*An? `(\w+)`\.", entry)
         if kind is not None and named:
             assert named[1] in {base.__name__ for base in kind.__mro__}, name
-    assert len(re.findall(r"^An? `\w+`\.", _text("errors.md"), re.M)) == 12
+    assert len(re.findall(r"^An? `\w+`\.", _text("errors.md"), re.M)) == 13
 
 
 def _damaged(folder: Path) -> None:
