@@ -199,6 +199,12 @@ VARIANTS = {
         },
         n_tokens=145,
     ),
+    "deepseek4-hashed": LatentVariant(  # in two layers the token alone chooses the experts
+        "deepseek4-moe.routed",
+        {"hash_layer_count": 2, "expert_weights_scale": 1.5, "attention.sliding_window": 8},
+        {f"blk.{i}.ffn_gate_tid2eid.weight": (128, 2) for i in range(2)},
+        without=r"blk\.[01]\.exp_probs_b\.bias",
+    ),
     "minimax-m3-blocks": LatentVariant(
         "minimax-m3-moe.routed",
         {
@@ -238,7 +244,10 @@ def latent_model(name: str, path: str | os.PathLike[str]) -> Path:
     return write_gguf(path, metadata, {key: _weights(key, shape) for key, shape in kept.items()})
 
 
-def _weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _weights(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if name.endswith("tid2eid.weight"):  # two experts of 8, which differ
+        first = np.arange(shape[0]) * 5 % 8
+        return np.stack([first, (first + 1 + np.arange(shape[0]) % 7) % 8], 1).astype(np.int32)
     # scores of useful size: queries are made by other matrices than in other models
     gain = 2 if re.search(r"attn_(q|q_b)\.|indexer\.", name) and len(shape) > 1 else 1
     return variant_weights(name, shape) * np.float32(gain)

@@ -92,6 +92,10 @@ WRONG = {
     "window": ("dots3note-windows", _change("attention", window=9)),
     "positions of compressed keys": ("deepseek4-compressed", _change("rope_behind", behind=0)),
     "mix of streams": ("deepseek4-compressed", _change("stream_gates", iterations=2)),
+    "experts of tokens": (
+        "deepseek4-hashed",
+        _change("token_table", table=np.tile(np.float32([0, 1]), (128, 1))),
+    ),
     "ends of compressed keys": ("deepseek4-compressed", _change("list_positions", stride=4)),
     "what is written to streams": ("hy_v4-shared", _change("stream_gates", magnitude=1.9)),
     "own blocks": ("minimax-m3-blocks", _change("index_blocks", local=0)),
