@@ -8,6 +8,7 @@ import numpy as np
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
+from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.words.delta_net import decay_gate
 from jitllm.llm.graph.words.heads import head_matmul
@@ -38,6 +39,11 @@ def gated_time_mix(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Va
     """
     blk, heads = f"blk.{i}.time_mix_", rwkv.n_heads(config)
     n_key_heads = config.num_key_value_heads[i] or heads
+    if heads % n_key_heads:
+        raise ModelFormatError(
+            f"key '{config.architecture}.attention.head_count_kv': expected a divisor of {heads}, "
+            f"got {n_key_heads}"
+        )
     w, k, v, r, gate = _projections(g, x, config, i, n_key_heads)
     y = wkv(
         g, r, k, v, w, n_heads=heads, n_key_heads=n_key_heads, form="gated", name=blk + "wkv"
@@ -53,7 +59,7 @@ def _projections(
     """Decays, keys, values, receptances and gates, each of a mix of its own."""
     blk, n = f"blk.{i}.time_mix_", config.hidden_size
     kv = n // rwkv.n_heads(config) * n_key_heads
-    xw, *others = _mixes(g, x, i)
+    xw, *others = _mixes(g, x, config, i)
     w = g.matmul(xw, blk + "decay_w1.weight", name=blk + "decay_w1")
     w = g.activation(w, act="tanh", name=blk + "decay_tanh")
     w = g.matmul(w, blk + "decay_w2.weight", width=n, name=blk + "decay_w2")
@@ -66,12 +72,13 @@ def _projections(
     ]
 
 
-def _mixes(g: GraphBuilder, x: Value, i: int) -> list[Value]:
+def _mixes(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> list[Value]:
     """Mixes of x with the row before, which a first mix has moved."""
     blk, n = f"blk.{i}.time_mix_", x.width
     before = previous(g, x, name=blk + "previous")
     first = lerp(g, x, before, squeezed(g, blk + "lerp_x.weight", 1, n), name=blk + "xx")
-    shifts = g.matmul(first, blk + "w1.weight", name=blk + "w1")
+    rank = config.metadata.get("time_mix_extra_dim", int)
+    shifts = g.matmul(first, blk + "w1.weight", width=len(MIXES) * rank, name=blk + "w1")
     shifts = g.activation(shifts, act="tanh", name=blk + "w1_tanh")
     shifts = head_matmul(
         g, shifts, blk + "w2.weight", n_heads=len(MIXES), width=n, name=blk + "w2"

@@ -1,5 +1,6 @@
 """RWKV: a trained model against its makers' logits, random ones against llama.cpp's, and bits."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from variants_rwkv import RWKV_VARIANTS, VOCAB, rwkv_golden, rwkv_model
 
 import jitllm
 from jitllm.backends.ir import Graph, Node
-from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.errors import GGUFError, ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import open_model
 
@@ -156,9 +157,22 @@ def test_text_goes_in_and_comes_out(files: Files) -> None:
         assert model.detokenize(list(b'"in\xc3\xa4')) == '"in\u00e4'
 
 
-@pytest.mark.parametrize("size", [0, 7, 1000])
-def test_heads_must_divide_the_columns(tmp_path: Path, size: int) -> None:
-    n, _, keys, layer = RWKV_VARIANTS["rwkv7"]
-    path = rwkv_model("rwkv7", tmp_path / "m.gguf", (n, size, keys, layer))
-    with GGUFFile(path) as file, pytest.raises(ModelFormatError, match=r"wkv\.head_size.* divisor"):
+@pytest.mark.parametrize(
+    ("name", "size", "keys", "kind", "message"),
+    [
+        ("rwkv7", 0, {}, ModelFormatError, r"wkv\.head_size': expected a divisor of 192, got 0"),
+        ("rwkv7", 7, {}, ModelFormatError, "divisor of 192, got 7"),
+        ("rwkv7", 32, {}, None, ""),
+        ("rwkv6qwen2", 32, {"attention.head_count_kv": 3}, ModelFormatError, "divisor of 4, got 3"),
+        ("rwkv6", 16, {"time_mix_extra_dim": 6}, GGUFError, r"time_mix_w1.*\(30, 80\), got \(35"),
+        ("rwkv6", 20, {}, GGUFError, r"time_mix_first.*\(4, 20\), got \(5, 16\)"),
+    ],
+)
+def test_sizes_must_fit_together(
+    tmp_path: Path, name: str, size: int, keys: dict[str, int], kind: Any, message: str
+) -> None:
+    n, _, own, layer = RWKV_VARIANTS[name]
+    path = rwkv_model(name, tmp_path / "m.gguf", (n, size, own | keys, layer))
+    wrong = pytest.raises(kind, match=message) if kind else contextlib.nullcontext()
+    with GGUFFile(path) as file, wrong:
         open_model(file, "reference")
