@@ -43,7 +43,6 @@ _CARD = {  # keys of GGUF, and those of model cards: the first that is there cou
 _NAMED = ("name", "organization", "basename", "finetune", "version", "size_label")
 _ORIGIN = ("name", "author", "version", "organization", "description", "url", "doi", "uuid",
            "repo_url")  # fmt: skip
-_HUB = "https://huggingface.co/"
 
 
 def write(source: Source, target: Target, name: str | None = None) -> None:
@@ -161,13 +160,15 @@ def _origins(target: Target, kind: str, entries: list[Any] | None, total: int) -
 
 def _origin(reference: str, total: int) -> dict[str, str | None]:
     """Return what an address or `owner/name` tells of a model."""
+    from huggingface_hub.constants import ENDPOINT
+
     if reference.startswith(("http://", "https://", "ssh://")):
-        found = re.match(r"https?://huggingface.co/([^/]+/[^/]+)$", reference)
+        found = re.fullmatch(rf"{re.escape(ENDPOINT)}/([^/]+/[^/]+)", reference)
         parts = parse_name(found[1], total) if found else NameParts()
         url: str | None = reference
     else:
         parts = parse_name(reference, total)
-        url = _HUB + reference if "/" in reference and parts.organization else None
+        url = f"{ENDPOINT}/{reference}" if "/" in reference and parts.organization else None
     return {
         "name": parts.name, "organization": parts.organization, "version": parts.version,
         "repo_url": url,

@@ -96,12 +96,6 @@ def convert(
         If `outtype` is unknown.
     OSError
         If the file cannot be written.
-
-    Examples
-    --------
-    ::
-
-        jitllm.convert("SmolLM2-135M-Instruct", "smollm2.gguf", "q8_0")
     """
     path = Path(folder).expanduser()
     if path.is_file():
@@ -116,13 +110,20 @@ def convert(
         for name, weight in made.tensors.items()
     )
     check(made, path)
-    place = Path(target) if target else path if path.is_dir() else path.parent
-    if place.is_dir():
-        place /= f"{path.stem if path.is_file() else path.resolve().name}-{ftype}.gguf"
+    place = _place(path, target, ftype)
     if not dry_run:
         with ProgressBar(progress, "converting", scale=True) as bar:
             write_gguf(place, made.ordered(), tensors, _data(made, tensors, bar))
     return Converted(place, made.architecture, ftype, tensors)
+
+
+def _place(source: Path, target: str | os.PathLike[str] | None, ftype: str) -> Path:
+    """Return the path of the new file."""
+    default = source if source.is_dir() else source.parent
+    place = default if target is None else Path(target)
+    if not place.is_dir():
+        return place
+    return place / f"{source.stem if source.is_file() else source.resolve().name}-{ftype}.gguf"
 
 
 def _read_folder(folder: Path, name: str | None, pre: str | None) -> Target:

@@ -15,6 +15,7 @@ import jitllm
 from jitllm.llm.cli import main
 from jitllm.llm.errors import ModelFormatError, ModelNotFoundError, UnsupportedFormat
 from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.loaders.strings import StringArray
 
 STORIES = model_path("stories260K")
 N_LAYERS, N_CTX, N_TURNS = 5, 512, 4
@@ -56,7 +57,7 @@ def vocabulary(texts: Any, scores: Any, raw_bytes: bool) -> bytes:
 def contents(path: Path) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
     with GGUFFile(path) as file:
         values = {
-            key: list(value) if isinstance(value, np.ndarray) or hasattr(value, "raw") else value
+            key: list(value) if isinstance(value, np.ndarray | StringArray) else value
             for key, value in file.metadata.items()
         }
         return values, {
