@@ -133,6 +133,8 @@ def _run(engine: Engine, chunk: list[int], collector: "_Collector") -> None:
     rows = np.arange(len(chunk) if collector.needs_outputs else 0)
     cells = engine.new_cells()
     try:
+        if engine.graph.encoder:  # the same text for both
+            engine.encode(cells, chunk, rows, [collector])
         for _ in engine.run(cells, chunk, 0, rows, [collector]):
             collector.drain()
     finally:
@@ -159,16 +161,15 @@ class _Collector:
         self._readers: dict[str, list[str]] = {}
         self._partial: dict[str, tuple[NDArray[np.float32], NDArray[np.int32]]] = {}
         self.needs_outputs = False
-        nodes = []
-        for node in graph.nodes:
+        for node in graph.all_nodes:
             name = node.weights[0] if node.weights else ""
             if node.op in _PRODUCTS and (
-                name.startswith("blk.") or (process_output and name == _OUTPUT)
+                ".blk." in f".{name}" or (process_output and name == _OUTPUT)
             ):
                 self._add_product(node)
-            nodes.append(self._opened(node, shapes) if node.op in EXPERTS else node)
         if process_output and _OUTPUT not in self._sums:
             _log.warning("%s is not measured: the model has none of its own", _OUTPUT)
+        nodes = (self._opened(n, shapes) if n.op in EXPERTS else n for n in graph.nodes)
         self.graph = replace(graph, nodes=tuple(nodes))
         self.taps = frozenset(self._readers)
 

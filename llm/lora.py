@@ -3,21 +3,22 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends.ir import Node
 from jitllm.kernels import formats
-from jitllm.llm.errors import GGUFError, UnsupportedFormat
+from jitllm.llm.errors import GGUFError
 from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.loaders.gguf_writer import NewTensor, scalar, write_gguf
+from jitllm.llm.lora_graph import EMBEDDINGS, Factors
 
 if TYPE_CHECKING:
-    from jitllm.llm.hooks import Hook
+    from jitllm.llm.lora_attached import Attached
     from jitllm.llm.model import Model
 
 _log = logging.getLogger("jitllm.lora")
@@ -25,21 +26,15 @@ _log = logging.getLogger("jitllm.lora")
 Floats = npt.NDArray[np.float32]
 
 _A, _B = ".lora_a", ".lora_b"
+_TEXTS = ("task_name", "prompt_prefix")
 _INVOCATION = "adapter.alora.invocation_tokens"
-
-
-class Factors(NamedTuple):
-    """The two matrices of an adapter: a is float32 (rank, K), b is float32 (N, rank)."""
-
-    a: Floats
-    b: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraAdapter:
     """A LoRA adapter: (x a^T) b^T times alpha / rank is added to x W^T of each matrix W.
 
-    The model's weights stay as they are, quantized too; the products run in float32 in NumPy.
+    The model's weights stay as they are, quantized too; the products run in float32 beside theirs.
 
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
 
@@ -51,11 +46,18 @@ class LoraAdapter:
         0 for products that are added as they are.
     factors : mapping of str to Factors
         By the name of the matrix's tensor.
+    task_name : str
+        What it was trained for, such as "retrieval.query" of Jina Embeddings 3; "" if the file does
+        not say.
+    prompt_prefix : str
+        What texts of that task begin with; nobody but the caller puts it there.
     """
 
     architecture: str
     alpha: float
     factors: Mapping[str, Factors]
+    task_name: str = ""
+    prompt_prefix: str = ""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -69,8 +71,6 @@ class LoraAdapter:
             If there is no such file.
         GGUFError
             If the file is damaged, or holds no LoRA adapter, or one that waits for certain tokens.
-        UnsupportedFormat
-            If a matrix has a tensor type that jitllm does not know.
         """
         with GGUFFile(path) as file:
             kinds = (file.get("general.type", str, ""), file.get("adapter.type", str, ""))
@@ -86,19 +86,58 @@ class LoraAdapter:
             alpha = file.get("adapter.lora.alpha", float, 0.0)
             if not math.isfinite(alpha):
                 raise GGUFError(f"{path}: expected a finite adapter.lora.alpha, got {alpha}")
-            architecture = file.get("general.architecture", str)
-            return cls(architecture, alpha, _factors(file))
+            texts = (file.get(f"adapter.lora.{key}", str, "") for key in _TEXTS)
+            return cls(file.get("general.architecture", str), alpha, _factors(file), *texts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a GGUF file that `load` and llama.cpp's `--lora` read, in float32.
+
+        Parameters
+        ----------
+        path : path
+            Replaced, when all is written, if there is such a file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        values = {
+            "general.architecture": scalar("string", self.architecture),
+            "general.type": scalar("string", "adapter"),
+            "adapter.type": scalar("string", "lora"),
+            "adapter.lora.alpha": scalar("float32", self.alpha),
+        }
+        texts = zip(_TEXTS, (self.task_name, self.prompt_prefix), strict=True)
+        values |= {f"adapter.lora.{key}": scalar("string", text) for key, text in texts if text}
+        arrays = {
+            f"{name}{suffix}": array
+            for name, factors in self.factors.items()
+            for suffix, array in zip((_A, _B), factors, strict=True)
+        }
+        tensors = [NewTensor(name, array.shape, "F32") for name, array in arrays.items()]
+        write_gguf(
+            path, values, tensors, (iter([a.astype("<f4").tobytes()]) for a in arrays.values())
+        )
 
     def __repr__(self) -> str:
-        ranks = sorted({factors.a.shape[0] for factors in self.factors.values()})
+        ranks = sorted({factors.rank for factors in self.factors.values()})
         of = f"{len(self.factors)} matrices, rank {', '.join(map(str, ranks))}"
-        return f"<LoraAdapter for {self.architecture}: {of}, alpha {self.alpha:g}>"
+        task = f" {self.task_name!r}" if self.task_name else ""
+        return f"<LoraAdapter{task} for {self.architecture}: {of}, alpha {self.alpha:g}>"
 
-    @contextmanager
-    def applied(self, model: "Model", *, scale: float = 1.0) -> Iterator["Model"]:
-        """Use the adapter in everything the model runs inside the `with` block.
+    def attach(self, model: "Model", *, scale: float = 1.0) -> "Attached":
+        """Use the adapter in everything the model runs from now on, until it is detached.
 
-        Sequences keep in their caches what was computed so. Blocks may be nested.
+        Its products become part of the model's graph. Attaching, replacing and detaching plan the
+        graph anew, which takes a part of a second, between two tokens of a generation if one is
+        under way; the model's own weights are not touched. A change of scale costs nothing.
+
+        What sequences have in their caches stays as it was computed: a change holds for tokens
+        that are computed after it. Where all of a text is to be read anew, use a new sequence.
+
+        Several adapters add up. Of a model whose output matrix is that of the embeddings, an
+        adapter of the embeddings changes only the embeddings.
 
         Parameters
         ----------
@@ -109,75 +148,30 @@ class LoraAdapter:
         Raises
         ------
         ValueError
-            If the adapter is for another model, changes an embedding or experts, or the scale is
-            not finite.
+            If the adapter is for another model, or the scale is not finite.
+        HookError
+            If a hook calls this.
+        BackendError
+            If the device cannot run it.
         """
-        with model.hooks(self._hooks(model, scale)):
+        from jitllm.llm.lora_attached import Attached
+
+        return Attached.to(model, self, scale)
+
+    @contextmanager
+    def applied(self, model: "Model", *, scale: float = 1.0) -> Iterator["Model"]:
+        """Use the adapter in everything the model runs inside the `with` block; see `attach`.
+
+        Parameters
+        ----------
+        model : Model
+        scale : float
+        """
+        attached = self.attach(model, scale=scale)
+        try:
             yield model
-
-    def _hooks(self, model: "Model", scale: float) -> dict[str, Any]:
-        if not math.isfinite(scale) or self.architecture != model.config.architecture:
-            raise ValueError(
-                f"expected a finite scale and a model of architecture {self.architecture!r}, got "
-                f"{scale} and {model.config.architecture!r}"
-            )
-        nodes: dict[str, list[Node]] = {}
-        for node in model.engine.graph.nodes:
-            if node.op == "matmul":
-                nodes.setdefault(node.weights[0], []).append(node)
-        products = [
-            _Product(node, factors, scale * (self.alpha / len(factors.a) if self.alpha else 1.0))
-            for name, factors in self.factors.items()
-            for node in _checked(name, factors, nodes)
-        ]
-        # added to before it is kept: a product may read another product
-        calls: dict[str, list[_Call]] = {}
-        for product in products:
-            calls.setdefault(product.node.outputs[0].name, []).append(product.add)
-        for product in products:
-            calls.setdefault(product.node.inputs[0].name, []).append(product.keep)
-        return {name: _in_turn(functions) for name, functions in calls.items()}
-
-
-_Call = Callable[[Floats], None]
-
-
-class _Product:
-    """What is added to one matrix product."""
-
-    def __init__(self, node: Node, factors: Factors, scale: float) -> None:
-        self.node, self._kept = node, np.empty((0, 0), np.float32)
-        self._a, self._b = factors.a.T, factors.b.T * np.float32(scale)
-
-    def keep(self, activation: Floats) -> None:
-        self._kept = activation @ self._a  # at once: the array is only lent
-
-    def add(self, activation: Floats) -> None:
-        activation += self._kept @ self._b
-
-
-def _in_turn(functions: list[_Call]) -> Any:
-    def call(activation: Floats, hook: "Hook") -> None:
-        for function in functions:
-            function(activation)
-
-    return call
-
-
-def _checked(name: str, factors: Factors, nodes: Mapping[str, list[Node]]) -> list[Node]:
-    found = nodes.get(name, [])
-    if not found or name == "token_embd.weight":
-        raise ValueError(
-            f"expected adapters of matrices that the model multiplies by, got one of {name!r}; "
-            "those of embeddings and of experts are not applied"
-        )
-    for node in found:
-        expected = (node.outputs[0].width, node.inputs[0].width)
-        got = (len(factors.b), factors.a.shape[1])
-        if got != expected:
-            raise ValueError(f"{name!r}: expected an adapter of shape {expected}, got {got}; "
-                             "it is for another model")  # fmt: skip
-    return found
+        finally:
+            attached.detach()
 
 
 def _factors(file: GGUFFile) -> dict[str, Factors]:
@@ -194,7 +188,8 @@ def _factors(file: GGUFFile) -> dict[str, Factors]:
         raise GGUFError(f"{path}: expected tensors *{_A} and *{_B}, got none")
     pairs = {name: Factors(_read(file, name + _A), _read(file, name + _B)) for name in names}
     for name, (a, b) in pairs.items():
-        if a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1]:
+        axis = 1 if name == EMBEDDINGS else a.ndim - 2
+        if a.ndim != b.ndim or a.ndim not in (2, 3) or a.shape[axis] != b.shape[-1]:
             raise GGUFError(
                 f"{path}: {name!r}: expected matrices (rank, K) and (N, rank), got {a.shape} and "
                 f"{b.shape}"
@@ -205,7 +200,7 @@ def _factors(file: GGUFFile) -> dict[str, Factors]:
 def _read(file: GGUFFile, name: str) -> Floats:
     data = file.data(name)  # tells of a tensor that is missing
     info = file.tensors[name]
-    try:
-        return np.array(formats.dequantize(info.type_name, data, info.shape), np.float32)
-    except ValueError as error:
-        raise UnsupportedFormat(f"{file.paths[0]}: {name!r}: {error}") from error
+    values = np.array(formats.dequantize(info.type_name, data, info.shape), np.float32)
+    if not np.isfinite(values).all():
+        raise GGUFError(f"{file.paths[0]}: {name!r}: expected finite numbers, got others")
+    return values

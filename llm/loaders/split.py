@@ -271,15 +271,20 @@ def _write_part(
 def _data(file: GGUFFile, part: Part, report: Callable[[int], None]) -> Iterator[Iterator[bytes]]:
     done = 0
     for info in part.tensors:
-        yield _pieces(file, info, done, report)
+        yield _counted(copied(file, info), done, report)
         done += info.nbytes
         file.release(info.name)
 
 
-def _pieces(
-    file: GGUFFile, info: TensorInfo, done: int, report: Callable[[int], None]
-) -> Iterator[bytes]:
+def _counted(pieces: Iterator[bytes], done: int, report: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        report(done)
+
+
+def copied(file: GGUFFile, info: TensorInfo) -> Iterator[bytes]:
+    """Yield a tensor's data as it is, piece by piece."""
     data = file.data(info.name)
     for start in range(0, len(data), _COPY_BYTES):
         yield data[start : start + _COPY_BYTES].tobytes()
-        report(done + min(start + _COPY_BYTES, len(data)))

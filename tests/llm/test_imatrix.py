@@ -12,6 +12,7 @@ from driver import devices
 from models import model_path
 from numpy.typing import NDArray
 from tiny import conformance_model, write_gguf
+from written_models import written_model
 
 import jitllm
 from jitllm.llm import cli, imatrix
@@ -129,6 +130,14 @@ def test_an_interrupt_leaves_the_model_as_it_was(routed: Path) -> None:
         assert model.engine.memory()["caches_used"] == 0
 
 
+def test_an_encoder_and_its_decoder(tmp_path: Path) -> None:
+    with _load(written_model("t5", tmp_path / "t5.gguf")) as model:
+        measured = imatrix.measure(model, list(range(3, 60)), n_ctx=20)
+    counts = {name: squares.counts.item() for name, squares in measured.squares.items()}
+    assert counts.keys() >= {"enc.blk.0.attn_q.weight", "dec.blk.1.cross_attn_k.weight"}
+    assert set(counts.values()) == {40.0}
+
+
 def _made(**arrays: tuple[Any, Any]) -> Importance:
     squares = {
         name: Squares(np.array(sums, np.float64), np.array(counts, np.float64))
@@ -162,6 +171,8 @@ def test_gguf_is_what_llama_quantize_reads(tmp_path: Path) -> None:
     assert (
         again.of("dense", (5, 3)) is again.columns["dense"] or again.of("dense", (5, 3)) is not None
     )
+    dense = again.of("dense", (5, 3))
+    assert dense is not None and np.array_equal(dense, [[0.5, 0.125, 0]])
     assert again.of("other", (5, 3)) is None
     with pytest.raises(jitllm.ModelFormatError, match=r"shape \(3, 3\), got \(2, 2\)"):
         again.of("experts", (3, 5, 3))

@@ -107,15 +107,15 @@ def test_alignment(tmp_path: Path) -> None:
 
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (kept := tmp_path / "p-00001-of-00002.gguf").write_bytes(b"before")
-    pieces, calls = module._pieces, list[str]()
+    copied, calls = module.copied, list[str]()
 
-    def interrupted(file: Any, info: Any, done: int, report: Any) -> Any:
+    def interrupted(file: Any, info: Any) -> Any:
         calls.append(info.name)
         if len(calls) == 30:
             raise KeyboardInterrupt
-        return pieces(file, info, done, report)
+        return copied(file, info)
 
-    monkeypatch.setattr(module, "_pieces", interrupted)
+    monkeypatch.setattr(module, "copied", interrupted)
     with pytest.raises(KeyboardInterrupt):
         split(STORIES, tmp_path / "p", max_tensors=25)
     assert os.listdir(tmp_path) == [kept.name]
