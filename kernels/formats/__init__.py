@@ -39,6 +39,11 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+# What `scales` says too; written down because importing all formats takes longer than all else
+# that a start does with them.
+_WHOLE = ("I8", "I16", "I32", "I64")
+_WITHOUT_KERNELS = ("F64", "Q8_1", "Q8_K")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -104,13 +109,13 @@ def readable() -> tuple[str, ...]:
 @cache
 def weights() -> tuple[str, ...]:
     """Return the names of the formats that weights may have; some must become F32 for kernels."""
-    return tuple(name for name in readable() if get(name).scales != "whole")
+    return tuple(name for name in readable() if name not in _WHOLE)
 
 
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of the formats that kernels read."""
-    return tuple(name for name in readable() if get(name).scales not in ("none", "whole"))
+    return tuple(name for name in weights() if name not in _WITHOUT_KERNELS)
 
 
 def _module(name: str) -> Any:
