@@ -7,7 +7,7 @@ from convert_folder import Folder, Shapes
 from convert_llama import decoder
 from convert_tokenizers import TEMPLATE, sentencepiece
 
-_GEMMA_TOKENS = {
+GEMMA_TOKENS = {
     "add_bos_token": True,
     "add_eos_token": False,
     "bos_token": "<bos>",
@@ -18,7 +18,7 @@ _GEMMA_TOKENS = {
     "tokenizer_class": "GemmaTokenizer",
     "unk_token": "<unk>",
 }
-_GEMMA_ADDED = [
+GEMMA_ADDED = [
     {"id": 0, "content": "<pad>", "special": True},
     {"id": 1, "content": "<eos>", "special": True},
     {"id": 2, "content": "<bos>", "special": True},
@@ -92,13 +92,13 @@ FOLDERS = {
         "gemma-3-270m-it",
         _GEMMA3,
         decoder(_GEMMA3, norms=GEMMA_NORMS),
-        partial(sentencepiece, config=_GEMMA_TOKENS, gemma=True, decoder=_GEMMA_ADDED),
+        partial(sentencepiece, config=GEMMA_TOKENS, gemma=True, decoder=GEMMA_ADDED),
     ),
     "gemma3-vision": Folder(
         "gemma-3-4b-it",
         _GEMMA_VISION,
         {f"language_model.{k}": v for k, v in decoder(_GEMMA_FULL, norms=GEMMA_NORMS).items()}
         | _VISION_TENSORS,
-        partial(sentencepiece, config=_GEMMA_TOKENS, gemma=True, decoder=_GEMMA_ADDED),
+        partial(sentencepiece, config=GEMMA_TOKENS, gemma=True, decoder=GEMMA_ADDED),
     ),
 }

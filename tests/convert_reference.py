@@ -19,12 +19,14 @@ from typing import Any
 
 import convert_decoders
 import convert_delta
+import convert_dense
 import convert_encoders
 import convert_gemma
 import convert_hybrids
 import convert_llama
 import gguf
 from convert_tokenizers import save_json
+from huggingface_hub.constants import ENDPOINT
 
 FOLDERS = {
     **convert_llama.FOLDERS,
@@ -32,6 +34,7 @@ FOLDERS = {
     **convert_gemma.FOLDERS,
     **convert_hybrids.FOLDERS,
     **convert_delta.FOLDERS,
+    **convert_dense.FOLDERS,
     **convert_encoders.FOLDERS,
 }
 FAMILIES = tuple(FOLDERS)
@@ -76,6 +79,8 @@ def describe(path: Path) -> Description:
 def _value(field: gguf.ReaderField) -> list[Any]:
     kind = field.types[-1].name.lower() + "[]" * (len(field.types) - 1)
     content = field.contents()
+    if isinstance(content, str):
+        content = content.replace(ENDPOINT, "hub:")
     if isinstance(content, list) and len(content) > _LONGEST:
         content = f"{len(content)} items, {_digest(json.dumps(content).encode())}"
     return [kind, content]
