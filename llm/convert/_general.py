@@ -4,6 +4,7 @@ They are found in the README's front matter, in config.json, and in the name of 
 the rules of llama.cpp's converter.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from jitllm.llm.convert._names import NameParts, parse_name
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
 from jitllm.llm.errors import ModelFormatError
+
+_log = logging.getLogger("jitllm.convert")
 
 _SAMPLING = (
     ("string", "sequence", "sequence"), ("int32", "top_k", "top_k"),
@@ -62,7 +65,7 @@ def write(source: Source, target: Target, name: str | None = None) -> None:
     """
     total, shared, expert, n_experts = target.counts()
     target.key("string", "general.type", "model")
-    settings = source.json("generation_config.json")
+    settings = _sampling(source)
     for kind, key, setting in _SAMPLING:
         target.key(kind, f"general.sampling.{key}", settings.get(setting))
     card = read_card(source)
@@ -88,6 +91,14 @@ def write(source: Source, target: Target, name: str | None = None) -> None:
     target.key("string", "general.tags", [str(tag) for tag in tags])
     languages = [*(_listed(card, "languages") or []), *(_listed(card, "language") or [])]
     target.key("string", "general.languages", [str(language) for language in languages])
+
+
+def _sampling(source: Source) -> dict[str, Any]:
+    try:
+        return source.json("generation_config.json")
+    except ModelFormatError as error:  # it happens, and the model works without
+        _log.warning("left out: %s", error)
+        return {}
 
 
 def read_card(source: Source) -> dict[str, Any]:

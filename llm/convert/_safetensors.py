@@ -44,7 +44,10 @@ def read_folder(folder: Path) -> dict[str, Weight]:
     else:
         paths = sorted(folder.glob("model*.safetensors"))
     if not paths:
-        raise ModelNotFoundError(f"expected model*.safetensors in {folder}, got no such file")
+        raise ModelNotFoundError(
+            f"expected model*.safetensors in {folder}, got no such file; a model in pickled files "
+            "has to be saved again, with save_pretrained of transformers"
+        )
     if missing := [path.name for path in paths if not path.is_file()]:
         raise ModelNotFoundError(f"expected {', '.join(missing)} in {folder}, got no such file")
     weights = {name: weight for path in paths for name, weight in _read_file(path).items()}

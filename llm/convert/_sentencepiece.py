@@ -22,42 +22,56 @@ _KINDS = {2: tokens.UNKNOWN, 3: tokens.CONTROL, 5: tokens.UNUSED, 6: tokens.BYTE
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
 
 
-def write(source: Source, target: Target) -> bool:
-    """Put down the vocabulary; False if there is no tokenizer.model."""
+def write(source: Source, target: Target, by_looks: bool = True) -> bool:
+    """Put down the vocabulary; False if there is no tokenizer.model.
+
+    Parameters
+    ----------
+    source, target : Source, Target
+    by_looks : bool
+        Whether added tokens that look like control tokens are some, whatever they are marked as.
+    """
     if not (source.folder / _FILE).is_file():
         return False
-    result = known(source)
+    result = _known(source, by_looks)
     result.write(target, "llama", "default", scores=True)
     special.write(source, target, n_vocab=len(result.texts))
     return True
 
 
-def known(source: Source) -> tokens.Tokens:
+def _known(source: Source, by_looks: bool) -> tokens.Tokens:
     """Return the tokens: pieces, what was added to them, and unused ones up to the model's number.
 
-    Raises
-    ------
-    ModelFormatError
-        If the file is damaged.
+    What is added with a higher number than the model has is left out: it has no weights.
     """
     pieces = read_pieces(source)
-    size = source.config.get("vocab_size") or len(pieces)
+    size = tokens.vocab_size(source, len(pieces), or_fewer=True)
     result = tokens.Tokens()
-    for i in range(size):
-        if i < len(pieces):
-            text, score, kind = pieces[i]
-            result.add(text, _KINDS.get(kind, tokens.NORMAL), score)
-        else:
-            result.add(f"[PAD{i}]", tokens.UNUSED, _UNUSED_SCORE)
+    for text, score, kind in pieces[:size]:
+        result.add(text, _KINDS.get(kind, tokens.NORMAL), score)
+    for i in range(len(pieces), size):
+        result.add(f"[PAD{i}]", tokens.UNUSED, _UNUSED_SCORE)
     for text, i in source.json("added_tokens.json").items():
-        if i < size:
+        if 0 <= i < size:
             result.replace(i, text, tokens.USER_DEFINED, _ADDED_SCORE)
-    added = source.json("tokenizer_config.json").get("added_tokens_decoder", {})
-    for number, token in added.items():
-        if int(number) < size:
-            text, kind = tokens.added_kind(token["content"], bool(token.get("special")))
-            result.replace(int(number), text, kind, _ADDED_SCORE)
+    for i, text, is_special in _added(source, by_looks):
+        if 0 <= i < size:
+            if by_looks:
+                text, kind = tokens.added_kind(text, is_special)
+            else:
+                kind = tokens.CONTROL if is_special else tokens.USER_DEFINED
+            result.replace(i, text, kind, _ADDED_SCORE)
     return result
+
+
+def _added(source: Source, by_looks: bool) -> Iterator[tuple[int, str, bool]]:
+    """Yield numbers and texts of added tokens, and whether they are marked as special."""
+    decoder = source.json("tokenizer_config.json").get("added_tokens_decoder", {})
+    for number, token in decoder.items():
+        yield int(number), token["content"], bool(token.get("special"))
+    if not by_looks:  # marks alone count: those of tokenizer.json last
+        for token in source.json("tokenizer.json").get("added_tokens", []):
+            yield int(token["id"]), token["content"], bool(token.get("special"))
 
 
 def read_pieces(source: Source) -> list[tuple[str, float, int]]:

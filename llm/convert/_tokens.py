@@ -10,6 +10,7 @@ from jitllm.llm.errors import ModelFormatError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
+_MOST = 1 << 22
 # not marked as special everywhere, and never part of a text
 _CONTROLS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 _BRACKETS = (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">"))
@@ -56,21 +57,29 @@ def added_kind(text: str, special: bool) -> tuple[str, int]:
     return text.replace("▁", " "), USER_DEFINED  # found in the text as it was written
 
 
-def vocab_size(source: Source, n_tokens: int) -> int:
+def vocab_size(source: Source, n_tokens: int, or_fewer: bool = False) -> int:
     """Return how many tokens the model has: as config.json says, else as many as are known.
+
+    Parameters
+    ----------
+    source : Source
+    n_tokens : int
+        How many the tokenizer knows.
+    or_fewer : bool
+        Whether the model may have fewer.
 
     Raises
     ------
     ModelFormatError
-        If the tokenizer has more.
+        If the model has fewer, or an absurd number.
     """
     if source.config.get("vocab_size") is None:
         return n_tokens
     size = source.config.size("vocab_size")
-    if n_tokens > size:
+    if size > _MOST or (n_tokens > size and not or_fewer):
         raise ModelFormatError(
-            f"{source.folder}: expected a tokenizer of at most {size} tokens, which is vocab_size "
-            f"in config.json, got {n_tokens}"
+            f"{source.folder}: expected a vocab_size in config.json from {n_tokens}, which is what "
+            f"the tokenizer has, to {_MOST}; got {size}"
         )
     return size
 

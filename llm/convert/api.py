@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from jitllm.llm import convert as families
@@ -11,7 +12,7 @@ from jitllm.llm.convert import _llama2c as llama2c
 from jitllm.llm.convert._check import check
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
-from jitllm.llm.errors import ModelFormatError, UnsupportedArchitecture
+from jitllm.llm.errors import JitllmError, ModelFormatError, UnsupportedArchitecture
 from jitllm.llm.loaders.gguf_writer import NewTensor, write_gguf
 from jitllm.llm.progress import ProgressBar
 
@@ -93,7 +94,7 @@ def convert(
     UnsupportedArchitecture, UnsupportedFormat, UnsupportedTokenizer
         If the model is of a kind that cannot be converted; the message says which can.
     ValueError
-        If `outtype` is unknown.
+        If `outtype` is unknown, or `target` is a file of another kind.
     OSError
         If the file cannot be written.
     """
@@ -121,6 +122,8 @@ def _place(source: Path, target: str | os.PathLike[str] | None, ftype: str) -> P
     """Return the path of the new file."""
     default = source if source.is_dir() else source.parent
     place = default if target is None else Path(target)
+    if place.is_file() and place.suffix != ".gguf":
+        raise ValueError(f"expected a new file or a .gguf to replace, got {place}")
     if not place.is_dir():
         return place
     return place / f"{source.stem if source.is_file() else source.resolve().name}-{ftype}.gguf"
@@ -139,15 +142,24 @@ def _read_folder(folder: Path, name: str | None, pre: str | None) -> Target:
         )
     config.complete(family.DEFAULTS)
     made = Target(family.ARCHITECTURE)
-    family.convert(source, made)
+    try:
+        family.convert(source, made)
+        general.write(source, made, name)
+    except JitllmError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        # JSON of every form comes here; what stands where is only known where it is used
+        raise ModelFormatError(
+            f"{folder}: expected config.json and the tokenizer's files as transformers writes "
+            f"them, got {error!r}"
+        ) from error
     found = {key.split(".")[1] for key in made.tensors if key.startswith("blk.")}
     layers = range(config.size("num_hidden_layers", "n_layers", "n_layer"))
-    if missing := [str(i) for i in layers if str(i) not in found]:
+    if missing := list(islice((str(i) for i in layers if str(i) not in found), 10)):
         raise ModelFormatError(
             f"{folder}: expected tensors of {len(layers)} layers, got none of "
-            f"{', '.join(missing[:10])}; fetch the model again"
+            f"{', '.join(missing)}; fetch the model again"
         )
-    general.write(source, made, name)
     made.key("uint32", "general.quantization_version", _QUANTIZATION_VERSION)
     return made
 

@@ -27,8 +27,8 @@ def convert(source: Source, target: Target) -> None:
     decoder.tensors(target, source.weights(), _NAMES)
     if source.json("tokenizer_config.json").get("tokenizer_class") == "GPT2Tokenizer":
         vocabulary.gpt2(source, target)
-    else:
-        vocabulary.sentencepiece(source, target)
+    elif not vocabulary.sentencepiece(source, target, by_looks=False):
+        vocabulary.llama(source, target)
 
 
 def _keys(config: Config, target: Target) -> None:
