@@ -20,7 +20,7 @@ from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.loaders.gguf_writer import read_values
 from jitllm.llm.quantize import writing
 from jitllm.llm.quantize.api import only
-from jitllm.llm.quantize.importance import load_importance
+from jitllm.llm.quantize.importance import Importance, Squares, load_importance
 
 STORIES = model_path("stories260K")
 
@@ -172,6 +172,19 @@ def test_layers_left_out_and_metadata(tmp_path: Path) -> None:
     with GGUFFile(target) as file:
         assert {key: file.metadata[key] for key in new} == new
         assert file.get("llama.block_count", int) == 2 and file.get("general.file_type", int) == 1
+
+
+def test_importance_goes_by_the_old_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    names = "blk.0.ffn_up.weight", "blk.1.ffn_up.weight"
+    matrices = {name: rng.standard_normal((2, 256)).astype(np.float32) for name in names}
+    source = write_gguf(tmp_path / "a.gguf", {"llama.block_count": 2}, matrices)
+    known = Importance({names[1]: Squares(np.ones((1, 256)), np.ones(1))}, (), 1)
+    options: dict[str, Any] = {"imatrix": known, "progress": False}
+    jitllm.quantize(source, tmp_path / "b.gguf", "IQ3_XXS", prune_layers=[0], **options)
+    assert values_of(tmp_path / "b.gguf")[names[0]][0] == "IQ3_XXS"
+    with pytest.raises(ValueError, match="'blk.0.ffn_up.weight': IQ3_XXS needs"):
+        jitllm.quantize(source, tmp_path / "c.gguf", "IQ3_XXS", prune_layers=[1], **options)
 
 
 def test_importance_of_some_tensors_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
