@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.identity import Provenance
-from jitllm.llm.progress import ProgressBar
 from jitllm.llm.request import Request
 from jitllm.llm.results import (
     Chunk,
@@ -24,6 +23,7 @@ from jitllm.llm.results import (
     split_reasoning,
 )
 from jitllm.llm.sampling import top_logprobs
+from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.engine import Cancel, Cancelled
 from jitllm.llm.state.sequence import Sequence as TokenSequence
 from jitllm.llm.stops import StopStrings
@@ -64,6 +64,12 @@ class Prompt:
     def of(cls, sequence: TokenSequence) -> "Prompt":
         """Return a prompt that is all of a sequence, which goes on to grow."""
         return cls(sequence, [], owned=False)
+
+    def push(self) -> None:
+        """Leave the prompt's tokens to the next run that needs their logits."""
+        for token in self.ids:
+            self.sequence.push(token)
+        self.n_computed, self.ids = len(self.ids), []
 
     def start(self, n_top: int | None, cancelled: Cancel) -> TokenSequence:
         """Compute the prompt if that is not done, and return a sequence that may grow."""
@@ -154,7 +160,7 @@ class GenerationStream(Iterator[Chunk]):
         self.chain = request.chain(model, self.seed)
         self._output = _Output()
         self._sequence: TokenSequence | None = None
-        self._n_computed, self._prompt_s, self._seconds = 0, 0.0, 0.0
+        self._n_computed, self._prompt_s, self._seconds, self._waited = 0, 0.0, 0.0, 0.0
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._runner: int | None = None  # the thread inside a step
@@ -192,6 +198,27 @@ class GenerationStream(Iterator[Chunk]):
             elif self._cancelled.is_set():
                 self._end("cancelled")
             return chunk
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the result is there."""
+        return self._result is not None
+
+    def needed(self) -> list[Contents]:
+        """Return the sequence whose logits the next step needs, if it needs any.
+
+        Computing them before, with those of others, takes that time out of the step.
+        """
+        if self._sequence is None:
+            return [] if self._prompt.ids else [self._prompt.sequence.contents]
+        is_done = self.has_ended or self._is_full(self._sequence)
+        return [] if is_done else [self._sequence.contents]
+
+    def waited(self, seconds: float) -> None:
+        """Count time in which what it needs was computed."""
+        self._seconds += seconds
+        if self._sequence is None:
+            self._waited += seconds
 
     @property
     def result(self) -> Generation:
@@ -288,7 +315,7 @@ class GenerationStream(Iterator[Chunk]):
             self.chain.accept_many(sequence.token_ids)
         sequence.generation_began(self.request.params, self.chain, self.request.lacks())
         self._n_computed, self._prompt.n_computed = self._prompt.n_computed, 0
-        self._prompt_s = time.perf_counter() - started
+        self._prompt_s = self._waited + time.perf_counter() - started
         return sequence
 
     def _is_full(self, sequence: TokenSequence) -> bool:
@@ -353,18 +380,3 @@ class GenerationStream(Iterator[Chunk]):
             **self.model.settings,
         }
         return Provenance(self.model.identity, settings)
-
-
-def generate_all(
-    model: "Model", prompts: Sequence[list[int]], request: Request, *, progress: bool = False
-) -> list[Generation]:
-    """Generate `n` results for each prompt, one after the other, in the order of the prompts."""
-    results: list[Generation] = []
-    with ProgressBar(progress, "generating", unit="result") as bar:
-        for ids in prompts:
-            with model.sequence() as sequence:
-                prompt = Prompt(sequence, ids, uses=request.params.n)
-                for index in range(request.params.n):
-                    results.append(GenerationStream(model, prompt, request, index).finish())
-                    bar.update(len(results), len(prompts) * request.params.n)
-    return results

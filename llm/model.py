@@ -236,7 +236,7 @@ class Model(Scoring):
         GenerationStream
             With `stream=True`.
         """
-        from jitllm.llm.generate import generate_all
+        from jitllm.llm.batching import generate_all
         from jitllm.llm.request import Request
 
         request = Request.build(self, params, **sampling)
@@ -329,7 +329,7 @@ class Model(Scoring):
             If the file has no template and none is given, the template refuses the messages, or a
             message lacks its role or content.
         """
-        from jitllm.llm.generate import generate_all
+        from jitllm.llm.batching import generate_all
         from jitllm.llm.request import Request
 
         text, used = self.chat_text(messages, template, tools=tools, **(template_kwargs or {}))

@@ -56,6 +56,11 @@ class Contents:
         """Logits behind the last token, if they are known."""
         return self.last[1] if self.last and self.last[0] == len(self.ids) else None
 
+    def need_last(self) -> None:
+        """Let the last token be computed again, if its logits were not kept."""
+        if self.logits is None and self.n_done == len(self.ids):
+            self.cut_cells(len(self.ids) - 1)
+
     def forget_undone(self) -> None:
         """Drop the tokens whose cells were not computed."""
         del self.ids[self.n_done :]

@@ -13,6 +13,7 @@ from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Ta
 from jitllm.backends.ir import Graph
 from jitllm.llm.errors import BackendError, ClosedError, HookError
 from jitllm.llm.models.loading import OpenModel
+from jitllm.llm.state.batches import Piece, batch_of
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.pages import PagePool, memory_bytes, pool_pages
 from jitllm.llm.state.slots import N_SLOTS, SlotPool
@@ -121,14 +122,13 @@ class Engine:
             Tokens whose cells are now written.
         logits : float32 [rows of this piece, V]
         """
-        everyone = [*self.hooks, *hooks]
         self._check_whole(position, len(tokens))
         start = 0
         while start < len(tokens):
             stop = self._piece_end(start, len(tokens), rows)
             wanted = rows[(rows >= start) & (rows < stop)] - start
             ids = np.asarray(tokens[start:stop], np.int32)
-            logits = self._run_piece(cells, ids, position + start, wanted, everyone)
+            (logits,) = self.run_pieces([Piece(cells, ids, position + start, wanted)], hooks)
             yield stop, logits
             cells.forget(position + stop)
             start = stop
@@ -155,20 +155,36 @@ class Engine:
         list of float32 [rows, n]
             For each text the last value of the graph.
         """
-        starts = np.cumsum([0, *(len(ids) for ids in texts)])
-        segments = [
-            Segment(int(start), len(ids), 0, ()) for start, ids in zip(starts, texts, strict=False)
+        pieces = [
+            Piece(None, np.asarray(ids, np.int32), 0, wanted)
+            for ids, wanted in zip(texts, rows, strict=True)
         ]
-        wanted = np.concatenate([start + r for start, r in zip(starts, rows, strict=False)])
-        batch = Batch(
-            np.concatenate([np.asarray(ids, np.int32) for ids in texts]),
-            np.concatenate([np.arange(len(ids), dtype=np.int32) for ids in texts]),
-            wanted.astype(np.int32),
-            segments,
-        )
+        return self.run_pieces(pieces, hooks)
+
+    def run_pieces(self, pieces: Sequence[Piece], hooks: Sequence[Hooks] = ()) -> list[Floats]:
+        """Run pieces of several texts at once.
+
+        Parameters
+        ----------
+        pieces : sequence of Piece
+            Together at most `max_tokens` tokens, each of another text.
+        hooks : sequence of Hooks
+            Called after those of the engine, with the rows of all pieces.
+
+        Returns
+        -------
+        list of float32 [rows, n]
+            For each piece logits, or what else the graph ends with.
+        """
         with self.turn():
-            values = self._run_batch(batch, [*self.hooks, *hooks])
-        return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
+            for piece in pieces:
+                if piece.cells:
+                    piece.cells.prepare(piece.position, piece.stop)
+            values = self._run_batch(batch_of(pieces), [*self.hooks, *hooks])
+            for piece in pieces:
+                if piece.cells:
+                    piece.cells.commit(piece.stop)
+        return np.split(values, np.cumsum([len(piece.rows) for piece in pieces])[:-1])
 
     @property
     def max_source(self) -> int:
@@ -298,18 +314,6 @@ class Engine:
         most = max(1, _OUTPUT_FLOATS // self.graph.vocab_size)
         inside = rows[(rows >= start) & (rows < stop)]
         return stop if len(inside) <= most else int(inside[most])
-
-    def _run_piece(
-        self, cells: Cells, ids: Ints, position: int, rows: npt.NDArray[np.intp], hooks: list[Hooks]
-    ) -> Floats:
-        with self.turn():
-            cells.prepare(position, position + len(ids))
-            positions = np.arange(position, position + len(ids), dtype=np.int32)
-            slots, n_cross = cells.state_slots, cells.n_cross
-            segment = Segment(0, len(ids), position, cells.tables, *slots, n_cross)
-            logits = self._run_batch(Batch(ids, positions, rows.astype(np.int32), [segment]), hooks)
-            cells.commit(position + len(ids))
-            return logits
 
     @contextmanager
     def turn(self) -> Iterator[None]:

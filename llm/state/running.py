@@ -65,6 +65,12 @@ class RunningSequence:
         raise TypeError("a sequence can be neither copied nor pickled: fork() it, or save() it")
 
     @property
+    def contents(self) -> Contents:
+        """What it holds, to compute with; a rollback puts another in its place."""
+        self._check_open()
+        return self._now
+
+    @property
     def n_ctx(self) -> int:
         """Most tokens."""
         return self._engine.n_ctx
@@ -124,8 +130,7 @@ class RunningSequence:
         if not self._now.ids:
             raise ValueError("expected a sequence with tokens, got an empty one; append some")
         if self._now.logits is None:
-            if self._now.n_done == len(self._now.ids):
-                self._now.cut_cells(len(self._now.ids) - 1)  # its logits were not kept: once more
+            self._now.need_last()
             rows = np.array([len(self._now.ids) - self._now.n_done - 1])
             for _ in self._catch_up(rows, (), cancelled):
                 pass

@@ -1,0 +1,62 @@
+"""Logits of several sequences, computed in common runs."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from jitllm.llm.state.batches import Piece
+from jitllm.llm.state.contents import Contents
+from jitllm.llm.state.engine import Cancel, Cancelled, Engine
+
+_NO_ROWS = np.empty(0, np.intp)
+_LAST_ROW = np.zeros(1, np.intp)
+
+
+def compute_together(
+    engine: Engine, sequences: Iterable[Contents], cancelled: Cancel | None = None
+) -> None:
+    """Compute the logits behind the last token of several sequences of one model.
+
+    Each gets the bits that it would get alone. An interrupt or an error leaves every sequence with
+    whole tokens.
+
+    Parameters
+    ----------
+    engine : Engine
+    sequences : iterable of Contents
+        With tokens.
+    cancelled : callable, optional
+        Asked before every run; if true, Cancelled is raised.
+
+    Raises
+    ------
+    BackendError
+        If the caches have no page free.
+    """
+    waiting = [contents for contents in sequences if contents.logits is None]
+    for contents in waiting:
+        contents.need_last()
+    while waiting:
+        if cancelled and cancelled():
+            raise Cancelled
+        chosen = list(_next_pieces(waiting, engine.max_tokens))
+        rows = engine.run_pieces([piece for _, piece in chosen])
+        for (contents, piece), logits in zip(chosen, rows, strict=True):
+            contents.n_done = piece.stop
+            if len(logits):
+                contents.last = piece.stop, logits[-1]
+            contents.cells.forget(piece.stop)
+        waiting = [contents for contents in waiting if contents.logits is None]
+
+
+def _next_pieces(waiting: list[Contents], room: int) -> Iterator[tuple[Contents, Piece]]:
+    """Tokens that have no cells, of one sequence after the other, as many as a run may have."""
+    for contents in waiting:
+        if not room:
+            return
+        start = contents.n_done
+        ids = np.array(contents.ids[start : start + room], np.int32)
+        is_last = start + len(ids) == len(contents.ids)
+        rows = _LAST_ROW + len(ids) - 1 if is_last else _NO_ROWS
+        yield contents, Piece(contents.cells, ids, start, rows)
+        room -= len(ids)
