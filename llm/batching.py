@@ -107,10 +107,9 @@ class _Lanes:
     def _compute(self) -> None:
         """Compute the logits that the next step of every lane needs."""
         started = time.perf_counter()
-        pending = {
-            id(contents): contents for s in self._streams.values() for contents in s.needed()
-        }
-        compute_together(self._model.engine, pending.values())
+        needed = [contents for s in self._streams.values() for contents in s.needed()]
+        once = {id(contents): contents for contents in needed}  # samples share a prompt
+        compute_together(self._model.engine, once.values())
         seconds = time.perf_counter() - started
         for stream in self._streams.values():
             stream.waited(seconds)

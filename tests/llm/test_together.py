@@ -1,6 +1,7 @@
 """Sequences side by side in one run get the bits that each gets alone."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_neighbours_change_no_bit(model: jitllm.Model, data: st.DataObject) -> N
 def test_many_generations_give_what_each_gives_alone() -> None:
     with jitllm.load(model_path("smollm2"), n_ctx=256, n_threads=2, progress=False) as model:
         prompts = ["Once upon a time", "The capital of France is", "def add(a, b):", "x"] * 10
-        wishes = {"max_tokens": 12, "temperature": 1.0, "seed": 7}
+        wishes: dict[str, Any] = {"max_tokens": 12, "temperature": 1.0, "seed": 7}
         together = model.generate(prompts, **wishes)
         for prompt, result in list(zip(prompts, together, strict=True))[:4]:
             alone = model.generate(prompt, **wishes)
