@@ -163,9 +163,9 @@ class _Collector:
         self.needs_outputs = False
         for node in graph.all_nodes:
             name = node.weights[0] if node.weights else ""
-            if node.op in _PRODUCTS and (
-                ".blk." in f".{name}" or (process_output and name == _OUTPUT)
-            ):
+            is_wanted = ".blk." in f".{name}" or (process_output and name == _OUTPUT)
+            # what adapters bring along has no shape in the file
+            if node.op in _PRODUCTS and is_wanted and name in shapes:
                 self._add_product(node)
         if process_output and _OUTPUT not in self._sums:
             _log.warning("%s is not measured: the model has none of its own", _OUTPUT)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import lora_files
 import numpy as np
 import pytest
 from driver import devices
@@ -136,6 +137,19 @@ def test_an_encoder_and_its_decoder(tmp_path: Path) -> None:
     counts = {name: squares.counts.item() for name, squares in measured.squares.items()}
     assert counts.keys() >= {"enc.blk.0.attn_q.weight", "dec.blk.1.cross_attn_k.weight"}
     assert set(counts.values()) == {40.0}
+
+
+def test_with_an_adapter(routed: Path) -> None:
+    tokens = LLAMA_CPP["moe/tokens"].tolist()[:32]
+    with _load(routed) as model:
+        plain = imatrix.measure(model, tokens, n_ctx=16)
+        with lora_files.adapter(routed, 0).applied(model):
+            adapted = imatrix.measure(model, tokens, n_ctx=16)
+        again = imatrix.measure(model, tokens, n_ctx=16)
+    assert adapted.squares.keys() == plain.squares.keys()
+    for name, squares in plain.squares.items():
+        assert np.array_equal(again.squares[name].sums, squares.sums)
+        assert not np.allclose(adapted.squares[name].sums, squares.sums)
 
 
 def _made(**arrays: tuple[Any, Any]) -> Importance:

@@ -240,6 +240,21 @@ def test_changes_between_tokens(device: str) -> None:
             attached.scale = float("inf")
 
 
+def test_changes_inside_a_generation(stories: jitllm.Model) -> None:
+    adapter = lora_files.adapter(model_path("stories260K"), 0)
+    plain = stories.generate("Once upon a time", temperature=0, max_tokens=12)
+    ids, attached = list[int](), None
+    for chunk in stories.stream("Once upon a time", temperature=0, max_tokens=12):
+        ids += [] if chunk.token_id is None else [chunk.token_id]
+        if len(ids) == 4:
+            attached = adapter.attach(stories)
+    assert attached is not None
+    attached.detach()
+    assert ids[:4] == plain.token_ids[:4]
+    assert ids != plain.token_ids
+    assert stories.generate("Once upon a time", temperature=0, max_tokens=12).text == plain.text
+
+
 def test_memory_comes_back_and_hooks_may_change_scales(base: Path) -> None:
     adapter = lora_files.adapter(base, 0)
     with _load(base, "cpu") as model:
