@@ -44,7 +44,7 @@ def check(made: Target, source: Path) -> None:
         )
         models.get(config.architecture)(g, config)
         g.build()
-    except ModelFormatError as error:
+    except ValueError as error:
         raise ModelFormatError(
             f"{source}: expected config.json, weights and tokenizer of one model, got ones that do "
             f"not fit together: {error}"

@@ -176,9 +176,11 @@ def _rope_keys(config: Config, target: Target) -> None:
     if sections := both.get("mrope_section"):
         padded = [*sections, 0, 0, 0, 0][:4]
         target.key("int32", "rope.dimension_sections", padded)
-    target.key("float32", "rope.freq_base", rope.get("rope_theta"))
     local = both.get("sliding_attention", {}).get("rope_theta")
-    target.key("float32", "rope.freq_base_swa", local)
+    for key, theta in (("rope.freq_base", rope.get("rope_theta")), ("rope.freq_base_swa", local)):
+        target.key("float32", key, theta)
+        if theta is not None and not theta > 0:
+            raise ModelFormatError(f"{config.path}: expected a positive rope_theta, got {theta}")
 
 
 def llama3_factors(config: Config) -> Weight | None:
@@ -195,11 +197,30 @@ def llama3_factors(config: Config) -> Weight | None:
     size, factor = head_dim(config), rope.get("factor", 8.0)
     low, high = rope.get("low_freq_factor", 1.0), rope.get("high_freq_factor", 4.0)
     exponents = np.arange(0, size, 2, dtype=np.float32) / size
-    waves = 2 * np.pi / (1 / np.float32(rope.get("rope_theta", 10000.0)) ** exponents)
-    turns = rope.get("original_max_position_embeddings", 8192) / waves
-    share = (turns - low) / (high - low)
-    between = 1 / ((1 - share) / factor + share)
-    return constant(np.where(turns > high, 1, np.where(turns < low, factor, between)).tolist())
+    with np.errstate(all="ignore"):  # what comes of odd numbers is looked at below
+        waves = 2 * np.pi / (1 / np.float32(rope.get("rope_theta", 10000.0)) ** exponents)
+        turns = rope.get("original_max_position_embeddings", 8192) / waves
+        share = (turns - low) / (high - low)
+        between = 1 / ((1 - share) / factor + share)
+    divisors = np.where(turns > high, 1, np.where(turns < low, factor, between))
+    return divisors_of(config, divisors.tolist())
+
+
+def divisors_of(config: Config, values: Any) -> Weight:
+    """Return the numbers by which frequencies of rope are divided.
+
+    Raises
+    ------
+    ModelFormatError
+        If they are no positive numbers.
+    """
+    array = np.array(values, np.float32)
+    if array.ndim != 1 or not ((array > 0) & np.isfinite(array)).all():
+        raise ModelFormatError(
+            f"{config.path}: expected a scaling of rope with positive numbers, got some that give "
+            f"{array}"
+        )
+    return constant(array.tolist())
 
 
 def interleaved(weight: Weight, n_heads: int) -> Weight:

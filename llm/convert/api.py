@@ -134,11 +134,11 @@ def _read_folder(folder: Path, name: str | None, pre: str | None) -> Target:
     source = Source(folder, pre)
     config = source.config
     family = families.get(source.model_type)
-    classes = config.get("architectures") or family.CLASSES
-    if classes[0] not in family.CLASSES:
+    classes = config.get("architectures") or list(family.CLASSES)
+    if not isinstance(classes, list) or classes[0] not in family.CLASSES:
         raise UnsupportedArchitecture(
             f"{config.path}: expected architectures among {', '.join(family.CLASSES)} for "
-            f"model_type {source.model_type!r}, got {classes[0]!r}"
+            f"model_type {source.model_type!r}, got {classes!r:.80}"
         )
     config.complete(family.DEFAULTS)
     made = Target(family.ARCHITECTURE)
@@ -194,5 +194,5 @@ def _counted(
             yield piece
             done += len(piece)
             bar.update(done, total)
-    except ModelFormatError as error:
+    except ValueError as error:  # also of arrays that do not fit together
         raise ModelFormatError(f"tensor {tensor.name!r}: {error}") from error

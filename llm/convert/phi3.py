@@ -6,7 +6,6 @@ from jitllm.llm.convert import _decoder as decoder
 from jitllm.llm.convert import _vocabulary as vocabulary
 from jitllm.llm.convert._source import Config, Source
 from jitllm.llm.convert._target import Target
-from jitllm.llm.convert._weights import constant
 from jitllm.llm.errors import ModelFormatError
 
 ARCHITECTURE = "phi3"
@@ -62,5 +61,5 @@ def _rope(config: Config, target: Target) -> None:
     stretch = config.size("max_position_embeddings") / original
     factor = math.sqrt(1 + math.log(stretch) / math.log(original)) if stretch > 1 else 1.0
     target.key("float32", "rope.scaling.attn_factor", factor)
-    target.tensor("rope_factors_long.weight", constant(long))
-    target.tensor("rope_factors_short.weight", constant(short))
+    target.tensor("rope_factors_long.weight", decoder.divisors_of(config, long))
+    target.tensor("rope_factors_short.weight", decoder.divisors_of(config, short))
