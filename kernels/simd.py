@@ -180,6 +180,7 @@ def _scalar(kind: types.Type, base: ir.Type, align: int) -> tuple[Any, Any]:
 
 
 load_f32, store_f32 = _scalar(types.float32, F32, 4)
+load_f64, store_f64 = _scalar(types.float64, ir.DoubleType(), 8)
 load_i64, store_i64 = _scalar(types.int64, I64, 8)
 load_i32, store_i32 = _scalar(types.int32, I32, 4)
 load_u16, store_u16 = _scalar(types.uint16, ir.IntType(16), 1)

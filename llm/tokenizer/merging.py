@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable
 LONG_TEXT = 256
 """Characters from which on cutting a text into words costs less than it saves."""
 
+HUGE_TEXT = range(1 << 17, 1 << 28)
+"""Characters of texts for the loops of `compiled`: fewer are not worth compiling them, once on a
+machine, and of more the bytes cannot be counted there."""
+
 Rank = Callable[[str, str], float | None]
 """Rank of joining two symbols, lowest first; None when they must stay apart."""
 

@@ -1,13 +1,29 @@
 """`gpt2`: byte-level BPE after a split by regular expressions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
-from jitllm.llm.tokenizer.merging import LONG_TEXT, chars_joined_to, cut_before, merge_symbols
+from jitllm.llm.tokenizer.merging import (
+    HUGE_TEXT,
+    LONG_TEXT,
+    chars_joined_to,
+    cut_before,
+    merge_symbols,
+)
 from jitllm.llm.tokenizer.pretokenizers import pretokenizer
 from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary, read_strings
+
+if TYPE_CHECKING:
+    from jitllm.llm.tokenizer.compiled import Merger
+
+Bytes = NDArray[np.uint8]
+Ends = NDArray[np.int64]
 
 _CACHED_WORDS = 1 << 16
 _MERGES = "tokenizer.ggml.merges"
@@ -22,6 +38,18 @@ def _byte_chars() -> dict[int, str]:
 
 _CHAR_OF_BYTE = _byte_chars()
 _BYTE_OF_CHAR = {char: byte for byte, char in _CHAR_OF_BYTE.items()}
+
+
+def _as_chars(
+    data: Bytes, ends: Ends, ids: Mapping[str, int]
+) -> tuple[Bytes, Ends, NDArray[np.int32]]:
+    """Return UTF-8 of the characters that bytes are written as, where words end, spare ids."""
+    texts = [_CHAR_OF_BYTE[byte].encode() for byte in range(256)]
+    table = np.array([list(text.ljust(2, b"\0")) for text in texts], np.uint8)
+    spare = np.array([(ids.get(_CHAR_OF_BYTE[byte], -1), -1) for byte in range(256)], np.int32)
+    used = table[data] > 0
+    stops = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+    return table[data][used], stops[ends], spare[data][used]
 
 
 class Encoder(BaseEncoder):
@@ -61,6 +89,8 @@ class Encoder(BaseEncoder):
 
     def encode(self, text: str, at_start: bool) -> list[int]:
         """Ids of a text; where it stands makes no difference."""
+        if len(text) in HUGE_TEXT and self._merger:
+            return self._encode_huge(text, self._merger)
         ids = []
         cached = self._words
         for word in self._split(text):
@@ -89,6 +119,35 @@ class Encoder(BaseEncoder):
         if len(text) < LONG_TEXT:
             return lines
         return [word for line in lines for word in cut_before(SPACE_MARK, line, self._joined)]
+
+    @cached_property
+    def _merger(self) -> "Merger | None":
+        from jitllm.llm.tokenizer.compiled import merger
+
+        ids = {text_bytes(text): token for text, token in self.vocabulary.ids.items()}
+        if not self._has_merges:
+            return merger(ids, range(len(self.vocabulary)))
+        merges = read_strings(self.metadata, _MERGES)
+        return merger(ids, merges=[text_bytes(merge) for merge in merges])
+
+    def _encode_huge(self, text: str, merge: "Merger") -> list[int]:
+        """The same as word by word."""
+        words = list(self._split(text))
+        data = np.frombuffer("".join(words).encode(), np.uint8)
+        counts = map(len, words) if len(data) == len(text) else (len(w.encode()) for w in words)
+        ends = np.cumsum(np.fromiter(counts, np.int64, len(words)))
+        is_whole = self._pre.ignore_merges
+        whole = np.full(len(words), is_whole)
+        if self._lines and not is_whole:
+            whole[:] = [not word.strip("\n") for word in words]
+        ids = self.vocabulary.ids
+        if self._pre.raw_utf8:
+            table = np.array([ids.get(byte_token(byte), -1) for byte in range(256)], np.int32)
+            out = merge(data, ends, table[data], whole)
+        else:
+            out = merge(*_as_chars(data, ends, ids), whole)
+        found: list[int] = out[out >= 0].tolist()
+        return found
 
     def _encode_word(self, word: str) -> list[int]:
         ids = self.vocabulary.ids

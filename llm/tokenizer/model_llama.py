@@ -1,10 +1,22 @@
 """`llama`: SentencePiece's BPE, which joins the pair whose token has the highest score."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, byte_token, text_bytes
-from jitllm.llm.tokenizer.merging import LONG_TEXT, chars_joined_to, cut_before, merge_symbols
+from jitllm.llm.tokenizer.merging import (
+    HUGE_TEXT,
+    LONG_TEXT,
+    chars_joined_to,
+    cut_before,
+    merge_symbols,
+)
 from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary, read_flag
+
+if TYPE_CHECKING:
+    from jitllm.llm.tokenizer.compiled import Merger
 
 _CACHED_WORDS = 1 << 16
 
@@ -30,6 +42,8 @@ class Encoder(BaseEncoder):
         text = text.replace(" ", SPACE_MARK)
         if len(text) < LONG_TEXT:
             return self._encode_word(text)
+        if len(text) in HUGE_TEXT and self._merger:
+            return self._encode_huge(text, self._merger)
         ids = []
         words = self._words
         for word in cut_before(SPACE_MARK, text, self._joined):
@@ -64,11 +78,32 @@ class Encoder(BaseEncoder):
                 ids.append(token)
         return ids
 
+    @cached_property
+    def _merger(self) -> "Merger | None":
+        from jitllm.llm.tokenizer.compiled import merger
+
+        ids = {text_bytes(text): token for text, token in self.vocabulary.ids.items()}
+        return merger(ids, self._costs)
+
+    def _encode_huge(self, text: str, merge: "Merger") -> list[int]:
+        """The same as `_encode_word`."""
+        data = np.frombuffer(text.encode(), np.uint8)
+        known = {byte: self._token_of(byte) for byte in range(256)}
+        spare = np.array([-1 if t is None else t for t in known.values()], np.int32)[data]
+        ids = merge(data, np.array([len(data)]), spare)
+        if (ids < 0).any():
+            ids = np.where(ids < 0, self.unknown_id, ids)
+        whole: list[int] = ids.tolist()
+        return whole
+
     def _rank(self, left: str, right: str) -> float | None:
         token = self.vocabulary.ids.get(left + right)
         return None if token is None else self._costs[token]
 
     def _byte_id(self, byte: int) -> int:
-        ids = self.vocabulary.ids
-        token = ids.get(byte_token(byte), ids.get(chr(byte)) if byte < 128 else None)
+        token = self._token_of(byte)
         return self.unknown_id if token is None else token
+
+    def _token_of(self, byte: int) -> int | None:
+        ids = self.vocabulary.ids
+        return ids.get(byte_token(byte), ids.get(chr(byte)) if byte < 128 else None)

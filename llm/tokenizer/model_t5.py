@@ -1,6 +1,7 @@
 """`t5`: SentencePiece's unigram model, the cover by tokens with the highest sum of scores."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,11 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Rules, text_bytes
 from jitllm.llm.tokenizer.charsmap import Charsmap
 from jitllm.llm.tokenizer.matching import PieceLengths
-from jitllm.llm.tokenizer.merging import chars_joined_to, cut_before
+from jitllm.llm.tokenizer.merging import HUGE_TEXT, chars_joined_to, cut_before
 from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType, Vocabulary, read_flag
+
+if TYPE_CHECKING:
+    from jitllm.llm.tokenizer.compiled import Cover
 
 _CACHED_WORDS = 1 << 16
 _CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
@@ -49,6 +53,8 @@ class Encoder(BaseEncoder):
     def encode(self, text: str, at_start: bool) -> list[int]:
         """Ids of a text; one that goes on where other text ended gets no space before it."""
         normal = self._normalized(text.encode().decode("latin-1"), at_start)
+        if len(normal) in HUGE_TEXT and self._cover:
+            return self._cover_huge(normal, self._cover)
         if len(normal) > self._exact_length:
             return self._joined_unknown(self._best_cover(normal))
         ids: list[int] = []
@@ -172,6 +178,21 @@ class Encoder(BaseEncoder):
                 steps[end] = start, unknown
             start = end
         return _read_back(steps, n)
+
+    @cached_property
+    def _cover(self) -> "Cover | None":
+        from jitllm.llm.tokenizer.compiled import cover
+
+        pieces = {text.encode("latin-1"): piece for text, piece in self._pieces.items()}
+        return cover(pieces, self.unknown_id, self._unknown_score)
+
+    def _cover_huge(self, text: str, cover: "Cover") -> list[int]:
+        """The same for a huge text."""
+        ids = cover(text.encode("latin-1"))
+        again = np.zeros(len(ids), np.bool_)
+        again[1:] = (ids[1:] == self.unknown_id) & (ids[:-1] == self.unknown_id)
+        whole: list[int] = ids[~again].tolist()
+        return whole
 
     def _joined_unknown(self, ids: list[int]) -> list[int]:
         unknown = self.unknown_id
