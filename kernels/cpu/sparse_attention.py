@@ -90,29 +90,9 @@ def _gatherer(kv, keys_only):
     return gather
 
 
-@inline
-def _finish(args, state, lane_sums, n, row, head):
-    """Write output / sum of a head; a sink enters the sum as one more logit."""
-    m, weight = load_f32(state + 4 * n), splat_f32(reduce_add(load_f32x16(lane_sums)))
-    dv, sinks, factor = load_i64(args + DV), load_i64(args + SINKS), splat_f32(ONE)
-    if sinks != 0:
-        sink = splat_f32(load_f32(sinks + 4 * head))
-        top = vmax(splat_f32(m), sink)
-        factor = vmath.exp(splat_f32(m) - top)
-        weight = fma(weight, factor, vmath.exp(sink - top))
-    # A row that sees nothing gives zeros.
-    factor = factor / weight if first_f32(weight) != ZERO else splat_f32(ZERO)
-    out = load_i64(args + OUT) + row * load_i64(args + LDO) + 4 * head * dv
-    for i in range(0, dv, 16):
-        store_part(out + 4 * i, load_f32x16(state + 4 * i) * factor, dv - i)
-
-
-def attention(*, kv, keys_only):
-    """Make the kernel for a cache of type `kv`: f16 or f32.
-
-    `keys_only`: the cache holds no values, which are the first dv columns of keys.
-    """
-    size, gather = cell_bytes(kv), _gatherer(kv, keys_only)
+def _page_user(kv):
+    """Make use_page(args, page, n_keys, n_heads, q, p, lane_sums, states), a softmax step."""
+    size = cell_bytes(kv)
     one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
     one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
 
@@ -135,6 +115,33 @@ def attention(*, kv, keys_only):
                 one_weigh(p, values, dv, 0, n_keys, state, stride, page)
             else:
                 many_weigh(p, values, dv, 0, n_keys, state, stride, page)
+
+    return use_page
+
+
+@inline
+def _finish(args, state, lane_sums, n, row, head):
+    """Write output / sum of a head; a sink enters the sum as one more logit."""
+    m, weight = load_f32(state + 4 * n), splat_f32(reduce_add(load_f32x16(lane_sums)))
+    dv, sinks, factor = load_i64(args + DV), load_i64(args + SINKS), splat_f32(ONE)
+    if sinks != 0:
+        sink = splat_f32(load_f32(sinks + 4 * head))
+        top = vmax(splat_f32(m), sink)
+        factor = vmath.exp(splat_f32(m) - top)
+        weight = fma(weight, factor, vmath.exp(sink - top))
+    # A row that sees nothing gives zeros.
+    factor = factor / weight if first_f32(weight) != ZERO else splat_f32(ZERO)
+    out = load_i64(args + OUT) + row * load_i64(args + LDO) + 4 * head * dv
+    for i in range(0, dv, 16):
+        store_part(out + 4 * i, load_f32x16(state + 4 * i) * factor, dv - i)
+
+
+def attention(*, kv, keys_only):
+    """Make the kernel for a cache of type `kv`: f16 or f32.
+
+    `keys_only`: the cache holds no values, which are the first dv columns of keys.
+    """
+    gather, use_page = _gatherer(kv, keys_only), _page_user(kv)
 
     @helper
     def heads_of_row(args, row, g, first, n_heads, scratch):

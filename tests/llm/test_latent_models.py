@@ -94,7 +94,7 @@ WRONG = {
     "mix of streams": ("deepseek4-compressed", _change("stream_gates", iterations=2)),
     "experts of tokens": (
         "deepseek4-hashed",
-        _change("token_table", table=np.tile(np.float32([0, 1]), (128, 1))),
+        _change("token_table", table=np.tile(np.array([0, 1], np.float32), (128, 1))),
     ),
     "ends of compressed keys": ("deepseek4-compressed", _change("list_positions", stride=4)),
     "what is written to streams": ("hy_v4-shared", _change("stream_gates", magnitude=1.9)),
