@@ -176,6 +176,7 @@ class _Rewriter:
         self._shape_of, self._prefix = shape_of, prefix
         self._nodes: list[Node] = []
         self._n_values = 1 + max(value.id for node in graph.nodes for value in node.outputs)
+        self._bases: dict[str, Value] = {}  # what a product gives without adapters, by its name
         self._low: dict[str, Value] = {}  # by the name of the product that reads it
         self._stacks: dict[str, _Stack] = {}
         self._scales = scales_behind(graph)
@@ -204,13 +205,17 @@ class _Rewriter:
         return any(name in part.factors for name in adaptable(node) for part in self._parts)
 
     def _add_product(self, node: Node, low: Value) -> None:
-        """Put the node's product, and b's of `low`, before their sum, which has its name."""
+        """Put b's product of `low` before its sum with the node's own, which has its name."""
         (out,), name = node.outputs, node.name
-        base = self._value(f"{name}.base", out.rows, out.width)
-        self._nodes.append(replace(node, name=base.name, outputs=(base,)))
+        base = self._bases[name]
         weight = self._weight(f"{name}.b", self._stacked(node.weights[0]).b)
         more = self._node("matmul", f"{name}.lora", (low,), out.width, (weight, ""))
         self._nodes.append(Node("add", name, (base, more), (out,)))
+
+    def _add_base(self, node: Node) -> None:
+        (out,), name = node.outputs, f"{node.name}.base"
+        self._bases[node.name] = self._value(name, out.rows, out.width)
+        self._nodes.append(replace(node, name=name, outputs=(self._bases[node.name],)))
 
     def _below(self, node: Node) -> Value:
         """The value that b of a product reads: columns of what all readers of its input share."""
@@ -220,6 +225,8 @@ class _Rewriter:
 
     def _share(self, x: Value) -> None:
         readers = self._readers[x.id]
+        for node in readers:  # together with the first thin product: threads need not wait
+            self._add_base(node)
         stacks = [self._stacked(node.weights[0]) for node in readers]
         weight = self._weight(f"{x.name}.a", np.concatenate([stack.a for stack in stacks]))
         scales = [self._scales.get(node.weights[0], (1.0,))[0] for node in readers]
@@ -236,6 +243,7 @@ class _Rewriter:
             start = stop
 
     def _lookup(self, node: Node) -> Value:
+        self._add_base(node)
         stack = self._stacked(node.weights[0])
         gain = self._gain([stack])
         low = self._value(f"{node.name}.lora_a", node.outputs[0].rows, len(gain))
