@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.tokenizer.vocabulary import Metadata, TokenType, Vocabulary
@@ -106,6 +107,13 @@ class BaseEncoder(ABC):
             "expected an unknown token in the vocabulary, got none, and no other token can write "
             "this text; convert the model again"
         )
+
+    def known_ids(self, ids: NDArray[np.int32]) -> list[int]:
+        """Return ids as a list, negative ones being the unknown token."""
+        if (ids < 0).any():
+            ids = np.where(ids < 0, np.int32(self.unknown_id), ids)
+        known: list[int] = ids.tolist()
+        return known
 
     def frame(self, ids: list[int], frame: Frame) -> list[int]:
         """Put the ids that begin and end a text around it."""

@@ -36,6 +36,11 @@ _UNIGRAM = abi.Op(
         "text n table mask tokens values unknown unknown_score sums starts chosen ids count".split()
     ),
 )
+_LONGEST = abi.Op(
+    "longest",
+    "longest",
+    tuple("text ends n_words table mask tokens ids count".split()),
+)
 
 
 class TooLarge(ValueError):
@@ -203,6 +208,38 @@ class Cover:
         return ids[: count[0]][::-1]
 
 
+class Longest:
+    """Covers words by the longest tokens, from left to right.
+
+    Parameters
+    ----------
+    ids : mapping of bytes to int
+        Tokens.
+    whole : bool
+        A word that does not come out is one unknown token; else one stands for each byte where no
+        token begins.
+
+    Raises
+    ------
+    TooLarge
+    """
+
+    def __init__(self, ids: Mapping[bytes, int], *, whole: bool) -> None:
+        self._tree, self._whole = Tree(list(ids)), whole
+        numbers = np.fromiter(ids.values(), np.int32, len(ids))
+        self._tokens = self._tree.of_nodes(numbers, -1)
+
+    def __call__(self, text: bytes, ends: npt.NDArray[np.int64]) -> Ints:
+        """Return the ids of words, `ends` [n_words] being where each ends; -1 for unknown ones."""
+        ids, count = np.empty(len(text), np.int32), np.zeros(1, np.int64)
+        _launch(
+            _LONGEST, {"whole": self._whole}, text=np.frombuffer(text, np.uint8), ends=ends,
+            n_words=len(ends), table=self._tree.table, mask=len(self._tree.table) - 1,
+            tokens=self._tokens, ids=ids, count=count,
+        )  # fmt: skip
+        return ids[: count[0]]
+
+
 def merger(
     ids: Mapping[bytes, int], ranks: Sequence[float] = (), merges: Sequence[bytes] = ()
 ) -> Merger | None:
@@ -221,6 +258,14 @@ def cover(
     """Return a `Cover`, None for a vocabulary that is too large for it."""
     try:
         return Cover(pieces, unknown, unknown_score)
+    except TooLarge:
+        return None
+
+
+def longest(ids: Mapping[bytes, int], *, whole: bool) -> Longest | None:
+    """Return a `Longest`, None for a vocabulary that is too large for it."""
+    try:
+        return Longest(ids, whole=whole)
     except TooLarge:
         return None
 

@@ -1,10 +1,21 @@
 """`bert`: WordPiece, which covers each word by the longest tokens from left to right."""
 
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from jitllm.llm.tokenizer.base import SPACE_MARK, BaseEncoder, Frame, Rules, text_bytes
 from jitllm.llm.tokenizer.characters import WordTable
 from jitllm.llm.tokenizer.matching import PieceLengths
+from jitllm.llm.tokenizer.merging import HUGE_TEXT
 from jitllm.llm.tokenizer.vocabulary import Metadata, Vocabulary, read_flag
 
+if TYPE_CHECKING:
+    from jitllm.llm.tokenizer.compiled import Longest
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CACHED_WORDS = 1 << 16
 _LOWERCASE = "tokenizer.ggml.normalizer.lowercase"
 _STRIP_ACCENTS = "tokenizer.ggml.normalizer.strip_accents"
@@ -39,6 +50,8 @@ class Encoder(BaseEncoder):
 
     def encode(self, text: str, at_start: bool) -> list[int]:
         """Ids of a text; where it stands makes no difference."""
+        if len(text) in HUGE_TEXT and self._longest:
+            return self._encode_huge(text, self._longest)
         ids: list[int] = []
         cached = self._words
         for word in text.translate(self._table).split(" "):
@@ -61,6 +74,25 @@ class Encoder(BaseEncoder):
     def frame(self, ids: list[int], frame: Frame) -> list[int]:
         """Put beginning and separator around a text, which has no other end."""
         return super().frame(ids, Frame(frame.bos, frame.sep, None))
+
+    @cached_property
+    def _longest(self) -> "Longest | None":
+        from jitllm.llm.tokenizer.compiled import longest
+
+        # a token that is no text fits none
+        ids = {
+            text_bytes(text): token
+            for text, token in self.vocabulary.ids.items()
+            if text.isascii() or not _SURROGATE.search(text)
+        }
+        return longest(ids, whole=True)
+
+    def _encode_huge(self, text: str, longest: "Longest") -> list[int]:
+        """The same as word by word."""
+        words = [SPACE_MARK + word for word in text.translate(self._table).split(" ") if word]
+        counts = (len(word.encode()) for word in words)
+        ends = np.cumsum(np.fromiter(counts, np.int64, len(words)))
+        return self.known_ids(longest("".join(words).encode(), ends))
 
     def _encode_word(self, word: str) -> list[int]:
         token_ids, lengths, head = self.vocabulary.ids, self._lengths, self._lengths.head

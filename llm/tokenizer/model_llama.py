@@ -91,10 +91,7 @@ class Encoder(BaseEncoder):
         known = {byte: self._token_of(byte) for byte in range(256)}
         spare = np.array([-1 if t is None else t for t in known.values()], np.int32)[data]
         ids = merge(data, np.array([len(data)]), spare)
-        if (ids < 0).any():
-            ids = np.where(ids < 0, self.unknown_id, ids)
-        whole: list[int] = ids.tolist()
-        return whole
+        return self.known_ids(ids)
 
     def _rank(self, left: str, right: str) -> float | None:
         token = self.vocabulary.ids.get(left + right)

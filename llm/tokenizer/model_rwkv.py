@@ -1,9 +1,16 @@
 """`rwkv`: from left to right the longest token, over bytes."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from jitllm.llm.tokenizer.base import BaseEncoder, Rules, text_bytes
 from jitllm.llm.tokenizer.matching import PieceLengths
+from jitllm.llm.tokenizer.merging import HUGE_TEXT
+
+if TYPE_CHECKING:
+    from jitllm.llm.tokenizer.compiled import Longest
 
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r"}
 
@@ -19,6 +26,9 @@ class Encoder(BaseEncoder):
 
     def encode(self, text: str, at_start: bool) -> list[int]:
         """Ids of a text; where it stands makes no difference."""
+        if len(text) in HUGE_TEXT and self._longest:
+            whole = text.encode()
+            return self.known_ids(self._longest(whole, np.array([len(whole)])))
         ids, lengths = self._ids_and_lengths
         head = lengths.head
         data = text.encode().decode("latin-1")
@@ -43,6 +53,13 @@ class Encoder(BaseEncoder):
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for, whatever its type."""
         return unescape(self.vocabulary.tokens[token])
+
+    @cached_property
+    def _longest(self) -> "Longest | None":
+        from jitllm.llm.tokenizer.compiled import longest
+
+        ids = {text.encode("latin-1"): token for text, token in self._ids_and_lengths[0].items()}
+        return longest(ids, whole=False)
 
     @cached_property
     def _ids_and_lengths(self) -> tuple[dict[str, int], PieceLengths]:

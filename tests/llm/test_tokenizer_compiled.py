@@ -20,9 +20,19 @@ from vocabularies import (
     spm_metadata,
 )
 
-from jitllm.llm.tokenizer import Tokenizer, compiled, model_gpt2, model_llama, model_t5
+from jitllm.llm.errors import ModelFormatError
+from jitllm.llm.tokenizer import (
+    Tokenizer,
+    compiled,
+    model_bert,
+    model_gpt2,
+    model_llama,
+    model_rwkv,
+    model_t5,
+)
 
-MODULES = (model_gpt2, model_llama, model_t5)
+MODULES = (model_bert, model_gpt2, model_llama, model_rwkv, model_t5)
+LONGEST = ("bert_accents", "bert_cased", "bert_strip", "bert-bge", "rwkv", "rwkv_bos")
 T5 = ("t5_ab", "t5_bos", "t5_cross", "t5_map", "t5_none", "t5_plain")
 LETTERS = "aabbc  \n\n,.;0123é日本語\u2581\u0301😀\x00\x1f\x7f"
 TEXTS = st.text(
@@ -40,11 +50,14 @@ def huge_from(n_chars: int) -> Iterator[None]:
 
 
 def both(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
-    """Ids by the compiled loops, and by those in Python."""
+    """Ids by the compiled loops, and by those in Python; none where there is no unknown token."""
     ids = []
     for n_chars in (1, 1 << 40):
         with huge_from(n_chars):
-            ids.append(tokenizer.encode(text))
+            try:
+                ids.append(tokenizer.encode(text))
+            except ModelFormatError:
+                ids.append([])
     return ids[0], ids[1]
 
 
@@ -91,7 +104,7 @@ MADE: dict[str, Callable[[], Tokenizer]] = {
 CASES: dict[str, Callable[[], Tokenizer]] = {
     **MADE,
     **{name: lambda name=name: real_tokenizer(name) for name in NAMES},  # type: ignore[misc]
-    **{name: lambda name=name: kind_tokenizer(name) for name in T5},  # type: ignore[misc]
+    **{name: lambda name=name: kind_tokenizer(name) for name in (*T5, *LONGEST)},  # type: ignore[misc]
 }
 
 
@@ -108,7 +121,7 @@ def test_ids_are_the_same(name: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("name", [*NAMES, "t5_map", "spm"])
+@pytest.mark.parametrize("name", [*NAMES, "t5_map", "spm", "bert-bge", "rwkv"])
 def test_long_runs_are_the_same(name: str) -> None:
     tokenizer = CASES[name]()
     rng = np.random.default_rng(0)
@@ -143,6 +156,7 @@ def test_a_vocabulary_may_be_too_large_for_a_tree(monkeypatch: pytest.MonkeyPatc
         compiled.Tree(list(many))
     assert compiled.merger(many, range(600)) is None
     assert compiled.merger({b"a": 0, b"b": 1}, [0.0, float("nan")]) is None
+    assert compiled.longest(many, whole=True) is None
     assert compiled.cover({text: (0.0, i) for text, i in many.items()}, 0, -1.0) is None
     got, want = both(real_tokenizer("gpt-2"), "a word")
     assert got == want
@@ -173,7 +187,7 @@ def _worst_texts() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", _worst_texts())
-@pytest.mark.parametrize("name", ["phi-3", "gpt-2", "falcon", "t5_map"])
+@pytest.mark.parametrize("name", ["phi-3", "gpt-2", "falcon", "t5_map", "bert-bge", "rwkv"])
 def test_a_megabyte_takes_less_than_a_second(name: str, what: str) -> None:
     tokenizer, text = CASES[name](), _worst_texts()[what]
     tokenizer.encode(text)  # compiles, and builds tables
