@@ -1,7 +1,8 @@
 """Folders of tiny models of further decoders, whose tensors a table lists.
 
 A letter of a table stands for a size: w the hidden columns, q and k those of all heads of queries
-and keys, d of one head, f of the feed-forward network, v the vocabulary, n the positions.
+and keys, d of one head, f of the feed-forward network, v the vocabulary, n the positions. A digit
+stands for itself.
 """
 
 from collections.abc import Mapping
@@ -14,19 +15,19 @@ from convert_gemma import GEMMA_ADDED, GEMMA_TOKENS
 from convert_llama import CHATML
 from convert_tokenizers import byte_level, sentencepiece
 
-_ATTENTION = {
+ATTENTION = {
     "self_attn.q_proj.weight": "qw",
     "self_attn.k_proj.weight": "kw",
     "self_attn.v_proj.weight": "kw",
     "self_attn.o_proj.weight": "wq",
 }
-_BIASES = {f"self_attn.{name}_proj.bias": size for name, size in zip("qkv", "qkk", strict=True)}
+BIASES = {f"self_attn.{name}_proj.bias": size for name, size in zip("qkv", "qkk", strict=True)}
 _GATED = {
     "mlp.gate_proj.weight": "fw",
     "mlp.up_proj.weight": "fw",
     "mlp.down_proj.weight": "wf",
 }
-_NORMS = {"input_layernorm.weight": "w", "post_attention_layernorm.weight": "w"}
+NORMS = {"input_layernorm.weight": "w", "post_attention_layernorm.weight": "w"}
 _WHOLE = {"model.embed_tokens.weight": "vw", "model.norm.weight": "w", "lm_head.weight": "vw"}
 
 
@@ -64,7 +65,10 @@ def table(
     } | sizes
     count = config["num_hidden_layers" if "num_hidden_layers" in config else "n_layer"]
     names = {f"{prefix}{i}.{name}": text for i in range(count) for name, text in layer.items()}
-    shapes = {n: tuple(known[c] for c in text) for n, text in {**whole, **names}.items()}
+    shapes = {
+        name: tuple(int(c) if c.isdecimal() else known[c] for c in text)
+        for name, text in {**whole, **names}.items()
+    }
     if config.get("tie_word_embeddings"):
         shapes.pop("lm_head.weight", None)
     return shapes
@@ -214,7 +218,7 @@ _OLMO3 = _named(
     sliding_window=64,
 )
 _POST = {"post_attention_layernorm.weight": "w", "post_feedforward_layernorm.weight": "w"}
-_PLAIN = _ATTENTION | _NORMS | _GATED
+_PLAIN = ATTENTION | NORMS | _GATED
 FOLDERS = {
     "gemma": Folder("gemma-2b-it", _GEMMA, table(_GEMMA, _PLAIN), _gemma),
     "gemma2": Folder(
@@ -229,7 +233,7 @@ FOLDERS = {
         table(
             _PHI,
             biased(
-                {name: text for name, text in _ATTENTION.items() if "o_proj" not in name}
+                {name: text for name, text in ATTENTION.items() if "o_proj" not in name}
                 | {"self_attn.dense.weight": "wq", "input_layernorm.weight": "w"}
                 | {"mlp.fc1.weight": "fw", "mlp.fc2.weight": "wf"}
             ),
@@ -263,7 +267,7 @@ FOLDERS = {
         _STABLELM,
         table(
             _STABLELM,
-            _ATTENTION | _BIASES | biased(_NORMS) | _GATED,
+            ATTENTION | BIASES | biased(NORMS) | _GATED,
             _WHOLE | {"model.norm.bias": "w"},
         ),
         _gpt2,
@@ -274,7 +278,7 @@ FOLDERS = {
         _STARCODER2,
         table(
             _STARCODER2,
-            biased(_ATTENTION | _NORMS | {"mlp.c_fc.weight": "fw", "mlp.c_proj.weight": "wf"}),
+            biased(ATTENTION | NORMS | {"mlp.c_fc.weight": "fw", "mlp.c_proj.weight": "wf"}),
             _WHOLE | {"model.norm.bias": "w"},
         ),
         _gpt2,
@@ -284,7 +288,7 @@ FOLDERS = {
     "cohere": Folder(
         "c4ai-command-r-v01",
         _COHERE,
-        table(_COHERE, _ATTENTION | _GATED | {"input_layernorm.weight": "w"}),
+        table(_COHERE, ATTENTION | _GATED | {"input_layernorm.weight": "w"}),
         _gpt2,
         pre="command-r",
         dtype="F16",
@@ -292,7 +296,7 @@ FOLDERS = {
     "cohere2": Folder(
         "c4ai-command-r7b-12-2024",
         _COHERE2,
-        table(_COHERE2, _ATTENTION | _GATED | {"input_layernorm.weight": "w"}),
+        table(_COHERE2, ATTENTION | _GATED | {"input_layernorm.weight": "w"}),
         _gpt2,
         pre="command-r",
     ),
@@ -301,9 +305,9 @@ FOLDERS = {
         _GLM4,
         table(
             _GLM4,
-            _ATTENTION
-            | _BIASES
-            | _NORMS
+            ATTENTION
+            | BIASES
+            | NORMS
             | {"post_mlp_layernorm.weight": "w", "post_self_attn_layernorm.weight": "w"}
             | {"mlp.gate_up_proj.weight": "gw", "mlp.down_proj.weight": "wf"},
             g=320,
@@ -316,7 +320,7 @@ FOLDERS = {
         _EXAONE4,
         table(
             _EXAONE4,
-            _ATTENTION
+            ATTENTION
             | _GATED
             | _POST
             | {"self_attn.q_norm.weight": "d", "self_attn.k_norm.weight": "d"},
@@ -329,15 +333,13 @@ FOLDERS = {
         _NEMOTRON,
         table(
             _NEMOTRON,
-            _ATTENTION
-            | biased(_NORMS)
-            | {"mlp.up_proj.weight": "fw", "mlp.down_proj.weight": "wf"},
+            ATTENTION | biased(NORMS) | {"mlp.up_proj.weight": "fw", "mlp.down_proj.weight": "wf"},
             _WHOLE | {"model.norm.bias": "w"},
         ),
         partial(sentencepiece, config={}),
     ),
     "seed-oss": Folder(
-        "Seed-OSS-36B-Instruct", _SEED, table(_SEED, _PLAIN | _BIASES), _gpt2, pre="seed-coder"
+        "Seed-OSS-36B-Instruct", _SEED, table(_SEED, _PLAIN | BIASES), _gpt2, pre="seed-coder"
     ),
     "ernie4_5": Folder(
         "ERNIE-4.5-0.3B-PT", _ERNIE, table(_ERNIE, _PLAIN), partial(sentencepiece, config={})
@@ -347,7 +349,7 @@ FOLDERS = {
         _OLMO3,
         table(
             _OLMO3,
-            _ATTENTION
+            ATTENTION
             | _GATED
             | _POST
             | {"self_attn.q_norm.weight": "q", "self_attn.k_norm.weight": "k"},

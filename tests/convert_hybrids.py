@@ -221,7 +221,7 @@ def _deepseek(config: dict[str, Any]) -> Shapes:
     return shapes | {"model.norm.weight": (width,), "lm_head.weight": (config["vocab_size"], width)}
 
 
-def _mixer(name: str, width: int, inner: int, heads: int, states: int) -> Shapes:
+def mixer(name: str, width: int, inner: int, heads: int, states: int) -> Shapes:
     """A Mamba-2 mixer; `states` are all groups' numbers in B."""
     return {
         f"{name}.A_log": (heads,),
@@ -242,7 +242,7 @@ def _mamba2(config: dict[str, Any]) -> Shapes:
     for i in range(config["num_hidden_layers"]):
         name = f"backbone.layers.{i}"
         shapes[f"{name}.norm.weight"] = (width,)
-        shapes |= _mixer(f"{name}.mixer", width, inner, config["num_heads"], states)
+        shapes |= mixer(f"{name}.mixer", width, inner, config["num_heads"], states)
     return shapes | {"backbone.norm_f.weight": (width,)}
 
 
@@ -263,12 +263,12 @@ def attention(
 
 def _falcon(config: dict[str, Any]) -> Shapes:
     width, states = config["hidden_size"], config["mamba_n_groups"] * config["mamba_d_state"]
-    mixer = (width, config["mamba_d_ssm"], config["mamba_n_heads"], states)
+    inner, heads = config["mamba_d_ssm"], config["mamba_n_heads"]
     shapes: Shapes = {"model.embed_tokens.weight": (config["vocab_size"], width)}
     for i in range(config["num_hidden_layers"]):
         layer = f"model.layers.{i}"
         shapes |= feed_forward(f"{layer}.feed_forward", width, config["intermediate_size"])
-        shapes |= _mixer(f"{layer}.mamba", *mixer)
+        shapes |= mixer(f"{layer}.mamba", width, inner, heads, states)
         shapes |= attention(f"{layer}.self_attn", config)
         shapes |= {f"{layer}.{n}_layernorm.weight": (width,) for n in ("input", "pre_ff")}
     shapes["model.final_layernorm.weight"] = (width,)

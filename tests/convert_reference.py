@@ -24,6 +24,7 @@ import convert_encoders
 import convert_gemma
 import convert_hybrids
 import convert_llama
+import convert_mixtures
 import gguf
 from convert_tokenizers import save_json
 from huggingface_hub.constants import ENDPOINT
@@ -35,6 +36,7 @@ FOLDERS = {
     **convert_hybrids.FOLDERS,
     **convert_delta.FOLDERS,
     **convert_dense.FOLDERS,
+    **convert_mixtures.FOLDERS,
     **convert_encoders.FOLDERS,
 }
 FAMILIES = tuple(FOLDERS)

@@ -7,6 +7,17 @@ from functools import partial
 from jitllm.llm.convert._weights import Array, Weight, stacked
 from jitllm.llm.errors import ModelFormatError
 
+LAYER = {
+    "mlp.experts.gate_proj": "ffn_gate_exps",
+    "mlp.experts.up_proj": "ffn_up_exps",
+    "mlp.experts.down_proj": "ffn_down_exps",
+}
+SHARED = {
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+}
 _EXPERT = re.compile(r"(.*\.experts\.)(\d+)\.(.+)")
 
 

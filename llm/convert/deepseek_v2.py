@@ -22,6 +22,7 @@ DEFAULTS = {
 }  # fmt: skip
 _NAMES = decoder.Names(
     decoder.LAYER
+    | experts.LAYER
     | {
         "self_attn.q_a_proj": "attn_q_a",
         "self_attn.q_a_layernorm": "attn_q_a_norm",
@@ -31,9 +32,6 @@ _NAMES = decoder.Names(
         "self_attn.k_b_proj": "attn_k_b",
         "self_attn.v_b_proj": "attn_v_b",
         "mlp.gate.e_score_correction": "exp_probs_b",
-        "mlp.experts.gate_proj": "ffn_gate_exps",
-        "mlp.experts.up_proj": "ffn_up_exps",
-        "mlp.experts.down_proj": "ffn_down_exps",
         "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
         "mlp.shared_experts.up_proj": "ffn_up_shexp",
         "mlp.shared_experts.down_proj": "ffn_down_shexp",

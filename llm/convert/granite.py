@@ -2,7 +2,7 @@
 
 from jitllm.llm.convert import _vocabulary as vocabulary
 from jitllm.llm.convert import llama
-from jitllm.llm.convert._source import Source
+from jitllm.llm.convert._source import Config, Source
 from jitllm.llm.convert._target import Target
 
 ARCHITECTURE = "granite"
@@ -21,10 +21,14 @@ _FACTORS = {
 
 def convert(source: Source, target: Target) -> None:
     """Put down keys, tensors and vocabulary."""
-    config = source.config
+    keys(source.config, target)
+    llama.tensors(source.config, target, source.weights())
+    vocabulary.llama(source, target)
+
+
+def keys(config: Config, target: Target) -> None:
+    """Put down the keys of a Llama, and the factors."""
     config.values.pop("head_dim", None)  # transformers has no use for it either
     llama.keys(config, target)
     for key, name in _FACTORS.items():
         target.key("float32", key, config.get(name) or None)
-    llama.tensors(config, target, source.weights())
-    vocabulary.llama(source, target)

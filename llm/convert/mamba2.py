@@ -21,15 +21,16 @@ MIXER = {
     "norm": "ssm_norm",
     "out_proj": "ssm_out",
 }
+WHOLE = {
+    "backbone.embeddings": "token_embd",
+    "backbone.embedding": "token_embd",
+    "backbone.norm_f": "output_norm",
+    "lm_head": "output",
+}
 _ANY_LENGTH = 1 << 20
 _NAMES = decoder.Names(
     {"norm": "attn_norm"} | {f"mixer.{name}": made for name, made in MIXER.items()},
-    {
-        "backbone.embeddings": "token_embd",
-        "backbone.embedding": "token_embd",
-        "backbone.norm_f": "output_norm",
-        "lm_head": "output",
-    },
+    WHOLE,
     "backbone.layers.",
 )
 
@@ -40,27 +41,32 @@ def convert(source: Source, target: Target) -> None:
     width = config.size("hidden_size", "d_model", "dim")
     inner = config.get("intermediate_size", "d_inner") or (config.get("expand") or 2) * width
     groups = config.get("n_groups") or 1
-    sizes = {
+    sizes(config, target, inner)
+    target.key("uint32", "ssm.state_size", config.get("state_size", "d_state") or 128)
+    target.key("uint32", "ssm.time_step_rank", inner // (config.get("head_dim") or 64))
+    target.key("uint32", "ssm.group_count", groups)
+    for name, weight in source.weights():
+        name = name.removeprefix("model.")  # which is there in Codestral
+        target.tensor(_NAMES(name), mixed(name, weight, groups))
+    pad_vocabulary(config, 16)
+    vocabulary.sentencepiece_or_gpt2(source, target)
+
+
+def sizes(config: Config, target: Target, inner: int) -> None:
+    """Put down the keys of both kinds of Mamba; those of attention have to be there."""
+    known = {
         "context_length": _ANY_LENGTH,
-        "embedding_length": width,
+        "embedding_length": config.size("hidden_size", "d_model", "dim"),
         "feed_forward_length": 0,
         "attention.head_count": 0,
         "block_count": config.size("num_hidden_layers", "n_layer", "n_layers"),
         "ssm.conv_kernel": config.get("conv_kernel", "d_conv") or 4,
         "ssm.inner_size": inner,
-        "ssm.state_size": config.get("state_size", "d_state") or 128,
-        "ssm.time_step_rank": inner // (config.get("head_dim") or 64),
-        "ssm.group_count": groups,
     }
-    for key, size in sizes.items():
+    for key, size in known.items():
         target.key("uint32", key, size)
     eps = config.get("layer_norm_epsilon", "rms_norm_eps") or 1e-5
     target.key("float32", "attention.layer_norm_rms_epsilon", eps)
-    for name, weight in source.weights():
-        name = name.removeprefix("model.")  # which is there in Codestral
-        target.tensor(_NAMES(name), mixed(name, weight, groups))
-    _pad_vocabulary(config)
-    vocabulary.sentencepiece_or_gpt2(source, target)
 
 
 def mixed(name: str, weight: Weight, groups: int) -> Weight:
@@ -97,12 +103,15 @@ def mixed(name: str, weight: Weight, groups: int) -> Weight:
 
 
 def decay(logs: Array) -> Array:
-    """Return the rates of decay, whose logarithms are trained; rounded once."""
+    """Return the rates of decay, whose logarithms are trained.
+
+    They are rounded once; PyTorch's differ from them in the last bit, one in a hundred.
+    """
     rates: Array = -np.exp(logs.astype(np.float64)).astype(logs.dtype)
     return rates
 
 
-def _pad_vocabulary(config: Config) -> None:
-    """Count the tokens as there are rows: up to a multiple."""
-    multiple = config.get("pad_vocab_size_multiple") or 16
+def pad_vocabulary(config: Config, multiple: int) -> None:
+    """Count the tokens as there are rows: up to a multiple, which config.json may tell."""
+    multiple = config.get("pad_vocab_size_multiple") or multiple
     config.values["vocab_size"] = -(-config.size("vocab_size") // multiple) * multiple

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jitllm.llm.convert import _decoder as decoder
+from jitllm.llm.convert import _experts as experts
 from jitllm.llm.convert import _vocabulary as vocabulary
 from jitllm.llm.convert import mamba2
 from jitllm.llm.convert._source import Config, Source
@@ -21,29 +22,27 @@ DEFAULTS = {
     "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
     "linear_value_head_dim": 128, "full_attention_interval": 4,
 }  # fmt: skip
-_LAYER = decoder.LAYER | {
-    "linear_attn.A_log": "ssm_a",
-    "linear_attn.conv1d": "ssm_conv1d",
-    "linear_attn.dt_bias": "ssm_dt.bias",
-    "linear_attn.in_proj_a": "ssm_alpha",
-    "linear_attn.in_proj_b": "ssm_beta",
-    "linear_attn.in_proj_qkv": "attn_qkv",
-    "linear_attn.in_proj_z": "attn_gate",
-    "linear_attn.norm": "ssm_norm",
-    "linear_attn.out_proj": "ssm_out",
-    "post_attention_layernorm": "post_attention_norm",
-    "fc": "nextn.eh_proj",
-    "pre_fc_norm_embedding": "nextn.enorm",
-    "pre_fc_norm_hidden": "nextn.hnorm",
-    "shared_head_norm": "nextn.shared_head_norm",
-    "mlp.experts.gate_proj": "ffn_gate_exps",
-    "mlp.experts.up_proj": "ffn_up_exps",
-    "mlp.experts.down_proj": "ffn_down_exps",
-    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
-    "mlp.shared_expert.up_proj": "ffn_up_shexp",
-    "mlp.shared_expert.down_proj": "ffn_down_shexp",
-    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
-}
+_LAYER = (
+    decoder.LAYER
+    | experts.LAYER
+    | experts.SHARED
+    | {
+        "linear_attn.A_log": "ssm_a",
+        "linear_attn.conv1d": "ssm_conv1d",
+        "linear_attn.dt_bias": "ssm_dt.bias",
+        "linear_attn.in_proj_a": "ssm_alpha",
+        "linear_attn.in_proj_b": "ssm_beta",
+        "linear_attn.in_proj_qkv": "attn_qkv",
+        "linear_attn.in_proj_z": "attn_gate",
+        "linear_attn.norm": "ssm_norm",
+        "linear_attn.out_proj": "ssm_out",
+        "post_attention_layernorm": "post_attention_norm",
+        "fc": "nextn.eh_proj",
+        "pre_fc_norm_embedding": "nextn.enorm",
+        "pre_fc_norm_hidden": "nextn.hnorm",
+        "shared_head_norm": "nextn.shared_head_norm",
+    }
+)
 _NAMES = decoder.Names(_LAYER)
 _NEXT = re.compile(r"(?:model\.)?mtp\.(?:layers\.(\d+)\.)?(.+)")
 _NEXT_WHOLE = {"norm.weight": "shared_head_norm.weight"}
