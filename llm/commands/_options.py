@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from jitllm.llm.commands._adapters import Adapters, adapter_options
+
 if TYPE_CHECKING:
     from jitllm.llm.model import Model
 
@@ -53,14 +55,28 @@ class ModelOptions:
     kv_dtype: str
     precision: Literal["fast", "exact"]
     quiet: bool
+    adapters: Adapters
 
     def load(self) -> "Model":
-        """Load the model, with progress on stderr unless `quiet`."""
+        """Load the model with its adapters, with progress on stderr unless `quiet`."""
         from jitllm.llm import api
 
-        return api.load(self.ref, n_ctx=self.n_ctx, device=self.device, n_threads=self.n_threads,
-                        kv_dtype=self.kv_dtype, precision=self.precision,
-                        progress=not self.quiet)  # fmt: skip
+        model = api.load(self.ref, n_ctx=self.n_ctx, device=self.device, n_threads=self.n_threads,
+                         kv_dtype=self.kv_dtype, precision=self.precision,
+                         progress=not self.quiet)  # fmt: skip
+        try:
+            self._attach(model)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _attach(self, model: "Model") -> None:
+        if self.adapters:
+            from jitllm.llm.lora import LoraAdapter
+
+            for path, scale in self.adapters:
+                LoraAdapter.load(path).attach(model, scale=scale)
 
 
 def verbosity(function: Function) -> Function:
@@ -93,6 +109,7 @@ def model_options(function: Function) -> Function:
     @click.option("--precision", default="fast", show_default=True,
                   type=click.Choice(["fast", "exact"]),
                   help="exact: activations stay float32.")  # fmt: skip
+    @adapter_options
     @verbosity
     @functools.wraps(function)
     def wrapped(**kwargs: Any) -> Any:

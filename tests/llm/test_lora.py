@@ -405,7 +405,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = model_path("stories260K"), tmp_path / "out.gguf"
     for i in (0, 1):
         lora_files.adapter(path, i).save(tmp_path / f"{i}.gguf")
-    given = ["--lora", str(tmp_path / "0.gguf"), "--lora-scaled", str(tmp_path / "1.gguf"), "-0.5"]
+    given = ["--lora", str(tmp_path / "0.gguf"), "--lora-scaled", f"{tmp_path / '1.gguf'}:-0.5"]
     assert cli.main(["lora", str(path), str(out), *given]) == 0
     assert capsys.readouterr().out == f"{out}: 2 adapters merged\n"
     with _load(out) as model:
@@ -414,4 +414,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for i, scale in enumerate((1.0, -0.5)):
             lora_files.adapter(path, i).attach(model, scale=scale)
         assert _nmse(model.forward(TOKENS), expected) < 1e-8
+    capsys.readouterr()
+    greedy = ["Once upon", "--temp", "0", "-n", "12", "-q", "--precision", "exact"]
+    assert cli.main(["run", str(out), *greedy]) == 0
+    merged = capsys.readouterr().out
+    assert cli.main(["run", str(path), *greedy, *given]) == 0
+    assert capsys.readouterr().out == merged
+    assert cli.main(["run", str(path), *greedy]) == 0
+    assert capsys.readouterr().out != merged
     assert cli.main(["lora", str(path), str(out)]) == cli.USAGE
+    for wrong in ("a.gguf", "a.gguf:x", ":1"):
+        assert cli.main(["lora", str(path), str(out), "--lora-scaled", wrong]) == cli.USAGE
