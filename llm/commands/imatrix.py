@@ -36,9 +36,19 @@ class _Command(ModelCommand):
 @click.option("--parse-special", is_flag=True, help="Read names of special tokens as tokens.")
 @click.option("-ofreq", "--output-frequency", "every", type=click.IntRange(1), default=10,
               show_default=True, help="Write what there is after so many chunks.")  # fmt: skip
+@click.option("--show-statistics", "shows", is_flag=True,
+              help="Print numbers of each tensor of the one --in-file; write nothing.")  # fmt: skip
 @model_options
-def command(options: ModelOptions, file: Path | None, file_option: Path | None, output: Path,
-            in_files: tuple[str, ...], every: int, **settings: Any) -> None:  # fmt: skip
+def command(
+    options: ModelOptions,
+    file: Path | None,
+    file_option: Path | None,
+    output: Path,
+    in_files: tuple[str, ...],
+    every: int,
+    shows: bool,
+    **settings: Any,
+) -> None:
     """Measure the importance of columns on the text in FILE, for `jitllm quantize --imatrix`.
 
     The text is read in chunks of --n-ctx tokens (512 by default). Without REF and FILE the
@@ -50,6 +60,11 @@ def command(options: ModelOptions, file: Path | None, file_option: Path | None, 
     if bool(options.ref) != bool(text) or not (text or in_files):
         raise click.UsageError("give REF and the FILE with the text, or only --in-file")
     before = [load_importance(path, n_ctx) for path in in_files]
+    if shows:
+        if text or len(before) != 1:
+            raise click.UsageError("give --show-statistics one --in-file and nothing to measure")
+        _show(before[0])
+        return
     if text is None:
         result = combine(before)
     else:
@@ -84,3 +99,13 @@ def _saver(output: Path, before: "list[Importance]", every: int) -> "Callable[[I
             combine([*before, measured]).save(output)
 
     return save
+
+
+def _show(importance: "Importance") -> None:
+    from jitllm.llm.quantize.importance_statistics import TensorStatistics, statistics
+
+    fields = TensorStatistics._fields
+    click.echo(f"{fields[0]:<36}{fields[1]:>8}" + "".join(f"{name:>12}" for name in fields[2:]))
+    for one in statistics(importance):
+        numbers = "".join(f"{number:>12.4g}" for number in one[2:])
+        click.echo(f"{one.name:<36}{one.n:>8}{numbers}")

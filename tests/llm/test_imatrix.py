@@ -18,6 +18,7 @@ from written_models import written_model
 import jitllm
 from jitllm.llm import cli, imatrix
 from jitllm.llm.quantize.importance import Importance, Squares, combine, load_importance
+from jitllm.llm.quantize.importance_statistics import statistics
 
 N_CTX, QUERY, EXPERTS = 64, "blk.0.attn_q.weight", "blk.0.ffn_down_exps.weight"
 LLAMA_CPP = np.load(Path(__file__).parents[1] / "data" / "imatrix.npz")  # see record_imatrix.py
@@ -230,6 +231,21 @@ def test_combining(tmp_path: Path) -> None:
         combine([])
 
 
+def test_statistics() -> None:
+    sums = [[8.0, 0.0, 8.0, 16.0], [0.0, 0.0, 0.0, 0.0]]
+    made = _made(**{
+        "blk.0.x.weight": ([[2.0, 2.0, 0.0, 0.0]], [2]),
+        "blk.1.x.weight": (sums[:1], [4]),
+        "blk.1.y.weight": (sums, [4, 0]),
+        "blk.2.y.weight": (sums[1:], [0]),
+    })  # fmt: skip
+    first, second, experts = statistics(made)
+    assert first == ("blk.0.x.weight", 4, 2, 0, 1, 0.5, 0.5, 0.5, 1, 0, 0)
+    expected = (4, 8, 0, 4, 2, np.sqrt(2), 0.75, 1.5, 0.25, 16 / np.sqrt(8 * 384))
+    assert second[1:] == pytest.approx(expected)
+    assert experts[1:] == pytest.approx((*expected[:-1], 0))
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
@@ -279,5 +295,11 @@ def test_command(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str])
                      "--requantize"]) == 0  # fmt: skip
     with jitllm.llm.loaders.gguf.GGUFFile(small) as file:  # type: ignore[attr-defined]
         assert file.get("quantize.imatrix.entries_count", int) == 35
-    for wrong in (["imatrix"], ["imatrix", model], ["imatrix", "-f", str(text)]):
+    capsys.readouterr()
+    assert cli.main(["imatrix", "--show-statistics", "--in-file", str(out)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["name", "n", "total"]
+    assert [line.split()[0] for line in lines] == [*first.squares]
+    shown = ["imatrix", "--show-statistics"]
+    for wrong in (["imatrix"], ["imatrix", model], ["imatrix", "-f", str(text)], shown):
         assert cli.main(wrong) == cli.USAGE
