@@ -43,10 +43,6 @@ _LONGEST = abi.Op(
 )
 
 
-class TooLarge(ValueError):
-    """A vocabulary with too many texts for a tree."""
-
-
 class Tree:
     """The texts of a vocabulary as a tree, and how its symbols may be joined.
 
@@ -65,7 +61,7 @@ class Tree:
 
     Raises
     ------
-    TooLarge
+    OverflowError
         If the tree would have more than 2^22 nodes.
     """
 
@@ -76,7 +72,9 @@ class Tree:
         size = min(_power(sum(map(len, texts))), _LOAD * _NODES)
         while not self._fill(texts, merges, size):
             if size >= _LOAD * _NODES:
-                raise TooLarge(f"a vocabulary of {len(texts)} tokens has more than {_NODES} nodes")
+                raise OverflowError(
+                    f"a vocabulary of {len(texts)} tokens has more than {_NODES} nodes"
+                )
             size *= 2
 
     def _fill(self, texts: Sequence[bytes], merges: Sequence[bytes], size: int) -> bool:
@@ -117,7 +115,7 @@ class Merger:
 
     Raises
     ------
-    TooLarge
+    OverflowError
     """
 
     def __init__(
@@ -181,7 +179,7 @@ class Cover:
 
     Raises
     ------
-    TooLarge
+    OverflowError
     """
 
     def __init__(
@@ -221,7 +219,7 @@ class Longest:
 
     Raises
     ------
-    TooLarge
+    OverflowError
     """
 
     def __init__(self, ids: Mapping[bytes, int], *, whole: bool) -> None:
@@ -248,7 +246,7 @@ def merger(
         return None
     try:
         return Merger(ids, ranks, merges)
-    except TooLarge:
+    except OverflowError:
         return None
 
 
@@ -258,7 +256,7 @@ def cover(
     """Return a `Cover`, None for a vocabulary that is too large for it."""
     try:
         return Cover(pieces, unknown, unknown_score)
-    except TooLarge:
+    except OverflowError:
         return None
 
 
@@ -266,7 +264,7 @@ def longest(ids: Mapping[bytes, int], *, whole: bool) -> Longest | None:
     """Return a `Longest`, None for a vocabulary that is too large for it."""
     try:
         return Longest(ids, whole=whole)
-    except TooLarge:
+    except OverflowError:
         return None
 
 
