@@ -145,10 +145,10 @@ def size_label(total: int, shared: int, expert: int, n_experts: int) -> str | No
 
 
 def _short(n: int) -> str:
-    units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
-    unit, suffix = next((pair for pair in units if n > pair[0]), units[-1])
-    digits = max(2 - len(str(round(n / unit)).lstrip("0")), 0)
-    return f"{n / unit:.{digits}f}{suffix}"
+    units = ((1e-12, "T"), (1e-9, "B"), (1e-6, "M"), (1e-3, "K"))
+    share, suffix = next((unit for unit in units if n > 1 / unit[0]), units[-1])
+    digits = max(2 - len(str(round(n * share)).lstrip("0")), 0)
+    return f"{n * share:.{digits}f}{suffix}"
 
 
 def _listed(card: Mapping[str, Any], *names: str) -> list[Any] | None:

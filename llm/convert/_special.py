@@ -11,6 +11,8 @@ from jitllm.llm.convert._target import Target
 from jitllm.llm.convert._tokens import content
 
 _PARTS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_ADDABLE = ("bos", "eos", "sep")  # others have no key
+_ENDS = ("eot", "eom")
 _KEYS = {
     "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id",
     "sep": "seperator_token_id", "pad": "padding_token_id", "mask": "mask_token_id",
@@ -56,8 +58,8 @@ def write(
     for part, i in {**found, **(ids or {})}.items():
         if part in _KEYS and (n_vocab is None or i < n_vocab):
             target.key("uint32", f"tokenizer.ggml.{_KEYS[part]}", i)
-    for part in parts:
-        setting = settings.get(f"add_{part}_token")
+    for part in _ADDABLE:
+        setting = settings.get(f"add_{part}_token") if part in parts else None
         if isinstance(setting, bool):
             added.adds.setdefault(part, setting)
     for part, adds in added.adds.items():
@@ -115,13 +117,15 @@ class _Added:
         if first := _special(pieces[0]):
             if not self._settings:
                 self.names["bos"] = first
-            for part in ("bos", "cls"):
-                self.names[part] = self.names.get(part) or first
-            self.adds["bos"] = first in (self.names["bos"], self.names["cls"])
+            if first not in (self.names["bos"], self.names.get("cls")):
+                for part in ("bos", "cls"):
+                    self.names[part] = self.names.get(part) or first
+            self.adds["bos"] = first in (self.names["bos"], self.names.get("cls"))
         if last := _special(pieces[-1]):
             if self._settings and last != self.names["eos"]:
-                # what ended a text until now ends a turn
-                self.names["eot"] = self.names["eos"]
+                # what ended a text until now ends a turn, or a message
+                part = next((p for p in _ENDS if p not in self.names), "")
+                self.names[part] = self.names["eos"]
             self.names["eos"] = last
             self.adds["eos"] = True
 
@@ -160,7 +164,7 @@ def _ids(
     for token in tokenizer.get("added_tokens", []):
         by_text.setdefault(token["content"], token["id"])
     ids = {}
-    wanted = (*parts, *(part for part in ("eot",) if part in added.names and part not in parts))
+    wanted = (*parts, *(part for part in _ENDS if part in added.names and part not in parts))
     for part in wanted:
         name = added.names.get(part)
         if name in by_text:
