@@ -101,6 +101,8 @@ class GraphBuilder:
         Returns the values of a small tensor as float32, for parameters that become attributes.
     n_ctx : int
         Most positions of a sequence; some models choose rope frequencies by it.
+    with_hidden : bool
+        Whether blocks that predict further tokens will read hidden rows of this graph.
     nodes : list of Node
         Those so far.
     hidden : str
@@ -115,6 +117,7 @@ class GraphBuilder:
     tensors: Mapping[str, Shaped]
     read: Callable[[str], Floats]
     n_ctx: int
+    with_hidden: bool = False
     nodes: list[Node] = field(default_factory=list)
     hidden: str = ""
     _names: set[str] = field(default_factory=set)

@@ -227,14 +227,12 @@ def decoder(
     logits(g, x, config)
 
 
-def normed_outputs(
-    g: GraphBuilder, x: Value, config: ModelConfig, norm: Callable[[Value, str], Value]
-) -> Value:
+def normed_outputs(g: GraphBuilder, x: Value, norm: Callable[[Value, str], Value]) -> Value:
     """The wanted rows behind the final norm: [O, n].
 
-    All rows are normalized if the model has blocks that read them, to predict further tokens.
+    All rows are normalized if blocks will read them, to predict further tokens.
     """
-    if n_layers_of(config) == config.num_hidden_layers:
+    if not g.with_hidden:
         return norm(g.select_outputs(x, name="output_rows"), "output_norm")
     x = norm(x, "output_norm")
     g.hidden = x.name
@@ -246,7 +244,7 @@ def logits(g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "outpu
 
     A file without "output.weight" uses its embedding table.
     """
-    x = normed_outputs(g, x, config, lambda x, name: norm(g, x, config, name))
+    x = normed_outputs(g, x, lambda x, name: norm(g, x, config, name))
     if g.has("output.weight"):
         return linear(g, x, "output", config.vocab_size, as_name=name)
     return g.matmul(x, "token_embd.weight", name=name, width=config.vocab_size)

@@ -37,10 +37,9 @@ def head(
 
 
 def reads_sums(g: GraphBuilder, config: ModelConfig) -> None:
-    """Let blocks, if there are any, read what the model's last layer gave, before the norm."""
-    n_layers = nn.n_layers_of(config)
-    if n_layers < config.num_hidden_layers:
-        g.hidden = f"blk.{n_layers - 1}.l_out"
+    """Let blocks read what the model's last layer gave, before the final norm."""
+    if g.with_hidden:
+        g.hidden = f"blk.{nn.n_layers_of(config) - 1}.l_out"
 
 
 def layer_of(g: GraphBuilder, config: ModelConfig, block: int) -> int:

@@ -21,7 +21,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(nn.n_layers_of(config)):
         turned = rotation if windows[i] or moe.is_dense(config, i) else None
         x = _layer(g, x, config, turned, windows[i], i)
-    x = nn.normed_outputs(g, x, config, lambda x, name: _norm(g, x, config, name, name))
+    x = nn.normed_outputs(g, x, lambda x, name: _norm(g, x, config, name, name))
     _output(g, x, config, 0)
 
 

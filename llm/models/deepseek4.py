@@ -45,8 +45,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes."""
     n_layers, streams = _n_layers(g, config), _streams_of(config)
     _streams.layers(g, config, streams, *_blocks(g, config), n_layers=n_layers)
-    if n_layers < config.num_hidden_layers:
-        g.hidden = f"blk.{n_layers - 1}.l_out"
+    nextn.reads_sums(g, config)
 
 
 def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:

@@ -88,8 +88,8 @@ def open_model(
     models.get(Metadata(file.metadata, "general").get("architecture", str))  # else: keys unknown
     config = ModelConfig.from_file(file)
     n_ctx = n_ctx or config.max_position_embeddings
-    graph, read = build_graph(file, config, n_ctx)
     blocks = build_mtp_graphs(file, config, n_ctx) if mtp else ()
+    graph, read = build_graph(file, config, n_ctx, with_hidden=mtp)
     head = _head(file, config, graph)
     used = _used(file, (graph, *blocks))
     try:
@@ -109,8 +109,12 @@ def open_model(
     return OpenModel(config, graph, backend, n_ctx, unused, head, blocks)
 
 
-def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph, set[str]]:
+def build_graph(
+    file: GGUFFile, config: ModelConfig, n_ctx: int, *, with_hidden: bool = False
+) -> tuple[Graph, set[str]]:
     """Return the graph of a file, and the tensors that became attributes of its nodes.
+
+    `with_hidden`: blocks that predict further tokens will read `Graph.hidden`.
 
     Raises
     ------
@@ -124,7 +128,7 @@ def build_graph(file: GGUFFile, config: ModelConfig, n_ctx: int) -> tuple[Graph,
         read.add(name)
         return _values(file, name)
 
-    g = GraphBuilder(file.tensors, values, n_ctx)
+    g = GraphBuilder(file.tensors, values, n_ctx, with_hidden)
     build = models.get(config.architecture)
     return _built(file, g, lambda: build(g, config)), read
 

@@ -113,6 +113,7 @@ def test_without_blocks(files: Callable[[str], Path], tmp_path: Path) -> None:
     with GGUFFile(files("qwen35")) as file:
         model = open_model(file, "reference", n_ctx=64)
     assert not model.mtp and "blk.2.nextn.eh_proj.weight" in model.unused
+    assert model.graph.hidden == "" and model.graph.values()["output_norm"].rows == "O"
     model.backend.close()
     bare, other = tmp_path / "bare.gguf", tmp_path / "other.gguf"
     with (
