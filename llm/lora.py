@@ -153,6 +153,8 @@ class LoraAdapter:
             If a hook calls this.
         BackendError
             If the device cannot run it.
+        ModelNotFoundError
+            If the model's file is gone, and shapes of embeddings or experts are to be looked up.
         """
         from jitllm.llm.lora_attached import Attached
 

@@ -112,7 +112,7 @@ def adapt(graph: Graph, parts: Sequence[Part], shape_of: ShapeOf, prefix: str) -
     graph : Graph
     parts : sequence of Part
     shape_of : callable
-        Returns the shape of a tensor of the model.
+        Returns the shape of a tensor of the model; asked for embeddings and experts.
     prefix : str
         Of the names of new weights.
 
@@ -180,10 +180,13 @@ class _Rewriter:
         self._low: dict[str, Value] = {}  # by the name of the product that reads it
         self._stacks: dict[str, _Stack] = {}
         self._scales = scales_behind(graph)
+        self._shapes: dict[str, tuple[int, ...]] = {}  # those that the graph knows
         self._readers: dict[int, list[Node]] = {}  # products that are adapted, by their input
         for node in graph.nodes:
             if node.op == "matmul" and self._is_adapted(node):
-                self._readers.setdefault(node.inputs[0].id, []).append(node)
+                (x,), (y,) = node.inputs, node.outputs
+                self._shapes[node.weights[0]] = y.width, x.width
+                self._readers.setdefault(x.id, []).append(node)
 
     def graph(self) -> Graph:
         """Return the graph with adapters."""
@@ -275,7 +278,7 @@ class _Rewriter:
         """Yield the adapters of a matrix: which, its factors, and what they are multiplied by."""
         for i, part in enumerate(self._parts):
             if name in part.factors:
-                part.factors[name].check(name, self._shape_of(name))
+                part.factors[name].check(name, self._shapes.get(name) or self._shape_of(name))
                 yield i, part.factors[name], part.gain(name)
             if name == EMBEDDINGS and KINDS in part.factors:
                 # every token is of kind 0: the same is added to each token's embedding
