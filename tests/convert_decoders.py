@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from convert_folder import Folder, Shapes
+from convert_folder import Folder, Shapes, pooling
 from convert_llama import CHATML, decoder
 from convert_tokenizers import TEMPLATE, byte_level, sentencepiece
 
@@ -297,6 +297,14 @@ FOLDERS = {
         qwen_tokenizer,
         pre="qwen2",
         files={"chat_template.jinja": TEMPLATE},
+    ),
+    "qwen3-embedding": Folder(
+        "Qwen3-Embedding-0.6B",
+        _QWEN3,
+        decoder(_QWEN3, norms=("self_attn.q_norm", "self_attn.k_norm")),
+        partial(qwen_tokenizer, bos="<|endoftext|>"),
+        pre="qwen2",
+        files=pooling("lasttoken"),
     ),
     "qwen3moe": Folder(
         "Qwen3-30B-A3B",

@@ -1,9 +1,12 @@
 """Folders of tiny models of BERT's kind."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from convert_folder import Folder, Shapes
-from convert_tokenizers import wordpiece
+from convert_folder import Folder, Shapes, pooling
+from convert_tokenizers import byte_level, sentencepiece, wordpiece
+from vocabularies import recorded_kind
 
 _BERT: dict[str, Any] = {
     "architectures": ["BertModel"],
@@ -69,6 +72,51 @@ _NOMIC = {
     "use_rms_norm": False,
     "vocab_size": 96,
 }
+_ROBERTA = _BERT | {
+    "architectures": ["RobertaForSequenceClassification"],
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "id2label": {"0": "bad", "1": "so so", "2": "good"},
+    "label2id": {"bad": 0, "so so": 1, "good": 2},
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 130,
+    "model_type": "roberta",
+    "num_hidden_layers": 2,
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+    "vocab_size": 288,
+}
+_XLM = _ROBERTA | {
+    "architectures": ["XLMRobertaForSequenceClassification"],
+    "id2label": {"0": "LABEL_0"},
+    "label2id": {"LABEL_0": 0},
+    "model_type": "xlm-roberta",
+    "vocab_size": 301,
+}
+_DISTILBERT: dict[str, Any] = {
+    "activation": "gelu",
+    "architectures": ["DistilBertForMaskedLM"],
+    "dim": 64,
+    "hidden_dim": 160,
+    "max_position_embeddings": 128,
+    "model_type": "distilbert",
+    "n_heads": 4,
+    "n_layers": 2,
+    "pad_token_id": 0,
+    "sinusoidal_pos_embds": False,
+    "tie_weights_": True,
+    "vocab_size": 96,
+}
+_ROBERTA_TOKENS = {
+    "bos_token": "<s>",
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "mask_token": "<mask>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+    "tokenizer_class": "RobertaTokenizer",
+    "unk_token": "<unk>",
+}
 
 
 def _norm(name: str, width: int) -> Shapes:
@@ -116,23 +164,64 @@ def _nomic(config: dict[str, Any]) -> Shapes:
     return shapes
 
 
-def _pooling(kind: str) -> dict[str, Any]:
-    """The files of sentence-transformers that say how tokens become one vector."""
-    modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {
-            "idx": 1,
-            "name": "1",
-            "path": "1_Pooling",
-            "type": "sentence_transformers.models.Pooling",
-        },
-    ]
-    names = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
-    pooling = {f"pooling_mode_{name}": name == kind for name in names}
-    return {"modules.json": modules, "1_Pooling/config.json": pooling}
+def _distilbert(config: dict[str, Any]) -> Shapes:
+    width, inner = config["dim"], config["hidden_dim"]
+    rows = {"word": config["vocab_size"], "position": config["max_position_embeddings"]}
+    shapes: Shapes = {
+        f"distilbert.embeddings.{name}_embeddings.weight": (n, width) for name, n in rows.items()
+    }
+    shapes |= _norm("distilbert.embeddings.LayerNorm", width)
+    for i in range(config["n_layers"]):
+        layer = f"distilbert.transformer.layer.{i}"
+        for name in ("q", "k", "v", "out"):
+            shapes |= _linear(f"{layer}.attention.{name}_lin", width, width)
+        shapes |= _norm(f"{layer}.sa_layer_norm", width)
+        shapes |= _linear(f"{layer}.ffn.lin1", inner, width)
+        shapes |= _linear(f"{layer}.ffn.lin2", width, inner)
+        shapes |= _norm(f"{layer}.output_layer_norm", width)
+    shapes |= _linear("vocab_transform", width, width) | _norm("vocab_layer_norm", width)
+    return shapes | _linear("vocab_projector", config["vocab_size"], width)
+
+
+def _unigram(path: Path) -> None:
+    """SentencePiece's file with a table of characters: that of a recorded vocabulary."""
+    table = recorded_kind("t5_map")["metadata"]["tokenizer.ggml.precompiled_charsmap"]
+    sentencepiece(path, {"bos_token": "<s>", "eos_token": "</s>"}, unigram=table.tobytes())
 
 
 FOLDERS = {
+    "roberta": Folder(
+        "stsb-roberta-base",
+        _ROBERTA,
+        _bert(_ROBERTA, "roberta.")
+        | _linear("classifier.dense", 64, 64)
+        | _linear("classifier.out_proj", 3, 64),
+        partial(
+            byte_level,
+            specials=("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+            config=_ROBERTA_TOKENS,
+            roberta=True,
+        ),
+        pre="roberta-bpe",
+        dtype="F32",
+    ),
+    "xlm-roberta": Folder(
+        "bge-reranker-v2-m3",
+        _XLM,
+        _bert(_XLM, "roberta.")
+        | _linear("classifier.dense", 64, 64)
+        | _linear("classifier.out_proj", 1, 64),
+        _unigram,
+        dtype="F16",
+    ),
+    "distilbert": Folder(
+        "distilbert-base-uncased",
+        _DISTILBERT,
+        _distilbert(_DISTILBERT),
+        wordpiece,
+        pre="jina-v2-en",
+        dtype="F32",
+    ),
     "bert": Folder(
         "bge-small-en-v1.5",
         _BERT,
@@ -140,7 +229,7 @@ FOLDERS = {
         wordpiece,
         pre="jina-v2-en",
         dtype="F32",
-        files=_pooling("cls_token"),
+        files=pooling("cls_token"),
     ),
     "bert-reranker": Folder(
         "ms-marco-MiniLM-L-6-v2",
@@ -158,6 +247,6 @@ FOLDERS = {
         pre="jina-v2-en",
         dtype="F32",
         raw=True,
-        files=_pooling("mean_tokens"),
+        files=pooling("mean_tokens"),
     ),
 }

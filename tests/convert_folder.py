@@ -130,3 +130,19 @@ def weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return normal
     gain = 2 if re.search(r"\.[qk]_proj|qkv|query|key", name) else 1
     return normal * np.float32(gain / np.sqrt(shape[-1]))
+
+
+def pooling(kind: str) -> dict[str, Any]:
+    """The files of sentence-transformers that say how tokens become one vector."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
+    ]
+    names = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken")
+    pooling = {f"pooling_mode_{name}": name == kind for name in names}
+    return {"modules.json": modules, "1_Pooling/config.json": pooling}

@@ -73,6 +73,7 @@ def byte_level(
     bos: str | None = None,
     pairs: bool = False,
     metaspace: bool = False,
+    roberta: bool = False,
 ) -> None:
     """Write tokenizer.json of a byte-level BPE vocabulary, and tokenizer_config.json.
 
@@ -91,6 +92,8 @@ def byte_level(
         Merges as lists of two, as newer versions write them, else as strings.
     metaspace : bool
         The BPE of SentencePiece models: "▁" for spaces, byte tokens for what is not there.
+    roberta : bool
+        "<s>" before a text, "</s>" after it.
     """
     chars = [chr(c) for c in sorted([*_PRINTABLE, *range(256, 256 + 256 - len(_PRINTABLE))])]
     merges = list(_MERGES)
@@ -111,7 +114,7 @@ def byte_level(
             "added_tokens": entries,
             "normalizer": _metaspace_normalizer() if metaspace else None,
             "pre_tokenizer": None if metaspace else _byte_pretokenizer(),
-            "post_processor": _post(bos, ids, metaspace),
+            "post_processor": _roberta(ids) if roberta else _post(bos, ids, metaspace),
             "decoder": _metaspace_decoder() if metaspace else _byte_decoder(),
             "model": {
                 "type": "BPE",
@@ -155,6 +158,12 @@ def _metaspace_decoder() -> dict[str, Any]:
         {"type": "Strip", "content": " ", "start": 1, "stop": 0},
     ]
     return {"type": "Sequence", "decoders": parts}
+
+
+def _roberta(ids: dict[str, int]) -> dict[str, Any]:
+    ends = {"cls": ["<s>", ids["<s>"]], "sep": ["</s>", ids["</s>"]]}
+    flags = {"add_prefix_space": False, "trim_offsets": True}
+    return {"type": "RobertaProcessing", **ends, **flags}
 
 
 def _post(bos: str | None, ids: dict[str, int], metaspace: bool) -> dict[str, Any] | None:
@@ -213,6 +222,7 @@ def sentencepiece(
     config: dict[str, Any],
     *,
     gemma: bool = False,
+    unigram: bytes | None = None,
     decoder: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write tokenizer.model of SentencePiece's BPE, and tokenizer_config.json.
@@ -224,6 +234,8 @@ def sentencepiece(
         tokenizer_config.json without `added_tokens_decoder`.
     gemma : bool
         The order of Gemma: pad, eos, bos, unknown first; no space before the text.
+    unigram : bytes, optional
+        Make a unigram model instead, sentencepiece.bpe.model, with this table of characters.
     decoder : sequence of dict
         Entries of `added_tokens_decoder` with their `id`.
     """
@@ -236,12 +248,18 @@ def sentencepiece(
     pieces += [(text, -float(i), 1) for i, text in enumerate(texts)]
     pieces += [("▁odd", -99.5, 5)]
     ids = [names.index(name) if name in names else -1 for name in _ROLES[gemma]]
-    trainer = _number(3, 2) + _number(35, 1)
+    trainer = _number(3, 2 if unigram is None else 1) + _number(35, 1)
     trainer += b"".join(_number(40 + i, number) for i, number in enumerate(ids))
-    normalizer = _bytes(1, b"identity") + _number(3, int(not gemma)) + _number(4, 0)
+    normalizer = (
+        _bytes(1, b"identity")
+        + _bytes(2, unigram or b"")
+        + _number(3, int(not gemma))
+        + _number(4, 0)
+    )
     model = b"".join(_bytes(1, _piece(*piece)) for piece in pieces)
     model += _bytes(2, trainer) + _bytes(3, normalizer + _number(5, 1))
-    (path / "tokenizer.model").write_bytes(model)
+    name = "tokenizer.model" if unigram is None else "sentencepiece.bpe.model"
+    (path / name).write_bytes(model)
     _save_config(path, config, list(decoder))
 
 

@@ -9,7 +9,8 @@ Source: https://github.com/google/sentencepiece, `src/sentencepiece_model.proto`
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from jitllm.llm.convert import _special as special
 from jitllm.llm.convert import _tokens as tokens
@@ -18,7 +19,8 @@ from jitllm.llm.convert._target import Target
 from jitllm.llm.errors import ModelFormatError
 
 _FILE = "tokenizer.model"
-_KINDS = {2: tokens.UNKNOWN, 3: tokens.CONTROL, 5: tokens.UNUSED, 6: tokens.BYTE}
+KINDS = {2: tokens.UNKNOWN, 3: tokens.CONTROL, 5: tokens.UNUSED, 6: tokens.BYTE}
+_TRAINER, _NORMALIZER = 2, 3  # fields with messages of their own
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
 
 
@@ -48,7 +50,7 @@ def _known(source: Source, by_looks: bool) -> tokens.Tokens:
     size = tokens.vocab_size(source, len(pieces), or_fewer=True)
     result = tokens.Tokens()
     for text, score, kind in pieces[:size]:
-        result.add(text, _KINDS.get(kind, tokens.NORMAL), score)
+        result.add(text, KINDS.get(kind, tokens.NORMAL), score)
     for i in range(len(pieces), size):
         result.add(f"[PAD{i}]", tokens.UNUSED, _UNUSED_SCORE)
     for text, i in source.json("added_tokens.json").items():
@@ -74,27 +76,58 @@ def _added(source: Source, by_looks: bool) -> Iterator[tuple[int, str, bool]]:
             yield int(token["id"]), token["content"], bool(token.get("special"))
 
 
+class Model(NamedTuple):
+    """What a file of SentencePiece says.
+
+    Attributes
+    ----------
+    pieces : list of (str, float, int)
+        Text, score and kind.
+    kind : int
+        1 for a unigram model, 2 for BPE.
+    adds_prefix, removes_spaces : bool
+        Whether texts begin with a space, and have one between words at most.
+    characters : bytes
+        Which characters become others, as the library stores it.
+    """
+
+    pieces: list[tuple[str, float, int]]
+    kind: int
+    adds_prefix: bool
+    removes_spaces: bool
+    characters: bytes
+
+
 def read_pieces(source: Source) -> list[tuple[str, float, int]]:
-    """Return text, score and kind of every piece in tokenizer.model.
+    """Return text, score and kind of every piece in tokenizer.model; errors as of `read_model`."""
+    return read_model(source.folder / _FILE).pieces
+
+
+def read_model(path: Path) -> Model:
+    """Return what a file says.
 
     Raises
     ------
     ModelFormatError
         If the file is damaged.
     """
-    path = source.folder / _FILE
     pieces = []
+    specs: dict[int, dict[int, Any]] = {_TRAINER: {}, _NORMALIZER: {}}
     try:
         for field, message in _fields(memoryview(path.read_bytes())):
             if field == 1 and isinstance(message, memoryview):
                 parts: dict[int, Any] = dict(_fields(message))
                 score = struct.unpack("<f", parts[2])[0] if 2 in parts else 0.0
                 pieces.append((bytes(parts[1]).decode(), score, parts.get(3, 1)))
+            elif field in specs and isinstance(message, memoryview):
+                specs[field] = dict(_fields(message))
+        characters = bytes(specs[_NORMALIZER].get(2, b""))
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
         raise ModelFormatError(f"{path}: expected a SentencePiece model, got {error!r}") from None
     if not pieces:
         raise ModelFormatError(f"{path}: expected a SentencePiece model, got one without pieces")
-    return pieces
+    prefix, spaces = (bool(specs[_NORMALIZER].get(i, 1)) for i in (3, 4))
+    return Model(pieces, int(specs[_TRAINER].get(3, 1)), prefix, spaces, characters)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -1,5 +1,7 @@
 """BERT: "bert". Source: transformers, `BertModel` and `BertForSequenceClassification`."""
 
+from collections.abc import Iterator
+
 from jitllm.llm.convert import _bpe as bpe
 from jitllm.llm.convert import _decoder as decoder
 from jitllm.llm.convert import _pooling as pooling
@@ -7,6 +9,7 @@ from jitllm.llm.convert import _special as special
 from jitllm.llm.convert import _tokens as tokens
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
+from jitllm.llm.convert._weights import Weight
 
 ARCHITECTURE = "bert"
 CLASSES = ("BertModel", "BertForMaskedLM", "BertForSequenceClassification")
@@ -36,19 +39,28 @@ _NO_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}  # what is written where there are
 
 def convert(source: Source, target: Target) -> None:
     """Put down keys, tensors and vocabulary."""
-    config = source.config
-    decoder.keys(config, target)
+    keys(source, target)
+    decoder.tensors(target, weights(source, "bert."), _NAMES)
+    write_vocabulary(source, target)
+
+
+def keys(source: Source, target: Target) -> None:
+    """Put down sizes, the kind of pooling, and the labels of a classifier."""
+    decoder.keys(source.config, target)
     target.key("bool", "attention.causal", False)
     pooling.write(source, target)
-    labels = config.get("id2label")
+    labels = source.config.get("id2label")
     if labels and labels != _NO_LABELS:
         texts = [labels[i] for i in sorted(labels, key=int)]
         target.key("string", "classifier.output_labels", texts)
+
+
+def weights(source: Source, prefix: str) -> Iterator[tuple[str, Weight]]:
+    """Yield the weights that are used, with names without a prefix that some models have."""
     for name, weight in source.weights():
-        name = name.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
+        name = name.removeprefix(prefix).replace(".gamma", ".weight").replace(".beta", ".bias")
         if not name.startswith(_UNUSED):
-            target.tensor(_NAMES(name), weight)
-    write_vocabulary(source, target)
+            yield name, weight
 
 
 def write_vocabulary(source: Source, target: Target) -> None:

@@ -1,6 +1,7 @@
 """Qwen 2 and 2.5: "qwen2". Source: transformers, `Qwen2ForCausalLM`."""
 
 from jitllm.llm.convert import _decoder as decoder
+from jitllm.llm.convert import _pooling as pooling
 from jitllm.llm.convert import _vocabulary as vocabulary
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
@@ -17,4 +18,5 @@ def convert(source: Source, target: Target) -> None:
     """Put down keys, tensors and vocabulary."""
     decoder.keys(source.config, target)
     decoder.tensors(target, source.weights())
+    pooling.write(source, target)
     vocabulary.sentencepiece_or_gpt2(source, target)
