@@ -99,7 +99,10 @@ class RunningSequence:
         most = self._engine.max_source
         if not 0 < len(ids) <= most:
             error = ContextLengthExceeded if ids else ValueError
-            raise error(f"expected 1 to {most} tokens for the encoder, got {len(ids)}")
+            raise error(
+                f"expected 1 to {most} tokens for the encoder, got {len(ids)}; a larger n_ctx "
+                "makes room for 4096"
+            )
         self._now.cut(0)
         self._now.source = []
         self._engine.encode(self._now.cells, ids, _NO_ROWS, [*hooks])
