@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
 # The mark is invisible on the page: <!-- run --> on the line before the block.
 _BLOCK = re.compile(r"^<!-- run -->\n```python\n(?P<code>.*?)^```$", re.S | re.M)
@@ -21,7 +23,8 @@ def test_blocks_are_found() -> None:
     assert _blocks(text) == [(4, "x = 1\n")]
 
 
-def test_readme_blocks_run() -> None:
+def test_readme_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = _blocks(README.read_text("utf-8"))
     assert blocks, "README.md has no Python block with <!-- run --> before it"
     namespace: dict[str, Any] = {"__name__": "readme"}
