@@ -152,9 +152,11 @@ def _short(n: int) -> str:
 
 
 def _listed(card: Mapping[str, Any], *names: str) -> list[Any] | None:
-    value = next((card[name] for name in names if name in card), None)
-    if value is None:
+    if not any(name in card for name in names):
         return None
+    value = next(card[name] for name in names if name in card)
+    if value is None:
+        return []
     return value if isinstance(value, list) else [value]
 
 
@@ -174,7 +176,8 @@ def _origin(reference: str, total: int) -> dict[str, str | None]:
     from huggingface_hub.constants import ENDPOINT
 
     if reference.startswith(("http://", "https://", "ssh://")):
-        found = re.fullmatch(rf"{re.escape(ENDPOINT)}/([^/]+/[^/]+)", reference)
+        host = re.escape(ENDPOINT.partition("://")[2])
+        found = re.fullmatch(rf"https?://{host}/([^/]+/[^/]+)", reference)
         parts = parse_name(found[1], total) if found else NameParts()
         url: str | None = reference
     else:
