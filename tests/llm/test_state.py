@@ -30,12 +30,14 @@ _TINY = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=_TINY)
+@pytest.fixture(scope="module", params=[*_TINY, pytest.param("smollm2", marks=pytest.mark.slow)])
 def model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[jitllm.Model]:
-    path = conformance_model(request.param, tmp_path_factory.mktemp("state") / "model.gguf")
-    with jitllm.load(path, n_ctx=512, n_threads=1, progress=False) as model:
+    folder, name = tmp_path_factory.mktemp("state"), request.param
+    is_real = name == "smollm2"
+    path = model_path(name) if is_real else conformance_model(name, folder / "model.gguf")
+    with jitllm.load(path, n_ctx=512, n_threads=2, progress=False) as model:
         yield model
 
 
