@@ -14,6 +14,15 @@ MAX_SOURCE = 1 << 20  # characters
 _KEY = "tokenizer.chat_template"
 _MAX_DEPTH = 100
 _MAX_INDENT = 32
+# what llama.cpp's converter may write in place of a template: a name that llama.cpp knows
+_NAMED = {
+    "rwkv-world": (
+        "{% for message in messages %}{% set content = message['content'] | trim %}"
+        "{{ {'system': 'System: ', 'user': 'User: ', 'assistant': 'Assistant: '}[message['role']] }}"
+        "{{ content }}{{ '\n\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+    )
+}
 
 
 def chat_template_names(metadata: Metadata) -> list[str]:
@@ -76,7 +85,7 @@ class ChatTemplate:
                 f"expected a chat template {name or 'default'!r} in the file, {has}; "
                 "give the text of one as template=, or complete a prompt without a chat"
             )
-        return cls(source, bos=bos, eos=eos, name=name or "default")
+        return cls(_NAMED.get(source, source), bos=bos, eos=eos, name=name or "default")
 
     def render(
         self,

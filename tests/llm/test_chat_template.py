@@ -323,3 +323,15 @@ def test_all_templates_of_llama_cpp(tmp_path: Path) -> None:
                 render(source, CALL, tools=[TOOL])
         else:
             assert "Hi" in render(source, CALL, tools=[TOOL]), path.name
+
+
+def test_a_name_in_place_of_a_template() -> None:
+    template = ChatTemplate.from_metadata({"tokenizer.chat_template": "rwkv-world"})
+    messages = [
+        {"role": "system", "content": "Be brief. "},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": " Hello"},
+        {"role": "user", "content": "Who?"},
+    ]
+    text = "System: Be brief.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: Who?\n\nAssistant:"
+    assert template.render(messages, add_generation_prompt=True) == text
