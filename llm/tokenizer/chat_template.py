@@ -17,9 +17,8 @@ _MAX_INDENT = 32
 # what llama.cpp's converter may write in place of a template: a name that llama.cpp knows
 _NAMED = {
     "rwkv-world": (
-        "{% for message in messages %}{% set content = message['content'] | trim %}"
-        "{{ {'system': 'System: ', 'user': 'User: ', 'assistant': 'Assistant: '}[message['role']] }}"
-        "{{ content }}{{ '\n\n' }}{% endfor %}"
+        "{% for message in messages %}{{ message['role'] | capitalize }}: "
+        "{{ message['content'] | trim }}{{ '\n\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
     )
 }
