@@ -8,6 +8,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -94,7 +95,7 @@ class Lowering:
 
     def plan(self) -> Plan:
         """Lower every node and return the finished plan."""
-        self._scratch = self.take(self._scratch_bytes() * self.n_threads)
+        self._scratch = self.take(self._scratch_bytes * self.n_threads)
         for node in self.graph.nodes:
             if node.name not in self._done:
                 self._lower(node)
@@ -164,8 +165,9 @@ class Lowering:
         self._buffers[value.id] = buffer
         return buffer
 
+    @cached_property
     def _scratch_bytes(self) -> int:
-        """Return what a thread needs at most for a matrix product."""
+        """What a thread needs at most for a matrix product."""
         tile_blocks, tile_rows = levels.current().tile
         rows = max([self.max_tokens, *(
             abi.expert_slots(self.max_tokens, n.attrs["k"], n.inputs[1].width, tile_rows)
@@ -179,7 +181,7 @@ class Lowering:
 
     def scratch_words(self) -> dict[str, Any]:
         """Return the words of a matrix product for the threads' work memory."""
-        return {"scratch": self._scratch, "scratch_bytes": self._scratch_bytes()}
+        return {"scratch": self._scratch, "scratch_bytes": self._scratch_bytes}
 
     def quantize(self, value: Value) -> Buffer:
         """Return the quantized rows of a value, made once for all its readers."""
