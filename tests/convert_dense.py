@@ -91,7 +91,13 @@ _gpt2 = partial(byte_level, specials=CHATML, config=GPT2_TOKENS)
 _gemma = partial(sentencepiece, config=GEMMA_TOKENS, gemma=True, decoder=GEMMA_ADDED)
 _IDS = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0, "vocab_size": 304}
 _GEMMA = _named(
-    "GemmaForCausalLM", "gemma", head_dim=32, tie_word_embeddings=True, rope_theta=10000.0, **_IDS
+    "GemmaForCausalLM",
+    "gemma",
+    head_dim=32,
+    hidden_act="gelu_pytorch_tanh",
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+    **_IDS,
 )
 _GEMMA2 = _GEMMA | {
     "architectures": ["Gemma2ForCausalLM"],
@@ -104,6 +110,7 @@ _GEMMA2 = _GEMMA | {
 _PHI = _named(
     "PhiForCausalLM",
     "phi",
+    hidden_act="gelu_new",
     intermediate_size=256,
     layer_norm_eps=1e-05,
     num_key_value_heads=4,
@@ -138,6 +145,7 @@ _STABLELM = _named(
 _STARCODER2 = _named(
     "Starcoder2ForCausalLM",
     "starcoder2",
+    hidden_act="gelu_pytorch_tanh",
     norm_epsilon=1e-05,
     rope_theta=999999.4420358813,
     sliding_window=4096,
@@ -181,16 +189,23 @@ _GLM4 = _named(
 _EXAONE4 = _named(
     "Exaone4ForCausalLM",
     "exaone4",
-    num_hidden_layers=4,
+    layer_types=["full_attention"] * 3,
+    rope_scaling={
+        "factor": 16.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 1024,
+        "rope_type": "llama3",
+    },
     rope_theta=1000000,
-    layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
-    sliding_window=64,
-    sliding_window_pattern=4,
+    sliding_window=None,
+    sliding_window_pattern=None,
 )
 _NEMOTRON = _named(
     "NemotronForCausalLM",
     "nemotron",
     head_dim=16,
+    hidden_act="relu2",
     norm_eps=1e-05,
     partial_rotary_factor=0.5,
     rope_theta=10000,
