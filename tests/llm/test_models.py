@@ -21,6 +21,7 @@ from tiny import (
     write_gguf,
 )
 from variants import VARIANTS, variant_golden, variant_model
+from variants_rwkv import RWKV_VARIANTS
 from written_models import WRITTEN
 
 from jitllm.backends.ir import Graph, Node
@@ -66,7 +67,9 @@ def error(path: Path, name: str, device: str = "reference", **options: Any) -> f
 
 
 def test_every_architecture_is_tested() -> None:
-    others = {name.partition(".")[0].replace("-", "_") for name in [*ENCODERS, *WRITTEN]}
+    others = {
+        name.partition(".")[0].replace("-", "_") for name in [*ENCODERS, *WRITTEN, *RWKV_VARIANTS]
+    }
     for name in set(models.names()) - set(FORMS.values()) - others:
         assert Path(__file__).with_name(f"test_model_{name}.py").exists(), name
 
