@@ -1,109 +1,20 @@
 """What the caches and states of a model remember of one sequence: pages shared until written to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends.base import PAGE_TOKENS
-from jitllm.llm.state.pages import SLACK_PAGES, PagePool, pages_of
+from jitllm.backends.ir import Graph
+from jitllm.llm.state.column import Column
+from jitllm.llm.state.pages import PagePool
 from jitllm.llm.state.slots import SlotPool, StateHistory
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-
-_NONE = -1
-_FIRST_BLOCKS = 8
-
-
-class _Column:
-    """One sequence's pages in one cache; its tables grow with it."""
-
-    def __init__(self, pool: PagePool) -> None:
-        self.pool = pool
-        self.pages: Ints = np.full(_FIRST_BLOCKS, _NONE, np.int32)
-        self.table: Ints = np.zeros(_FIRST_BLOCKS, np.int32)  # what backends see: no -1
-        self.first = 0  # blocks before this one fell out of the window
-        self.end = 0  # blocks from this one on were never written
-
-    def prepare(self, start: int, stop: int) -> None:
-        """Make the cells start to stop - 1 writable for this sequence alone."""
-        self._grow(pages_of(stop))
-        for block in range(start // PAGE_TOKENS, pages_of(stop)):
-            page = int(self.pages[block])
-            if page == _NONE:
-                self._set(block, self.pool.take())
-            elif self.pool.is_shared(page):
-                self._part(block, page, copy=block * PAGE_TOKENS < start)
-        self.end = max(self.end, pages_of(stop))
-
-    def own(self, start: int, stop: int) -> None:
-        """Copy the pages of written cells that others hold too."""
-        for block in range(start // PAGE_TOKENS, pages_of(stop)):
-            page = int(self.pages[block])
-            if self.pool.is_shared(page):
-                self._part(block, page, copy=True)
-
-    def _part(self, block: int, page: int, *, copy: bool) -> None:
-        """Take a page of its own in the place of a shared one."""
-        own = self.pool.take()
-        if copy:
-            self.pool.pool.copy_page(page, own)
-        self._set(block, own)
-        self.pool.drop(page)
-
-    def forget(self, n_tokens: int) -> None:
-        """Drop pages that no query at `n_tokens` or later sees."""
-        if self.pool.window:
-            last = (n_tokens - self.pool.window) // PAGE_TOKENS - SLACK_PAGES
-            self._drop(self.first, min(last, self.end))
-            self.first = max(self.first, last)
-
-    def can_cut(self, n_tokens: int) -> bool:
-        """Return whether the cells are there that a query at `n_tokens - 1` sees."""
-        return self.first * PAGE_TOKENS <= max(0, n_tokens - self.pool.window)
-
-    def cut(self, n_tokens: int) -> None:
-        """Drop all pages behind the first `n_tokens` cells."""
-        keep = pages_of(n_tokens)
-        self._drop(keep, self.end)
-        self.end = min(self.end, keep)
-        self.first = min(self.first, keep)
-
-    def fork(self) -> "_Column":
-        twin = _Column(self.pool)
-        for page in self.pages[self.first : self.end]:
-            if page != _NONE:
-                self.pool.share(int(page))
-        twin.pages, twin.table = self.pages.copy(), self.table.copy()
-        twin.first, twin.end = self.first, self.end
-        return twin
-
-    def count(self) -> int:
-        return int((self.pages != _NONE).sum())
-
-    def place(self, start: int, stop: int) -> tuple[int, int, int]:
-        """Page of the cells start to stop - 1, which lie in one, and their places in it."""
-        block = start // PAGE_TOKENS
-        first = start - block * PAGE_TOKENS
-        return int(self.pages[block]), first, first + stop - start
-
-    def _grow(self, n_blocks: int) -> None:
-        if n_blocks > len(self.pages):
-            more = max(n_blocks, 2 * len(self.pages)) - len(self.pages)
-            self.pages = np.concatenate([self.pages, np.full(more, _NONE, np.int32)])
-            self.table = np.concatenate([self.table, np.zeros(more, np.int32)])
-
-    def _set(self, block: int, page: int) -> None:
-        self.pages[block] = self.table[block] = page
-
-    def _drop(self, start: int, stop: int) -> None:
-        for block in range(start, stop):
-            page = int(self.pages[block])
-            if page != _NONE:
-                self.pages[block], self.table[block] = _NONE, 0
-                self.pool.drop(page)
 
 
 class Cells:
@@ -116,11 +27,15 @@ class Cells:
         Of the model's states, if it has any.
     cross : Cells, optional
         Those of the text that the model's encoder reads; their caches come first.
+    graph : Graph, optional
 
     Attributes
     ----------
     n_cross : int
         Tokens of that text.
+    graph : Graph or None
+        The one that computed all of it; None where a hook, an edit or a removal may have changed
+        something: then it is not what the tokens alone would give.
     """
 
     def __init__(
@@ -128,10 +43,11 @@ class Cells:
         pools: Sequence[PagePool],
         slots: SlotPool | None = None,
         cross: "Cells | None" = None,
+        graph: Graph | None = None,
     ) -> None:
-        self._columns = [_Column(pool) for pool in pools]
+        self._columns = [Column(pool) for pool in pools]
         self._states = StateHistory(slots) if slots else None
-        self._cross, self.n_cross = cross, 0
+        self._cross, self.n_cross, self.graph = cross, 0, graph
 
     @property
     def tables(self) -> list[Ints]:
@@ -142,7 +58,7 @@ class Cells:
     @property
     def nbytes(self) -> int:
         """Bytes of the pages held; a page that several sequences share counts in each."""
-        pages = sum(column.count() * column.pool.pool.page_bytes for column in self._columns)
+        pages = sum(len(column.held()) * column.pool.pool.page_bytes for column in self._columns)
         pages += self._cross.nbytes if self._cross else 0
         return pages + (self._states.nbytes if self._states else 0)
 
@@ -150,9 +66,8 @@ class Cells:
         """Return the bytes of every page and slot held, by pool and number."""
         found = {} if self._cross is None else self._cross.held()
         for column in self._columns:
-            pages = column.pages[column.pages != _NONE]
             size = column.pool.pool.page_bytes
-            found |= {(id(column.pool), int(page)): size for page in pages}
+            found |= {(id(column.pool), int(page)): size for page in column.held()}
         return found | (self._states.held() if self._states else {})
 
     def prepare_cross(self, n_tokens: int) -> None:
@@ -271,19 +186,55 @@ class Cells:
             `n_tokens` where a sliding window lost cells that the shorter sequence needs, or where
             no states were kept of just this length.
         """
-        if self._states:
-            n_tokens = self._states.nearest(n_tokens)
-        if not all(column.can_cut(n_tokens) for column in self._columns):
-            n_tokens = 0
+        n_tokens = self.reach(n_tokens)
         for column in self._columns:
             column.cut(n_tokens)
         if self._states:
             self._states.cut(n_tokens)
         return n_tokens
 
+    def reach(self, n_tokens: int) -> int:
+        """Return how many tokens `truncate` would leave remembered."""
+        if self._states:
+            n_tokens = self._states.nearest(n_tokens)
+        return n_tokens if all(column.can_cut(n_tokens) for column in self._columns) else 0
+
+    def can_remove(self, start: int, stop: int, n_tokens: int) -> bool:
+        """Return whether no window lost cells that are seen when start to stop - 1 are gone."""
+        places = (start, stop, n_tokens)
+        return all(column.first_without(*places) is not None for column in self._columns)
+
+    def begin_removal(self, start: int, stop: int, n_tokens: int) -> None:
+        """Take the pages that `remove` needs; nothing that is remembered changes.
+
+        Raises
+        ------
+        BackendError
+            If no page is free.
+        """
+        for column in self._columns:
+            column.begin_gap(start, stop, n_tokens)
+
+    def remove(
+        self, start: int, stop: int, n_tokens: int, turn: Callable[[int, int, Floats], Floats]
+    ) -> None:
+        """Drop the cells start to stop - 1 of `n_tokens`, and move those behind them up.
+
+        Parameters
+        ----------
+        start, stop, n_tokens : int
+            As given to `begin_removal`.
+        turn : callable
+            Gets a cache, a layer and keys [n, G*dk], and returns them for their new places.
+        """
+        self.graph = None
+        n_before = len(self._cross._columns) if self._cross else 0
+        for cache, column in enumerate(self._columns, n_before):
+            column.close_gap(start, stop, n_tokens, partial(turn, cache))
+
     def fork(self) -> "Cells":
         """Return cells that share all pages with these."""
-        twin = Cells(())
+        twin = Cells((), graph=self.graph)
         twin._columns = [column.fork() for column in self._columns]
         twin._states = self._states.fork() if self._states else None
         twin._cross, twin.n_cross = self._cross.fork() if self._cross else None, self.n_cross

@@ -1,18 +1,31 @@
 """Everything that a sequence needs to go on."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.backends.ir import Graph
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.file import Lineage
+from jitllm.llm.state.shift import remove_cells
 
 if TYPE_CHECKING:
     from jitllm.llm.state.continuation import Continuation
 
 Floats = npt.NDArray[np.float32]
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many first items are the same."""
+    n_common = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n_common += 1
+    return n_common
 
 
 @dataclass
@@ -72,6 +85,58 @@ class Contents:
         self.cut_cells(min(self.n_done, n_tokens))
         self.lineage = self.lineage and self.lineage.cut(n_tokens)
         self.continuation = None
+
+    def remove(self, start: int, stop: int, graph: Graph) -> None:
+        """Drop tokens from the middle; the cells of those behind them move up.
+
+        Raises
+        ------
+        StateError
+            If they cannot: see `shift.turns_of`. Nothing changes.
+        BackendError
+            If the caches have no page free. Nothing changes.
+        """
+        n_done = self.n_done
+        if start < n_done <= stop or start == stop:  # no cell behind them
+            self.remove_and_forget(start, stop)
+            return
+        if stop < n_done:
+            close_gap = remove_cells(self.cells, graph, start, stop, n_done)
+            self.n_done, self.last = 0, None
+            try:
+                close_gap()
+            except BaseException:
+                self.cut_cells(start)
+                raise
+            self.n_done = n_done - (stop - start)
+        self._remove_ids(start, stop)
+
+    def remove_and_forget(self, start: int, stop: int) -> None:
+        """Drop tokens from the middle, and the cells of all from there on."""
+        if start < self.n_done and start < stop:
+            self.cut_cells(start)
+        self._remove_ids(start, stop)
+
+    def _remove_ids(self, start: int, stop: int) -> None:
+        self.last = self.last if start == stop else None
+        del self.ids[start:stop]
+        self.lineage = self.lineage and self.lineage.cut(start)
+
+    def adopt(self, others: "Iterable[Contents]") -> None:
+        """Take the cells of another that remembers more of the same tokens, if there is one."""
+        best, most = None, self.n_done
+        for other in others:
+            n_found = other.remembered(self.ids) if other.source == self.source else 0
+            if self.cells.graph and other.cells.graph is self.cells.graph and n_found > most:
+                best, most = other, n_found
+        if best is not None:
+            cells, before = best.cells.fork(), self.cells
+            self.cells, self.n_done = cells, cells.truncate(most)
+            before.release()
+
+    def remembered(self, ids: Sequence[int]) -> int:
+        """Return of how many first tokens of `ids` it has cells to go on from."""
+        return self.cells.reach(min(common_prefix(self.ids, ids), self.n_done))
 
     def cut_cells(self, n_tokens: int) -> None:
         """Keep the cells of the first tokens, as far as the caches can."""

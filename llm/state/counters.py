@@ -29,8 +29,8 @@ def count(event: str) -> None:
 def state_counters() -> dict[str, int]:
     """Return how often each event happened in this process.
 
-    Events are "save", "restore", "checkpoint", "rollback" and "prune"; one that raised counts
-    under its name and " failed".
+    Events are "save", "restore", "checkpoint", "rollback", "remove" and "prune"; one that raised
+    counts under its name and " failed".
     """
     with _lock:
         return dict(_counts)

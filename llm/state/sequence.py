@@ -1,5 +1,6 @@
 """A stream of tokens with its cells in the caches: append, cut, fork, keep, save, go on."""
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from jitllm.llm.state.counters import counted
 from jitllm.llm.state.engine import Floats
 from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.history import History, Moment
+from jitllm.llm.state.log import FileChanged
 from jitllm.llm.state.running import RunningSequence
 from jitllm.llm.state.views import CacheViews
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from jitllm.llm.generate import GenerationStream
     from jitllm.llm.results import Generation
     from jitllm.llm.sampling import SamplerChain, SamplingParams
+
+_log = logging.getLogger("jitllm.state")
 
 Text = str | Iterable[int]
 
@@ -142,6 +146,53 @@ class Sequence(RunningSequence):
             raise ValueError(f"expected at most {len(self)} tokens to keep, got {n_tokens}")
         if n_tokens < len(self):
             self._now.cut(n_tokens)
+            self._now.adopt(moment.contents for moment in self.history)
+        return self
+
+    def remove(self, start: int, stop: int, *, recompute: bool = False) -> "Sequence":
+        """Drop the tokens start to stop - 1; those behind them move up to `start`.
+
+        Their cells are kept: keys are turned to the new positions, as llama.cpp does to shift a
+        context. That costs little, but it is not the text without the removed tokens: what follows
+        them was computed with them in view. To get that, let it be computed again.
+
+        Parameters
+        ----------
+        start, stop : int
+            As in a slice; negative ones count from the end.
+        recompute : bool
+            Drop the cells of all that follows, for exactly what a text without these tokens gives.
+            `n_pending` then says how many tokens are computed at the next use: those behind
+            `start`, or behind the nearest state or checkpoint before it.
+
+        Returns
+        -------
+        Sequence
+            This one. A generation under way can go on: its samplers know the removed tokens still.
+
+        Raises
+        ------
+        ValueError
+            If there are no such tokens.
+        StateError
+            If what follows cannot move: there are recurrent states, learned embeddings of
+            positions, or a sliding window has lost cells that would be seen again. Nothing changes.
+        BackendError
+            If the caches have no page free. Nothing changes.
+        """
+        self._check_open()
+        n_tokens = len(self)
+        start, stop = (place + n_tokens if place < 0 else place for place in (start, stop))
+        if not 0 <= start <= stop <= n_tokens:
+            raise ValueError(f"expected places from 0 to {n_tokens}, in order; got {start}, {stop}")
+        with counted("remove"), self._engine.turn():
+            if recompute:
+                self._now.remove_and_forget(start, stop)
+                self._now.adopt(moment.contents for moment in self.history)
+            else:
+                self._now.remove(start, stop, self._engine.graph)
+        _log.info("removed tokens %d to %d: %d of %d are computed again",
+                  start, stop - 1, self.n_pending, len(self))  # fmt: skip
         return self
 
     def fork(self) -> "Sequence":
@@ -230,8 +281,13 @@ class Sequence(RunningSequence):
             If it cannot be written; the earlier checkpoints stay.
         """
         self._check_open()
-        file = self._state_file(path)
-        return saving.save(file, self.model, self._now, label=label, sync=sync)
+        with counted("save"):
+            while True:
+                file = self._state_file(path)
+                try:
+                    return saving.save(file, self.model, self._now, label=label, sync=sync)
+                except FileChanged:  # another writer came first
+                    pass
 
     def _state_file(self, path: str | os.PathLike[str]) -> StateFile:
         file = self._box.file

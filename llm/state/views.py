@@ -101,7 +101,7 @@ class LayerCache:
                 part = x[block * PAGE_TOKENS : (block + 1) * PAGE_TOKENS]
                 row[: len(part)] = part.reshape(len(part), -1)
             self._pool.write(self._layer, page, rows[0], rows[1])
-        contents.last = None
+        contents.last, contents.cells.graph = None, None
         contents.lineage = contents.lineage and contents.lineage.cut_cells(first + start)
 
     @property
