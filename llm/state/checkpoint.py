@@ -38,7 +38,9 @@ class Checkpoint:
     Attributes
     ----------
     id : int
-        Unique in its file, ascending.
+        Unique in its file, ascending; pruning may free the highest for the next.
+    key : str
+        Random: no other checkpoint, of any file, has it.
     parent : int or None
         The checkpoint that holds what this one does not repeat.
     label : str
@@ -62,6 +64,7 @@ class Checkpoint:
     """
 
     id: int
+    key: str
     parent: int | None
     label: str
     created: float
@@ -96,6 +99,7 @@ class Checkpoint:
         head = _Head(record.head)
         found = cls(
             head.number("id"),
+            head.get("key", str),
             None if record.head.get("parent") is None else head.number("parent"),
             head.get("label", str),
             float(head.get("created", (int, float))),

@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,14 @@ class Lineage:
     Attributes
     ----------
     path : Path
-    id : int
+    key : str
+        The checkpoint's.
     tokens, cells : int
         Leading tokens, and leading cells, that nothing has changed since.
     """
 
     path: Path
-    id: int
+    key: str
     tokens: int
     cells: int
 
@@ -132,6 +134,10 @@ class StateFile:
         """Return whether a checkpoint is there."""
         return number in self._by_id
 
+    def find(self, key: str) -> Checkpoint | None:
+        """Return the checkpoint with a key, if it is there."""
+        return next((c for c in reversed(self._by_id.values()) if c.key == key), None)
+
     def own_entries(self, checkpoint: Checkpoint) -> dict[str, Entry]:
         """Return the arrays that no other checkpoint uses: logits and samplers."""
         shared = ("cells.", "states.", "tokens")
@@ -188,11 +194,9 @@ class StateFile:
     def chunks(self, checkpoint: Checkpoint) -> list[Chunk]:
         """Return where the cells of a checkpoint are, ascending; some may be missing."""
         found: list[Chunk] = []
-        try:
+        with suppress(StateError):  # what a lost ancestor held must be computed again
             for ancestor, _, stop in self.lineage(checkpoint):
                 found += _own_chunks(ancestor, stop)
-        except StateError:
-            pass  # what a lost ancestor held must be computed again
         return sorted(found, key=lambda chunk: (chunk.cache, chunk.start))
 
     def state(self, checkpoint: Checkpoint, n_tokens: int) -> npt.NDArray[np.float32]:
@@ -203,12 +207,23 @@ class StateFile:
         StateError
             If they cannot be read.
         """
-        for ancestor, _, cells in self.lineage(checkpoint):
-            if n_tokens > cells:
-                break
-            if f"states.{n_tokens}" in ancestor.record.entries:
-                return self.array(ancestor, f"states.{n_tokens}")
-        raise StateError(f"{self.path}: {checkpoint}: no states behind {n_tokens} tokens")
+        name, owner = f"states.{n_tokens}", self._owner(checkpoint, n_tokens)
+        if owner is None:
+            raise StateError(f"{self.path}: {checkpoint}: no states behind {n_tokens} tokens")
+        return self.array(owner, name)
+
+    def state_entries(self, checkpoint: Checkpoint) -> dict[int, Entry]:
+        """Return where its states are, by the number of tokens; some may be missing."""
+        owners = {n: self._owner(checkpoint, n) for n in checkpoint.states}
+        return {n: owner.record.entries[f"states.{n}"] for n, owner in owners.items() if owner}
+
+    def _owner(self, checkpoint: Checkpoint, n_tokens: int) -> Checkpoint | None:
+        """Return the checkpoint whose record has the states behind the first tokens."""
+        with suppress(StateError):
+            for ancestor, _, cells in self.lineage(checkpoint):
+                if n_tokens <= cells and f"states.{n_tokens}" in ancestor.record.entries:
+                    return ancestor
+        return None
 
     def array(self, checkpoint: Checkpoint, name: str) -> Array:
         """Return an array of a checkpoint's own record; StateError if that is damaged."""
@@ -227,15 +242,18 @@ class StateFile:
     def append(
         self, head: Mapping[str, Any], arrays: Mapping[str, Array], *, sync: bool = True
     ) -> Checkpoint:
-        """Add a checkpoint; `head` says all of `Checkpoint` but its number, kind and time.
+        """Add a checkpoint; `head` says all of `Checkpoint` but its number, key and time.
 
         Raises
         ------
+        FileChanged
+            If another writer has changed the file since it was read.
         OSError
             If it cannot be written; the file is as it was.
         """
         number = 1 + max(self._by_id, default=0)
-        whole = {"kind": KIND, "id": number, "created": time.time(), **head}
+        own = {"id": number, "key": os.urandom(8).hex(), "created": time.time()}
+        whole = {"kind": KIND, **own, **head}
         found = Checkpoint.of(self._log.append(whole, arrays, sync=sync))
         self._by_id[found.id] = found
         return found
@@ -255,6 +273,18 @@ class StateFile:
     def is_current(self) -> bool:
         """Return whether nobody else has changed or replaced the file since it was read."""
         return self._log.is_current()
+
+    def replace(self, other: Path) -> None:
+        """Let another state file take the place of this one.
+
+        Raises
+        ------
+        FileChanged
+            If another writer has changed this one since it was read; both stay.
+        OSError
+            If it cannot be replaced.
+        """
+        self._log.replace(other)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import StateError
+from jitllm.llm.state.locked import locked, stamp, sync_folder
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +28,7 @@ ALIGNMENT = 64
 
 _HEAD = struct.Struct("<8sIIQQ28xI")  # magic, version, JSON's CRC, JSON bytes, data bytes, own CRC
 _MAX_JSON = 1 << 30
+_NO_FILE = 0, 0, 0
 _DTYPES = {
     "U8": np.uint8, "U32": np.uint32, "I32": np.int32, "I64": np.int64, "F16": np.float16,
     "F32": np.float32, "F64": np.float64,
@@ -64,6 +66,10 @@ class Damage:
     reason: str
 
 
+class FileChanged(StateError):
+    """Raised where a file is not what was read any more."""
+
+
 class RecordLog:
     """The records of a file, oldest first, and what is damaged among them.
 
@@ -86,7 +92,7 @@ class RecordLog:
         self.damages: list[Damage] = []
         self.end = 0  # where the next record begins
         self._view: mmap.mmap | None = None
-        self._seen = (0, 0, -1)  # device, file and size when it was mapped
+        self._seen = _NO_FILE  # its stamp when it was mapped
         if self.path.exists():
             self._open()
 
@@ -123,6 +129,8 @@ class RecordLog:
 
         Raises
         ------
+        FileChanged
+            If another writer has changed the file since it was read.
         OSError
             If it cannot be written; the file is as it was.
         """
@@ -133,8 +141,10 @@ class RecordLog:
         front = _HEAD.pack(MAGIC, VERSION, zlib.crc32(text), len(text), n_data, 0)[:-4]
         pieces = [front + zlib.crc32(front).to_bytes(4, "little") + text, *parts]
         end = self.end
-        self._write(pieces, sync)
-        self._remap()
+        with locked(self.path) as file:
+            self._check_same(file)
+            self._write(file, pieces, sync)
+            self._remap()
         record = self._record(end)
         assert isinstance(record, Record)
         self._keep(record)
@@ -142,37 +152,53 @@ class RecordLog:
 
     def is_current(self) -> bool:
         """Return whether the file is the one that was read, and as long."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino, found.st_size) == self._seen
+        return stamp(self.path) == self._seen
+
+    def replace(self, other: Path) -> None:
+        """Let another file, which the disk has, take the place of this one.
+
+        Raises
+        ------
+        FileChanged
+            If another writer has changed this one since it was read.
+        OSError
+            If it cannot be replaced.
+        """
+        with locked(self.path) as file:
+            self._check_same(file)
+            os.replace(other, self.path)
+        sync_folder(self.path)
 
     def close(self) -> None:
         """Let go of the file; arrays that were read stay valid."""
         self._view = None
 
-    def _write(self, pieces: list[bytes | memoryview], sync: bool) -> None:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        file = os.open(self.path, flags, 0o666)
+    def _check_same(self, file: int) -> None:
+        """Raise FileChanged if the open file, now locked, is not what was read."""
+        now = stamp(file)
+        is_new = self._seen == _NO_FILE and not now[2]
+        if stamp(self.path) != now or not (is_new or now == self._seen):
+            raise FileChanged(f"{self.path}: another writer has changed the file; open it again")
+
+    def _write(self, file: int, pieces: list[bytes | memoryview], sync: bool) -> None:
+        os.ftruncate(file, self.end)  # what an earlier crash left behind the last record
+        os.lseek(file, self.end, os.SEEK_SET)
         try:
-            os.ftruncate(file, self.end)  # what an earlier crash left behind the last record
-            os.lseek(file, self.end, os.SEEK_SET)
-            try:
-                for piece in pieces:
-                    _write_all(file, piece)
-                if sync:
-                    os.fsync(file)
-            except BaseException:  # an interrupt too
-                os.ftruncate(file, self.end)
-                raise
-        finally:
-            os.close(file)
+            for piece in pieces:
+                _write_all(file, piece)
+            if sync:
+                os.fsync(file)
+        except BaseException:  # an interrupt too
+            os.ftruncate(file, self.end)
+            raise
+        if sync and not self.end:
+            sync_folder(self.path)
 
     def _open(self) -> None:
         if not self.path.is_file():
             raise StateError(f"{self.path}: expected a state file, got something else")
-        self._remap()
+        with locked(self.path, to_write=False):  # not in the middle of a record
+            self._remap()
         if self._view is None:
             return
         if self._view[: len(MAGIC)] != MAGIC and self._view.find(MAGIC) < 0:
@@ -184,10 +210,9 @@ class RecordLog:
 
     def _remap(self) -> None:
         with open(self.path, "rb") as file:
-            found = os.fstat(file.fileno())
-            self._seen = found.st_dev, found.st_ino, found.st_size
-            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if found.st_size else None
-            self._view = whole
+            self._seen = stamp(file.fileno())
+            is_empty = not self._seen[2]
+            self._view = None if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def _scan(self) -> None:
         assert self._view is not None

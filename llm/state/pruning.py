@@ -9,7 +9,7 @@ from jitllm.llm.errors import StateError
 from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.file import StateFile, cells_name
-from jitllm.llm.state.log import Array
+from jitllm.llm.state.log import Array, FileChanged
 
 _log = logging.getLogger("jitllm.state")
 
@@ -45,18 +45,29 @@ def prune(
     OSError
         If the new file cannot be written; the old one is as it was.
     """
-    with counted("prune"), StateFile(path) as file:
-        wrong = file.verify()
-        whole = [c for c in file.checkpoints if c.id not in wrong]
-        kept = [c for c in whole if keep is None or c.id in keep]
-        if not kept:
-            raise StateError(f"{path}: expected a checkpoint to keep, got none of {whole}")
-        if max_bytes is not None:
-            kept = _fitting(file, kept, max_bytes)
-        _rewrite(file, kept)
-        dropped = [c for c in file.checkpoints if c not in kept]
+    with counted("prune"):
+        while True:
+            with StateFile(path) as file, suppress(FileChanged):
+                kept = _chosen(file, keep, max_bytes)
+                _rewrite(file, kept)
+                break
+    dropped = [c for c in file.checkpoints if c not in kept]
     _log.info("pruned %s: %d checkpoints dropped, %d left", path, len(dropped), len(kept))
     return dropped
+
+
+def _chosen(
+    file: StateFile, keep: Collection[int] | None, max_bytes: int | None
+) -> list[Checkpoint]:
+    wrong = file.verify()
+    whole = [c for c in file.checkpoints if c.id not in wrong]
+    kept = [c for c in whole if keep is None or c.id in keep]
+    if not kept:
+        there = ", ".join(map(str, whole)) or "none"
+        raise StateError(
+            f"{file.path}: expected a checkpoint to keep; whole are {there}{file.told_damages()}"
+        )
+    return kept if max_bytes is None else _fitting(file, kept, max_bytes)
 
 
 def _fitting(file: StateFile, kept: list[Checkpoint], max_bytes: int) -> list[Checkpoint]:
@@ -71,12 +82,12 @@ def _fitting(file: StateFile, kept: list[Checkpoint], max_bytes: int) -> list[Ch
 
 def _array_bytes(file: StateFile, kept: list[Checkpoint]) -> int:
     """Bytes of all arrays that these need."""
-    entries = {}
+    entries: dict[int, int] = {}
     for checkpoint in kept:
-        for chunk in file.chunks(checkpoint):
-            entries[chunk.entry.start] = chunk.entry.nbytes
-        for entry in file.own_entries(checkpoint).values():
-            entries[entry.start] = entry.nbytes
+        used = [chunk.entry for chunk in file.chunks(checkpoint)]
+        used += file.state_entries(checkpoint).values()
+        used += file.own_entries(checkpoint).values()
+        entries |= {entry.start: entry.nbytes for entry in used}
     return sum(entries.values())
 
 
@@ -86,25 +97,26 @@ def _rewrite(file: StateFile, kept: list[Checkpoint]) -> None:
     try:
         with StateFile(partial) as new:
             for checkpoint in kept:
-                _copy(file, new, checkpoint)
-        os.replace(partial, file.path)
+                _copy(file, new, checkpoint, sync=checkpoint is kept[-1])
+        file.replace(partial)
     except BaseException:  # an interrupt too
         partial.unlink(missing_ok=True)
         raise
 
 
-def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint) -> None:
+def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint, *, sync: bool) -> None:
     """Add a checkpoint to the new file, on the nearest of its ancestors there."""
     parent, kept, kept_cells = None, 0, 0
-    for ancestor, tokens, cells in file.lineage(checkpoint):
-        if ancestor is not checkpoint and new.has(ancestor.id):
-            parent, kept, kept_cells = ancestor.id, tokens, cells
-            break
+    with suppress(StateError):  # an ancestor is lost: its cells are computed again, as before
+        for ancestor, tokens, cells in file.lineage(checkpoint):
+            if ancestor is not checkpoint and new.has(ancestor.id):
+                parent, kept, kept_cells = ancestor.id, tokens, cells
+                break
     arrays: dict[str, Array] = {"tokens": file.tokens(checkpoint)[kept:]}
     for chunk in file.chunks(checkpoint):
         if chunk.stop > kept_cells:
             name = cells_name(chunk.cache, chunk.origin, chunk.origin + chunk.count)
-            with suppress(StateError):  # damaged cells are computed again, as before
+            with suppress(StateError):  # damaged
                 arrays[name] = file.read(chunk.owner, chunk.entry)
     for n in checkpoint.states:
         if n > kept_cells or parent is None:
@@ -113,4 +125,4 @@ def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint) -> None:
     for name in file.own_entries(checkpoint):
         arrays[name] = file.array(checkpoint, name)
     head = {**checkpoint.record.head, "parent": parent, "kept": kept, "kept_cells": kept_cells}
-    new.append(head, arrays, sync=parent is None)
+    new.append(head, arrays, sync=sync)

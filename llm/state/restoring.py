@@ -100,7 +100,7 @@ def _fill(
     types = [cache.kv_dtype for cache in checkpoint.caches]
     is_same = types == [pool.pool.kv_dtype for pool in cells.pools]
     n_same = contents.n_done if is_same else 0
-    contents.lineage = Lineage(file.path, checkpoint.id, len(contents.ids), n_same)
+    contents.lineage = Lineage(file.path, checkpoint.key, len(contents.ids), n_same)
 
 
 def _fill_cells(cells: Cells, file: StateFile, checkpoint: Checkpoint) -> int:

@@ -14,7 +14,6 @@ from jitllm.llm.state import layout
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.contents import Contents
-from jitllm.llm.state.counters import counted
 from jitllm.llm.state.file import Lineage, StateFile, cells_name
 from jitllm.llm.state.log import Array
 
@@ -44,34 +43,35 @@ def save(
     ------
     StateError
         If the file belongs to another model.
+    FileChanged
+        If another writer has changed the file since it was read.
     OSError
         If it cannot be written; the file is as it was.
     """
     started = time.perf_counter()
-    with counted("save"):
-        _check_model(file, model)
-        parent, kept, kept_cells = _parent(file, contents)
-        arrays = dict(_cell_arrays(contents, kept_cells))
-        arrays |= _state_arrays(contents.cells, parent, kept_cells)
-        if contents.logits is not None:
-            arrays["logits"] = contents.logits
-        if contents.source:
-            arrays["source"] = np.array(contents.source, np.int32)
-        saved = contents.continuation and contents.continuation.save(arrays)
-        n_new = sum(array.nbytes for array in arrays.values())
-        start = kept if 4 * len(contents.ids) > n_new else 0  # all tokens, where that costs little
-        arrays["tokens"] = np.array(contents.ids[start:], np.int32)
-        head = {
-            "parent": parent.id if parent else None,
-            "label": label,
-            "kept": kept,
-            "kept_cells": kept_cells,
-            "model": model.identity.brief(),
-            "sampler": saved,
-            **_sizes(contents),
-        }
-        found = file.append(head, arrays, sync=sync)
-        contents.lineage = Lineage(file.path, found.id, found.n_tokens, found.n_done)
+    _check_model(file, model)
+    parent, kept, kept_cells = _parent(file, contents)
+    arrays = dict(_cell_arrays(contents, kept_cells))
+    arrays |= _state_arrays(contents.cells, parent, kept_cells)
+    if contents.logits is not None:
+        arrays["logits"] = contents.logits
+    if contents.source:
+        arrays["source"] = np.array(contents.source, np.int32)
+    saved = contents.continuation and contents.continuation.save(arrays)
+    n_new = sum(array.nbytes for array in arrays.values())
+    start = kept if 4 * len(contents.ids) > n_new else 0  # all tokens, where that costs little
+    arrays["tokens"] = np.array(contents.ids[start:], np.int32)
+    head = {
+        "parent": parent.id if parent else None,
+        "label": label,
+        "kept": kept,
+        "kept_cells": kept_cells,
+        "model": model.identity.brief(),
+        "sampler": saved,
+        **_sizes(contents),
+    }
+    found = file.append(head, arrays, sync=sync)
+    contents.lineage = Lineage(file.path, found.key, found.n_tokens, found.n_done)
     _log.info(
         "saved %s of %d tokens to %s: %d bytes, %.1f ms",
         found, found.n_tokens, os.fspath(file.path), found.nbytes,
@@ -95,9 +95,8 @@ def _parent(file: StateFile, contents: Contents) -> tuple[Checkpoint | None, int
     lineage = contents.lineage
     if lineage is None or lineage.path != file.path or not lineage.tokens:
         return None, 0, 0
-    try:
-        parent = file.get(lineage.id)
-    except StateError:  # pruned
+    parent = file.find(lineage.key)
+    if parent is None:  # pruned
         return None, 0, 0
     cells = min(lineage.cells, contents.n_done)
     if not _holds(file, parent, contents.cells, cells):

@@ -150,6 +150,9 @@ def test_a_lost_head_costs_that_checkpoint(stories: jitllm.Model, path: Path) ->
         _check(stories, path, number)
     for number in (3, 4, 5):  # their tokens are whole, the cells of their ancestors are lost
         _check(stories, path, number, pending=True)
+    assert prune(path) == []
+    for number in (1, 3, 4, 5, 6):
+        _check(stories, path, number, pending=number in (3, 4, 5))
 
 
 def test_other_models_are_refused(stories: jitllm.Model, path: Path, tmp_path: Path) -> None:
