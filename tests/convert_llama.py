@@ -144,6 +144,7 @@ LLAMA2 = {
     "vocab_size": 304,
 }
 _PLAIN = {key: value for key, value in LLAMA2.items() if key != "rope_scaling"}
+_PLAIN["vocab_size"] = 275  # the reference would leave out the tokens that the tokenizer lacks
 _ADDED = [
     {"id": 0, "content": "<unk>", "special": True},
     {"id": 1, "content": "<s>", "special": True},

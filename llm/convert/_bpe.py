@@ -64,15 +64,16 @@ def byte_fallback(source: Source, target: Target) -> bool:
     scores = _merge_scores(special.merges(tokenizer_json))
     lowest = -float(max(1000, len(scores)))
     result = tokens.Tokens()
-    for i in range(len(texts)):
-        if i not in texts:
-            raise ModelFormatError(f"{source.folder / _FILE}: expected a token {i}, got none")
+    for i in range(tokens.vocab_size(source, max(texts, default=-1) + 1)):
+        text = texts.get(i, f"[PAD{i}]")
         kind = tokens.NORMAL if i < n_base else tokens.USER_DEFINED
-        if texts[i] in specials:
+        if i not in texts:
+            kind = tokens.UNUSED
+        elif text in specials:
             kind = tokens.CONTROL
-        elif i < n_base and _BYTE.fullmatch(texts[i]):
+        elif i < n_base and _BYTE.fullmatch(text):
             kind = tokens.BYTE
-        result.add(texts[i], kind, scores.get(texts[i], lowest))
+        result.add(text, kind, scores.get(text, lowest))
     result.write(target, "llama", "default", scores=True)
     special.write(source, target, n_vocab=len(result.texts))
     prepends = '"prepend' in json.dumps([tokenizer_json.get(step) for step in _FIRST_STEPS])
@@ -130,7 +131,7 @@ def pre_name(source: Source, tokenizer: "Tokenizer") -> str:
     if digest not in known["names"]:
         raise UnsupportedTokenizer(
             f"{source.folder / _FILE}: expected a tokenizer whose way to cut text is known, got "
-            f"another one ({digest[:12]}); if it is that of another model, name it with --pre, "
+            f"another one ({digest[:12]}); if it is that of another model, name it (pre, --pre): "
             f"one of {', '.join(sorted(set(known['names'].values())))}"
         )
     return str(known["names"][digest])

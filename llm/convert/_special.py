@@ -169,9 +169,12 @@ def _ids(
         name = added.names.get(part)
         if name in by_text:
             ids[part] = by_text[name]
+    config = source.json("config.json")  # what it says of all senses comes before that of texts
+    text = config.get("text_config") or {}
     for part in wanted:
-        i = source.config.get(f"{part}_token_id")
-        if isinstance(i, int) and i >= 0:
+        key = f"{part}_token_id"
+        i = text.get(key) if config.get(key) is None else config[key]
+        if type(i) is int and i >= 0:
             ids.setdefault(part, i)
     return ids
 

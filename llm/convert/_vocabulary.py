@@ -9,9 +9,8 @@ from jitllm.llm.convert._target import Target
 _CODE_LLAMA = 32016  # these sizes of vocabulary tell families apart
 _GRANITE_CODE = 49152
 
-
-gpt2 = bpe.write
-sentencepiece = _sentencepiece.write
+gpt2 = bpe.write  # byte-level BPE of tokenizer.json
+sentencepiece = _sentencepiece.write  # pieces of tokenizer.model
 
 
 def sentencepiece_or_gpt2(source: Source, target: Target) -> None:
