@@ -22,7 +22,7 @@ ATTENTION = {
     "self_attn.o_proj.weight": "wq",
 }
 BIASES = {f"self_attn.{name}_proj.bias": size for name, size in zip("qkv", "qkk", strict=True)}
-_GATED = {
+GATED = {
     "mlp.gate_proj.weight": "fw",
     "mlp.up_proj.weight": "fw",
     "mlp.down_proj.weight": "wf",
@@ -233,7 +233,7 @@ _OLMO3 = _named(
     sliding_window=64,
 )
 _POST = {"post_attention_layernorm.weight": "w", "post_feedforward_layernorm.weight": "w"}
-_PLAIN = ATTENTION | NORMS | _GATED
+_PLAIN = ATTENTION | NORMS | GATED
 FOLDERS = {
     "gemma": Folder("gemma-2b-it", _GEMMA, table(_GEMMA, _PLAIN), _gemma),
     "gemma2": Folder(
@@ -282,7 +282,7 @@ FOLDERS = {
         _STABLELM,
         table(
             _STABLELM,
-            ATTENTION | BIASES | biased(NORMS) | _GATED,
+            ATTENTION | BIASES | biased(NORMS) | GATED,
             _WHOLE | {"model.norm.bias": "w"},
         ),
         _gpt2,
@@ -303,7 +303,7 @@ FOLDERS = {
     "cohere": Folder(
         "c4ai-command-r-v01",
         _COHERE,
-        table(_COHERE, ATTENTION | _GATED | {"input_layernorm.weight": "w"}),
+        table(_COHERE, ATTENTION | GATED | {"input_layernorm.weight": "w"}),
         _gpt2,
         pre="command-r",
         dtype="F16",
@@ -311,7 +311,7 @@ FOLDERS = {
     "cohere2": Folder(
         "c4ai-command-r7b-12-2024",
         _COHERE2,
-        table(_COHERE2, ATTENTION | _GATED | {"input_layernorm.weight": "w"}),
+        table(_COHERE2, ATTENTION | GATED | {"input_layernorm.weight": "w"}),
         _gpt2,
         pre="command-r",
     ),
@@ -336,7 +336,7 @@ FOLDERS = {
         table(
             _EXAONE4,
             ATTENTION
-            | _GATED
+            | GATED
             | _POST
             | {"self_attn.q_norm.weight": "d", "self_attn.k_norm.weight": "d"},
         ),
@@ -365,7 +365,7 @@ FOLDERS = {
         table(
             _OLMO3,
             ATTENTION
-            | _GATED
+            | GATED
             | _POST
             | {"self_attn.q_norm.weight": "q", "self_attn.k_norm.weight": "k"},
         ),

@@ -75,7 +75,7 @@ _GPT_OSS: dict[str, Any] = BASE | {
     "sliding_window": 128,
     "swiglu_limit": 7.0,
 }
-_LFM2: dict[str, Any] = {
+LFM2: dict[str, Any] = {
     "architectures": ["Lfm2ForCausalLM"],
     "block_auto_adjust_ff_dim": True,
     "block_ff_dim": 96,
@@ -157,7 +157,7 @@ _GRANITE_EXPERTS = {
 }
 
 
-def _lfm2(config: dict[str, Any]) -> Shapes:
+def lfm2(config: dict[str, Any]) -> Shapes:
     """Layers of two kinds: their tensors are listed as if all had both, then chosen."""
     every = table(
         config,
@@ -253,7 +253,7 @@ FOLDERS = {
         _gpt2,
         pre="gpt-4o",
     ),
-    "lfm2": Folder("LFM2-350M", _LFM2, _lfm2(_LFM2), _gpt2, pre="lfm2"),
+    "lfm2": Folder("LFM2-350M", LFM2, lfm2(LFM2), _gpt2, pre="lfm2"),
     "mamba": Folder(
         "mamba-130m-hf",
         _MAMBA,

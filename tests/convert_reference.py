@@ -21,6 +21,7 @@ import convert_decoders
 import convert_delta
 import convert_dense
 import convert_encoders
+import convert_further
 import convert_gemma
 import convert_hybrids
 import convert_llama
@@ -37,6 +38,7 @@ FOLDERS = {
     **convert_delta.FOLDERS,
     **convert_dense.FOLDERS,
     **convert_mixtures.FOLDERS,
+    **convert_further.FOLDERS,
     **convert_encoders.FOLDERS,
 }
 FAMILIES = tuple(FOLDERS)

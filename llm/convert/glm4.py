@@ -1,5 +1,7 @@
 """GLM 4 of 2025: "glm4". Source: transformers, `Glm4ForCausalLM`."""
 
+from collections.abc import Mapping
+
 from jitllm.llm.convert import _decoder as decoder
 from jitllm.llm.convert import _vocabulary as vocabulary
 from jitllm.llm.convert._source import Source
@@ -32,9 +34,21 @@ def convert(source: Source, target: Target) -> None:
     target.key("uint32", "rope.dimension_count", int(decoder.head_dim(config) * share))
     decoder.tensors(target, source.weights(), _NAMES)
     vocabulary.gpt2(source, target)
+    write_parts(source, target, _PARTS)
+
+
+def write_parts(source: Source, target: Target, parts: Mapping[str, str]) -> None:
+    """Put down ids of tokens with a part to play, where the tokenizer's files have not told them.
+
+    Parameters
+    ----------
+    source, target : Source, Target
+    parts : mapping of str to str
+        From the part, such as "bos", to the token.
+    """
     added = source.json("tokenizer.json").get("added_tokens", [])
     ids = {token["content"]: token["id"] for token in added}
-    for part, text in _PARTS.items():
+    for part, text in parts.items():
         key = f"tokenizer.ggml.{part}_token_id"
         if key not in target.values:
             target.key("uint32", key, ids.get(text))

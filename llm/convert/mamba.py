@@ -11,9 +11,9 @@ from jitllm.llm.errors import UnsupportedArchitecture
 ARCHITECTURE = "mamba"
 CLASSES = ("MambaForCausalLM", "MambaLMHeadModel")
 DEFAULTS: dict[str, object] = {}  # all sizes have their defaults below
-_PARTS = {"x_proj": "ssm_x", "dt_proj": "ssm_dt"}
+PARTS = {"x_proj": "ssm_x", "dt_proj": "ssm_dt"}
 _NAMES = decoder.Names(
-    {f"mixer.{name}": made for name, made in (mamba2.MIXER | _PARTS).items()}
+    {f"mixer.{name}": made for name, made in (mamba2.MIXER | PARTS).items()}
     | {"norm": "attn_norm"},
     mamba2.WHOLE,
     r"backbone\.layers\.",
@@ -47,7 +47,7 @@ def convert(source: Source, target: Target) -> None:
             embedding = weight
         same = made == "output.weight" and embedding is not None and _same(weight, embedding)
         if not same:
-            target.tensor(made, _mixed(name, weight))
+            target.tensor(made, mixed(name, weight))
     mamba2.pad_vocabulary(config, 8)
     vocabulary.gpt2(source, target)
 
@@ -56,7 +56,7 @@ def _same(a: Weight, b: Weight) -> bool:
     return a.shape == b.shape and bool((a.floats() == b.floats()).all())
 
 
-def _mixed(name: str, weight: Weight) -> Weight:
+def mixed(name: str, weight: Weight) -> Weight:
     """Return a weight as GGUF has it: rates of decay, and a convolution of two dimensions."""
     if name.endswith(".A_log"):
         return weight.computed(mamba2.decay)
