@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.llm.context_shift import check_shift, shift
 from jitllm.llm.identity import Provenance
 from jitllm.llm.request import Request
 from jitllm.llm.results import (
@@ -211,8 +212,8 @@ class GenerationStream(Iterator[Chunk]):
         """
         if self._sequence is None:
             return [] if self._prompt.ids else [self._prompt.sequence.contents]
-        is_done = self.has_ended or self._is_full(self._sequence)
-        return [] if is_done else [self._sequence.contents]
+        goes_on = not self.has_ended and self._goes_on(self._sequence)
+        return [self._sequence.contents] if goes_on else []
 
     def waited(self, seconds: float) -> None:
         """Count time in which what it needs was computed."""
@@ -296,7 +297,7 @@ class GenerationStream(Iterator[Chunk]):
     def _tokens(self) -> Generator[Chunk, None, FinishReason]:
         params, sequence = self.request.params, self._start()
         ends = {*self.model.eog_ids, *params.stop_token_ids}
-        while not self._is_full(sequence):
+        while self._goes_on(sequence):
             token = self.chain.sample(sequence.compute_logits())
             if token in ends:
                 return "stop"
@@ -309,7 +310,8 @@ class GenerationStream(Iterator[Chunk]):
         started = time.perf_counter()
         is_set, params = self._cancelled.is_set, self.request.params
         sequence = self._sequence = self._prompt.start(params.prompt_logprobs, is_set)
-        if not self._is_full(sequence):
+        check_shift(sequence, params)
+        if self._goes_on(sequence):
             sequence.compute_logits(is_set)
         if not self.request.goes_on:
             self.chain.accept_many(sequence.token_ids)
@@ -318,11 +320,14 @@ class GenerationStream(Iterator[Chunk]):
         self._prompt_s = self._waited + time.perf_counter() - started
         return sequence
 
-    def _is_full(self, sequence: TokenSequence) -> bool:
-        most = self.request.params.max_tokens
-        return len(sequence) >= sequence.n_ctx or (
-            most is not None and len(self._output.ids) >= most
-        )
+    def _goes_on(self, sequence: TokenSequence) -> bool:
+        """Whether a token follows; where the context is full, old ones make room if they may."""
+        params = self.request.params
+        if params.max_tokens is not None and len(self._output.ids) >= params.max_tokens:
+            return False
+        if len(sequence) >= sequence.n_ctx and params.context_shift:
+            shift(sequence, params)
+        return len(sequence) < sequence.n_ctx
 
     def _keep(self, sequence: TokenSequence, token: int) -> Chunk:
         output, entry, n_top = self._output, None, self.request.params.logprobs

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from jitllm.llm.model import Model
 
 Function = Callable[..., Any]
-_SAMPLING = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+_SAMPLING = (
+    "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed",
+    "context_shift", "n_keep",
+)  # fmt: skip
 
 
 _MODEL_SPELLINGS = ("-m", "--model", "-hf", "--hf-repo")  # of llama.cpp
@@ -96,6 +99,17 @@ def verbosity(function: Function) -> Function:
     return wrapped
 
 
+def _kv_dtype(both: str, keys: str | None, values: str | None) -> str:
+    """Return the types of a cache from those of both, and of each if it was given."""
+    from jitllm.kernels.cache_types import spelled
+
+    first, _, second = both.partition("/")
+    try:
+        return spelled(f"{keys or first}/{values or second or first}")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--kv-dtype") from error
+
+
 def model_options(function: Function) -> Function:
     """Add the options of loading to a `ModelCommand`; the function gets them as `options`."""
 
@@ -104,15 +118,18 @@ def model_options(function: Function) -> Function:
     @click.option("-t", "--threads", "--n-threads", "n_threads", type=click.IntRange(1),
                   help="Threads; by default one for each free core.")  # fmt: skip
     @click.option("--device", default="cpu", show_default=True, help="Backend to run on.")
-    @click.option("--kv-dtype", default="f16", show_default=True, type=click.Choice(["f16", "f32"]),
-                  help="Type of cached keys and values.")  # fmt: skip
+    @click.option("--kv-dtype", default="f16", show_default=True, metavar="TYPE[/TYPE]",
+                  help="Type of cached keys and values, or of each: q8_0, q8_0/q4_0.")  # fmt: skip
+    @click.option("-ctk", "--cache-type-k", "keys", help="Type of cached keys alone.")
+    @click.option("-ctv", "--cache-type-v", "values", help="Type of cached values alone.")
     @click.option("--precision", default="fast", show_default=True,
                   type=click.Choice(["fast", "exact"]),
                   help="exact: activations stay float32.")  # fmt: skip
     @adapter_options
     @verbosity
     @functools.wraps(function)
-    def wrapped(**kwargs: Any) -> Any:
+    def wrapped(keys: str | None, values: str | None, **kwargs: Any) -> Any:
+        kwargs["kv_dtype"] = _kv_dtype(kwargs["kv_dtype"], keys, values)
         loading = {field.name: kwargs.pop(field.name) for field in fields(ModelOptions)}
         return function(options=ModelOptions(**loading), **kwargs)
 
@@ -156,6 +173,14 @@ def sampling_options(default_max_tokens: int | None) -> Callable[[Function], Fun
             "repetition_penalty",
             type=float,
             help="Divide the logits of recent tokens; 1 for none.",
+        )
+        @click.option(
+            "--context-shift/--no-context-shift",
+            default=None,
+            help="Go on when the context is full, without half of the tokens.",
+        )
+        @click.option(
+            "--keep", "n_keep", type=click.IntRange(0), help="First tokens that a shift keeps."
         )
         @click.option("-s", "--seed", type=int, help="Seed; -1 for another one each time.")
         @functools.wraps(function)

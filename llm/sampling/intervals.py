@@ -38,6 +38,8 @@ _INTS = {
     "mirostat": (0, 2),
     "seed": (0, 2**32 - 1),
     "max_tokens": (0, _INF),
+    "n_keep": (0, _INF),
+    "n_discard": (0, _INF),
     "logprobs": (0, _INF),
     "prompt_logprobs": (0, _INF),
     "n": (1, _INF),
@@ -91,6 +93,12 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
+def _shift(name: str, value: Any) -> bool | str:
+    if not isinstance(value, bool) and value not in ("move", "recompute"):
+        raise SamplingError(f"{name} must be True, False, 'move' or 'recompute', got {value!r}")
+    return bool(value) if isinstance(value, bool) else str(value)
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     parts = (value,) if isinstance(value, str) else tuple(_iterated(name, value))
     wrong = [part for part in parts if not isinstance(part, str) or not part]
@@ -139,5 +147,6 @@ _OTHERS: dict[str, Callable[[str, Any], Any]] = {
     "stop_token_ids": _tokens,
     "samplers": _names,
     "ignore_eos": _flag,
+    "context_shift": _shift,
     "logit_bias": _bias,
 }

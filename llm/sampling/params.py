@@ -89,6 +89,13 @@ class SamplingParams:
         A string is split at ";".
     max_tokens, stop, stop_token_ids
         When to end: None for as long as the context allows.
+    context_shift
+        What to do when the context is full: False ends the generation. True takes tokens out (see
+        `Sequence.remove`) and goes on, without end if `max_tokens` is None; where the cells behind
+        them cannot move they are computed again. "move" and "recompute" allow one of both only.
+    n_keep, n_discard
+        First tokens that such a shift keeps, besides the token of beginning, and how many behind
+        them it takes out; 0 for half of them.
     logprobs, prompt_logprobs
         Number of alternatives to report per token; 0 for the token alone, None for nothing.
     n
@@ -127,6 +134,9 @@ class SamplingParams:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    context_shift: bool | str = False
+    n_keep: int = 0
+    n_discard: int = 0
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     n: int = 1

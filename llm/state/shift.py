@@ -111,7 +111,7 @@ def _find_joined(makers: Mapping[int, Node], node: Node) -> tuple[Turn, ...]:
 def _refused(reason: str) -> StateError:
     return StateError(
         f"expected a cache whose cells can move to other positions, got one that cannot: {reason}; "
-        "compute what follows again (recompute=True)"
+        "let what follows be computed again: remove(..., recompute=True), context_shift=True"
     )
 
 

@@ -1,0 +1,154 @@
+"""Generations that go on when the context is full, on every kind of memory."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from models import model_path
+from tiny import conformance_model
+
+import jitllm
+
+_N_CTX = 80
+_MOVES = {
+    "llama-dense.gqa": True, "gemma3-dense.gqa": True, "deepseek2-moe.routed": True,
+    "mamba2-dense": False, "jamba-dense": False, "gpt2-dense": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=_MOVES)
+def named(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, jitllm.Model]]:
+    path = conformance_model(request.param, tmp_path_factory.mktemp("shift") / "model.gguf")
+    with jitllm.load(path, n_ctx=_N_CTX, n_threads=1, progress=False) as model:
+        yield request.param, model
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[jitllm.Model]:
+    with jitllm.load(model_path("stories260K"), n_ctx=96, n_threads=1, progress=False) as model:
+        yield model
+
+
+def _prompt(model: jitllm.Model, n: int = 20) -> list[int]:
+    return [int(t) for t in np.random.default_rng(1).integers(3, model.n_vocab, n)]
+
+
+def _stepwise(
+    model: jitllm.Model,
+    ids: list[int],
+    n_tokens: int,
+    place: tuple[int, int],
+    recompute: bool,
+    **params: Any,
+) -> list[int]:
+    """Tokens generated one by one, the range `place` taken out by hand when the context is full."""
+    chain = jitllm.samplers.chain(jitllm.SamplingParams(**params), n_vocab=model.n_vocab)
+    chain.accept_many(ids)
+    found: list[int] = []
+    with model.sequence(ids) as sequence:
+        while len(found) < n_tokens:
+            if len(sequence) == model.n_ctx:
+                sequence.remove(*place, recompute=recompute)
+            found.append(chain.sample(sequence.logits))
+            chain.accept(found[-1])
+            sequence.append(found[-1:])
+    return found
+
+
+_PENALTIES: dict[str, Any] = {
+    "temperature": 1.0, "seed": 4, "repetition_penalty": 1.3, "penalty_last_n": -1,
+}  # fmt: skip
+
+
+def test_each_memory_goes_on_as_its_tokens_are_taken_out_by_hand(
+    named: tuple[str, jitllm.Model], caplog: pytest.LogCaptureFixture
+) -> None:
+    name, model = named
+    ids = _prompt(model)
+    wishes: dict[str, Any] = {"max_tokens": 90, "n_keep": 7, "n_discard": 30}
+    with caplog.at_level(logging.WARNING, "jitllm.generate"):
+        result = model.generate(ids, context_shift=True, **wishes, **_PENALTIES)
+    assert len(result.token_ids) == 90 and result.finish_reason == "length"
+    expected = _stepwise(model, ids, 90, (7, 37), not _MOVES[name], **_PENALTIES)
+    assert result.token_ids == expected
+    warned = [record.getMessage() for record in caplog.records]
+    assert bool(warned) is not _MOVES[name]
+    assert all("tokens are computed again without 30 of those before" in text for text in warned)
+    assert model.memory()["caches_used"] == 0
+
+
+def test_computing_again_is_exact(named: tuple[str, jitllm.Model]) -> None:
+    _, model = named
+    ids = _prompt(model, 70)
+    wishes: dict[str, Any] = {"max_tokens": 30, "temperature": 0}
+    result = model.generate(ids, context_shift="recompute", n_keep=10, **wishes)
+    kept, found = list(ids), []
+    for _ in range(30):
+        if len(kept) == _N_CTX:
+            del kept[10:45]
+        found.append(int(model.forward(kept, rows=-1)[0].argmax()))
+        kept.append(found[-1])
+    assert result.token_ids == found
+
+
+def test_what_cannot_move_is_told_before_anything_runs(named: tuple[str, jitllm.Model]) -> None:
+    name, model = named
+    if _MOVES[name]:
+        assert len(model.generate([1, 2], max_tokens=100, context_shift="move").token_ids) == 100
+        return
+    with pytest.raises(jitllm.StateError, match="context_shift=True"):
+        model.generate([1, 2], max_tokens=100, context_shift="move")
+    assert model.memory()["caches_used"] == 0
+
+
+def test_it_is_off_by_default_and_keeps_the_beginning(small: jitllm.Model) -> None:
+    wishes: dict[str, Any] = {"temperature": 0, "ignore_eos": True}
+    short = small.generate("Once upon a time", max_tokens=200, **wishes)
+    assert short.usage.total_tokens == small.n_ctx and short.finish_reason == "length"
+    with small.sequence("Once upon a time") as sequence:
+        long = sequence.generate(max_tokens=300, context_shift=True, **wishes)
+        assert long.token_ids[: len(short.token_ids)] == short.token_ids
+        assert len(long.token_ids) == 300 and len(sequence) <= small.n_ctx
+        assert sequence.token_ids[0] == small.tokenizer.bos_id  # type: ignore[union-attr]
+        assert sequence.token_ids[1:] == long.token_ids[1 - len(sequence) :]
+
+
+def test_many_at_once_samples_streams_and_resumed(small: jitllm.Model) -> None:
+    prompts = ["Once upon a time", "The dog", "A big red ball"]
+    wishes: dict[str, Any] = {"max_tokens": 150, "seed": 2, "context_shift": True, "n_keep": 3}
+    together = small.generate(prompts, **wishes)
+    for prompt, result in zip(prompts, together, strict=True):
+        assert result.token_ids == small.stream(prompt, **wishes).finish().token_ids
+    samples = small.generate(prompts[0], n=3, **wishes)
+    assert samples[0].token_ids == together[0].token_ids
+    with small.sequence(prompts[0]) as sequence:
+        first = sequence.generate(**{**wishes, "max_tokens": 110}).token_ids
+        rest = sequence.resume(max_tokens=40).token_ids
+        assert first + rest == together[0].token_ids
+    assert small.memory()["caches_used"] == 0
+
+
+@pytest.mark.parametrize("n_keep", [0, 50, 10**6])
+@pytest.mark.parametrize("n_discard", [0, 1, 10**6])
+def test_any_wish_leaves_room(small: jitllm.Model, n_keep: int, n_discard: int) -> None:
+    ids = _prompt(small, small.n_ctx)  # full from the start
+    result = small.generate(
+        ids, max_tokens=12, context_shift=True, n_keep=n_keep, n_discard=n_discard
+    )
+    assert len(result.token_ids) == 12 or result.finish_reason == "stop"
+
+
+def test_wrong_wishes(small: jitllm.Model) -> None:
+    wrong: dict[str, Any]
+    for wrong in (
+        {"context_shift": "yes"},
+        {"context_shift": 1},
+        {"n_keep": -1},
+        {"n_discard": -1},
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            small.generate("a", **wrong)
