@@ -2,7 +2,8 @@
 
 `data/convert/<family>.json` holds, for each of `TYPES`, every key, type and value of the metadata
 (of long arrays a digest), and of every tensor shape, type and digest; `_pretokenizers.json` what
-the converter knows of ways to cut text. To record them again, with a Python that has what the
+the converter knows of ways to cut text, `_defaults.json` what transformers takes values of
+config.json to be that are absent. To record them again, with a Python that has what the
 converter needs: ::
 
     python tests/convert_reference.py PYTHON convert_hf_to_gguf.py [FAMILY ...]
@@ -30,6 +31,8 @@ import gguf
 from convert_tokenizers import save_json
 from huggingface_hub.constants import ENDPOINT
 
+from jitllm.llm import convert as families
+
 FOLDERS = {
     **convert_llama.FOLDERS,
     **convert_decoders.FOLDERS,
@@ -47,6 +50,7 @@ TYPES = ("f32", "f16", "bf16", "q8_0")
 Description = tuple[dict[str, Any], dict[str, Any]]
 _DATA = Path(__file__).parent / "data" / "convert"
 _PRE = _DATA / "_pretokenizers.json"
+_DEFAULTS = _DATA / "_defaults.json"
 _LONGEST = 8
 
 
@@ -174,7 +178,31 @@ def recorded_pre() -> dict[str, Any]:
     return known
 
 
+def record_defaults(python: str) -> None:
+    """Write to data/convert what transformers takes absent values to be.
+
+    Parameters
+    ----------
+    python : str
+        A Python with transformers.
+    """
+    kinds = {str(f.config.get("model_type", "mamba2")) for f in FOLDERS.values()}
+    wanted = {kind: sorted(families.get(kind).DEFAULTS) for kind in sorted(kinds)}
+    oracle = Path(__file__).with_name("convert_oracle_defaults.py")
+    command = [python, str(oracle), json.dumps(wanted)]
+    save_json(
+        _DEFAULTS, json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    )
+
+
+def recorded_defaults() -> dict[str, dict[str, Any]]:
+    """What transformers takes absent values to be, by `model_type` and name."""
+    known: dict[str, dict[str, Any]] = json.loads(_DEFAULTS.read_text(encoding="utf-8"))
+    return known
+
+
 if __name__ == "__main__":
     record_pre(*sys.argv[1:3])
+    record_defaults(sys.argv[1])
     for chosen in sys.argv[3:] or FAMILIES:
         record(chosen, sys.argv[1], sys.argv[2])

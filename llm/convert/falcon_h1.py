@@ -16,8 +16,8 @@ from jitllm.llm.errors import ModelFormatError
 ARCHITECTURE = "falcon-h1"
 CLASSES = ("FalconH1ForCausalLM",)
 DEFAULTS = {
-    "rope_theta": 1e5, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
-    "num_key_value_heads": 8, "mamba_d_conv": 4, "mamba_d_head": 64, "mamba_d_ssm": 1024,
+    "rope_theta": 10000.0, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+    "num_key_value_heads": 8, "mamba_d_conv": 4, "mamba_d_head": 8, "mamba_d_ssm": 1024,
     "mamba_d_state": 256, "mamba_n_groups": 1, "attention_in_multiplier": 1.0,
     "attention_out_multiplier": 1.0, "embedding_multiplier": 1.0, "key_multiplier": 1.0,
     "lm_head_multiplier": 1.0, "mlp_multipliers": [1.0, 1.0], "ssm_in_multiplier": 1.0,

@@ -8,7 +8,9 @@ from jitllm.llm.convert._target import Target
 
 ARCHITECTURE = olmo2.ARCHITECTURE
 CLASSES = ("Olmo3ForCausalLM",)
-DEFAULTS = olmo2.DEFAULTS | {"sliding_window": 4096, "sliding_window_pattern": 4}
+DEFAULTS = olmo2.DEFAULTS | {
+    "rope_theta": 500000.0, "sliding_window": 4096, "sliding_window_pattern": 4,
+}  # fmt: skip
 
 
 def convert(source: Source, target: Target) -> None:

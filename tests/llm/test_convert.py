@@ -17,6 +17,7 @@ from convert_reference import (
     make_folder,
     pre_digest,
     recorded,
+    recorded_defaults,
     recorded_pre,
 )
 
@@ -28,12 +29,25 @@ from jitllm.llm.errors import UnsupportedTokenizer
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.tokenizer import Tokenizer
 
+# Values that transformers 5 has under other names, or not at all
+_OWN_NAMES = {
+    *("full_attention_interval", "global_attn_every_n_layers", "global_rope_theta"),
+    *("local_rope_theta", "max_trained_positions", "rope_local_base_freq", "rotary_pct"),
+    *("sliding_window_pattern", "type_vocab_size"),
+}
 # Scores of tokenizer.json's BPE are all -1000 there, which merges in any order
 _OTHERWISE = {"llama-metaspace": {"tokenizer.ggml.scores"}}
+# The two other types are made in the same way for all: a few folders, one of each type of weights
+_EVERY_TYPE = ("llama", "llama-2", "llama-metaspace", "mamba2-original", "qwen35moe")
+_CASES = [
+    (family, kind)
+    for family in FAMILIES
+    for kind in TYPES
+    if kind in ("f32", "q8_0") or family in _EVERY_TYPE
+]
 
 
-@pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "kind"), _CASES)
 def test_converted_as_by_the_reference(family: str, kind: str, tmp_path: Path) -> None:
     folder = make_folder(family, tmp_path)
     metadata, tensors = recorded(family, kind)
@@ -54,6 +68,13 @@ def _differences(made: dict[str, Any], expected: dict[str, Any]) -> set[str]:
 def test_every_family_is_compared() -> None:
     types = {folder.config.get("model_type", "mamba2") for folder in FOLDERS.values()}
     assert {str(kind).replace("-", "_") for kind in types} == set(families.names())
+
+
+@pytest.mark.parametrize("kind", sorted(recorded_defaults()))
+def test_absent_values_are_those_of_transformers(kind: str) -> None:
+    ours, theirs = families.get(kind).DEFAULTS, recorded_defaults()[kind]
+    assert {name: ours[name] for name in theirs} == theirs
+    assert not [n for n in ours.keys() - theirs.keys() if n not in _OWN_NAMES]
 
 
 def test_scores_merge_as_the_tokenizer_does(tmp_path: Path) -> None:
