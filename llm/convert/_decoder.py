@@ -14,20 +14,20 @@ from jitllm.llm.convert._target import Target
 from jitllm.llm.convert._weights import Array, Weight, constant
 from jitllm.llm.errors import ModelFormatError
 
-_KEYS = (  # the first name that is there counts
+_SIZES = (  # the first name that is there counts
     ("uint32", "context_length", ("max_position_embeddings", "n_ctx", "n_positions")),
     ("uint32", "embedding_length", ("hidden_size", "n_embd")),
     ("uint32", "feed_forward_length", ("intermediate_size", "n_inner")),
     ("uint32", "attention.head_count", ("num_attention_heads", "n_head")),
     ("uint32", "attention.head_count_kv", ("num_key_value_heads",)),
+)
+_CONSTANTS = (
     ("float32", "attention.layer_norm_rms_epsilon", ("rms_norm_eps", "norm_eps")),
     ("float32", "attention.layer_norm_epsilon", ("layer_norm_eps", "layer_norm_epsilon")),
     ("uint32", "expert_count", ("num_local_experts", "num_experts", "n_routed_experts")),
     ("uint32", "expert_used_count", ("num_experts_per_tok",)),
     ("uint32", "expert_group_count", ("n_group",)),
     ("uint32", "expert_group_used_count", ("topk_group",)),
-    ("uint32", "attention.key_length", ("head_dim",)),
-    ("uint32", "attention.value_length", ("head_dim",)),
 )
 _GATING = {"softmax": 1, "sigmoid": 2}
 
@@ -100,9 +100,10 @@ NAMES = Names()
 
 
 def keys(config: Config, target: Target) -> None:
-    """Put down the keys that most decoders have."""
-    sizes(config, target)
+    """Put down the keys that most decoders have, in the order of llama.cpp's converter."""
+    _sizes(config, target)
     _rope_keys(config, target)
+    _constants(config, target)
 
 
 def tensors(target: Target, weights: Iterable[tuple[str, Weight]], names: Names = NAMES) -> None:
@@ -112,12 +113,22 @@ def tensors(target: Target, weights: Iterable[tuple[str, Weight]], names: Names 
 
 
 def sizes(config: Config, target: Target) -> None:
-    """Put down the sizes and constants that most decoders have."""
+    """Put down the keys that most decoders have but those of the rotation."""
+    _sizes(config, target)
+    _constants(config, target)
+
+
+def _sizes(config: Config, target: Target) -> None:
     target.key("uint32", "block_count", config.size("num_hidden_layers", "n_layers", "n_layer"))
-    for kind, name, names in _KEYS:
+    for kind, name, names in _SIZES:
         target.key(kind, name, config.get(*names))
     if config.get("is_causal") is False:
         target.key("bool", "attention.causal", False)
+
+
+def _constants(config: Config, target: Target) -> None:
+    for kind, name, names in _CONSTANTS:
+        target.key(kind, name, config.get(*names))
     score = config.get("scoring_func", "score_function", "moe_router_activation_func")
     if score is not None:
         if score not in _GATING:
@@ -126,6 +137,9 @@ def sizes(config: Config, target: Target) -> None:
                 f"{score!r}"
             )
         target.key("uint32", "expert_gating_func", _GATING[score])
+    target.key("uint32", "attention.key_length", config.get("head_dim"))
+    target.key("uint32", "attention.value_length", config.get("head_dim"))
+    target.reserve("general.file_type")
 
 
 def head_dim(config: Config) -> int:

@@ -66,16 +66,21 @@ class Target:
         except OverflowError:
             raise ModelFormatError(f"{key}: expected {kind}, got {value!r:.60}") from None
 
+    def reserve(self, key: str) -> None:
+        """Keep the next place among the metadata for a key that is put down later."""
+        self.values[key] = b""
+
     def ordered(self) -> dict[str, bytes]:
-        """Return the metadata: the model as a whole first, its tokenizer last."""
-        last = ("general.file_type", "general.quantization_version")
+        """Return the metadata in llama.cpp's order: on the model as a whole, itself, its tokens."""
 
-        def place(name: str) -> int:
-            if name in last:
+        def place(key: str) -> int:
+            if key == "general.quantization_version":
                 return 2
-            return 0 if name.startswith("general.") else 3 if name.startswith("tokenizer.") else 1
+            if key.startswith("tokenizer."):
+                return 3
+            return int(not key.startswith("general.") or key == "general.file_type")
 
-        return {name: self.values[name] for name in sorted(self.values, key=place)}
+        return {key: self.values[key] for key in sorted(self.values, key=place)}
 
     def tensor(self, name: str, weight: Weight) -> None:
         """Put down a tensor.

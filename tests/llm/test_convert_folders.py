@@ -120,6 +120,19 @@ def convert_family(family: str, folder: Path) -> tuple[dict[str, Any], dict[str,
     return describe(made.path)
 
 
+@pytest.mark.parametrize(
+    "family",
+    ["llama", "llama-2", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma3", "smollm3",
+     "olmo2", "granite"],
+)  # fmt: skip
+def test_order_of_keys_and_tensors(family: str, tmp_path: Path) -> None:
+    made = convert_family(family, make_folder(family, tmp_path))
+    for ours, theirs in zip(made, recorded(family, "f16"), strict=True):
+        ours.pop("general.file_type", None)  # which is recorded on its own
+        theirs.pop("general.file_type", None)
+        assert list(ours) == list(theirs)
+
+
 def test_experts_that_are_stored_together(tmp_path: Path) -> None:
     folder = make_folder("qwen3moe", tmp_path)
     shapes = FOLDERS["qwen3moe"].shapes
