@@ -53,7 +53,8 @@ def byte_fallback(source: Source, target: Target) -> bool:
 
     Its tokens have no scores. They get the negative number of the merge that makes them, by which
     the tokenizer "llama" merges in the same order; llama.cpp's converter gives all of them -1000,
-    and texts then become other tokens than those that the model was trained with.
+    and texts then become other tokens than those that the model was trained with. Nor does it
+    write tokens that the tokenizer lacks, as many as the embedding has rows.
     """
     tokenizer_json = source.json(_FILE)
     model = tokenizer_json.get("model", {})

@@ -58,7 +58,7 @@ def convert(
     dry_run: bool = False,
     progress: bool = True,
 ) -> Converted:
-    """Write a Hugging Face model as a GGUF file, like llama.cpp's `convert_hf_to_gguf.py`.
+    """Write a Hugging Face model as a GGUF file, equal to that of `convert_hf_to_gguf.py`.
 
     PyTorch is not needed, and of the weights one tensor at a time is in memory. The file appears
     when it is complete; an error or an interrupt leaves nothing behind.
