@@ -143,6 +143,7 @@ LLAMA2 = {
     "use_cache": True,
     "vocab_size": 304,
 }
+_CODE = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 32016}
 _PLAIN = {key: value for key, value in LLAMA2.items() if key != "rope_scaling"}
 _PLAIN["vocab_size"] = 275  # the reference would leave out the tokens that the tokenizer lacks
 _ADDED = [
@@ -176,6 +177,13 @@ FOLDERS = {
         partial(sentencepiece, config=_LLAMA2_TOKENS, decoder=_ADDED),
         dtype="F16",
         shards=2,
+    ),
+    "llama-code": Folder(
+        "CodeLlama-7b-hf",
+        LLAMA2 | _CODE,
+        decoder(LLAMA2 | _CODE),
+        partial(sentencepiece, config=_LLAMA2_TOKENS | {"eot_token": "▁<EOT>"}),
+        dtype="F16",
     ),
     "llama-metaspace": Folder(
         "some model_v0.1",

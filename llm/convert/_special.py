@@ -16,8 +16,7 @@ _ENDS = ("eot", "eom")
 _KEYS = {
     "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id",
     "sep": "seperator_token_id", "pad": "padding_token_id", "mask": "mask_token_id",
-    "prefix": "prefix_token_id", "suffix": "suffix_token_id", "middle": "middle_token_id",
-    "fsep": "fsep_token_id", "eot": "eot_token_id", "eom": "eom_token_id",
+    "eot": "eot_token_id", "eom": "eom_token_id",
 }  # fmt: skip
 
 
@@ -27,9 +26,6 @@ def write(
     *,
     with_merges: bool = False,
     n_vocab: int | None = None,
-    parts: tuple[str, ...] = _PARTS,
-    ids: Mapping[str, int] | None = None,
-    template: bool = True,
 ) -> None:
     """Put down everything of a vocabulary but its tokens.
 
@@ -40,31 +36,24 @@ def write(
         Also the merges of BPE.
     n_vocab : int, optional
         Leave out ids from here on.
-    parts : tuple of str
-        Which parts to look for, such as "bos".
-    ids : mapping of str to int, optional
-        Ids that no file of the model tells.
-    template : bool
-        Also the chat template.
     """
     tokenizer, settings = source.json("tokenizer.json"), source.json("tokenizer_config.json")
     if with_merges:
         target.key("string", "tokenizer.ggml.merges", merges(tokenizer))
-    names = {part: content(settings.get(f"{part}_token")) for part in (*parts, "cls", "sep")}
+    names = {part: content(settings.get(f"{part}_token")) for part in _PARTS}
     added = _Added(names, bool(settings))
     if tokenizer:
         added.read(tokenizer.get("post_processor") or {})
-    found = _ids(source, tokenizer if settings else {}, added, parts)
-    for part, i in {**found, **(ids or {})}.items():
+    for part, i in _ids(source, tokenizer if settings else {}, added).items():
         if part in _KEYS and (n_vocab is None or i < n_vocab):
             target.key("uint32", f"tokenizer.ggml.{_KEYS[part]}", i)
     for part in _ADDABLE:
-        setting = settings.get(f"add_{part}_token") if part in parts else None
+        setting = settings.get(f"add_{part}_token")
         if isinstance(setting, bool):
             added.adds.setdefault(part, setting)
     for part, adds in added.adds.items():
         target.key("bool", f"tokenizer.ggml.add_{part}_token", adds)
-    if template and settings:
+    if settings:
         _template(source, target, settings)
     _normalizer(target, tokenizer.get("normalizer") or {})
 
@@ -156,15 +145,13 @@ def _sequence(piece: Mapping[str, Any]) -> str | None:
     return found
 
 
-def _ids(
-    source: Source, tokenizer: Mapping[str, Any], added: _Added, parts: tuple[str, ...]
-) -> dict[str, int]:
+def _ids(source: Source, tokenizer: Mapping[str, Any], added: _Added) -> dict[str, int]:
     """Return ids by part: of the tokens named, else those in config.json."""
     by_text: dict[str, int] = {}
     for token in tokenizer.get("added_tokens", []):
         by_text.setdefault(token["content"], token["id"])
     ids = {}
-    wanted = (*parts, *(part for part in _ENDS if part in added.names and part not in parts))
+    wanted = (*_PARTS, *(part for part in _ENDS if part in added.names))
     for part in wanted:
         name = added.names.get(part)
         if name in by_text:

@@ -2,11 +2,11 @@
 
 from jitllm.llm.convert import _bpe as bpe
 from jitllm.llm.convert import _sentencepiece
-from jitllm.llm.convert import _special as special
 from jitllm.llm.convert._source import Source
 from jitllm.llm.convert._target import Target
 
 _CODE_LLAMA = 32016  # these sizes of vocabulary tell families apart
+_CODE_LLAMA_END = 32010
 _GRANITE_CODE = 49152
 
 gpt2 = bpe.write  # byte-level BPE of tokenizer.json
@@ -27,7 +27,6 @@ def llama(source: Source, target: Target) -> None:
         gpt2(source, target)
     size = source.config.get("vocab_size")
     if size == _CODE_LLAMA:
-        infill = {"prefix": 32007, "suffix": 32008, "middle": 32009, "eot": 32010}
-        special.write(source, target, parts=tuple(infill), ids=infill)
+        target.key("uint32", "tokenizer.ggml.eot_token_id", _CODE_LLAMA_END)
     if size == _GRANITE_CODE:
         target.key("bool", "tokenizer.ggml.add_bos_token", False)
