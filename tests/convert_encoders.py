@@ -1,12 +1,13 @@
 """Folders of tiny models of BERT's kind."""
 
+import zlib
+from base64 import b85decode
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convert_folder import Folder, Shapes, pooling
 from convert_tokenizers import byte_level, sentencepiece, wordpiece
-from vocabularies import recorded_kind
 
 _BERT: dict[str, Any] = {
     "architectures": ["BertModel"],
@@ -118,6 +119,17 @@ _ROBERTA_TOKENS = {
     "unk_token": "<unk>",
 }
 
+# SentencePiece's table for two rules: "A" becomes "a", "Ä" an "A" with a mark; compressed
+_TABLE = (
+    "c-j@x1&kF&5CG6mLU4C?cPsAh?i7bYp}6}I4mjN1-Cf$!qAh;KTA;YQyUY8Nyv*)qlgVTz5HTPk1j@t=1RO&`QwHyW"
+    "kl=G<A`z7+L?;@)24WDKSi~g`@rg%55|EfgBqa&SNk*_l3R07bw4@<D>BvY1GLwm{WFb4*$Vm=zlZ(9MAwT)}fdUkw"
+    "AVnxlF^W=x;*_E!WhhNK%2I*yRH7nPs7y7gQiJN$q9%2yO+D(;fci9|Ax&sZGn&$zA8APoTGNWQw4pui=)h0>Oh-D?"
+    "i7xy?H@eb;?)0K3edtX;`Z9q23}PTd7|bw+GCVkNM(~$Gj+8?g%_znY#yG|@f$>aYB2$>mG^R3x>C9p#bC}IM=CXkK"
+    "EMg%`Sj;k(vV!HTVkK)>%{tbyf%R-+BU{+aHny^Z?flA4e&;v-U>CdjlfCR=Kl_5cbAW^V&0!94lp`GH82=E?NltK@"
+    "Q~b*r&hj7UImZS5=MopW!ey>;l^a~=7B{)WZSHZG2i)fo4|&34p7E3yJm(cJdBbbo@s<y~=Mx|K!e_qmHMsxbVRrC4"
+    "2rPrO"
+)
+
 
 def _norm(name: str, width: int) -> Shapes:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
@@ -184,9 +196,9 @@ def _distilbert(config: dict[str, Any]) -> Shapes:
 
 
 def _unigram(path: Path) -> None:
-    """SentencePiece's file with a table of characters: that of a recorded vocabulary."""
-    table = recorded_kind("t5_map")["metadata"]["tokenizer.ggml.precompiled_charsmap"]
-    sentencepiece(path, {"bos_token": "<s>", "eos_token": "</s>"}, unigram=table.tobytes())
+    """SentencePiece's file with a table of characters."""
+    table = zlib.decompress(b85decode(_TABLE))
+    sentencepiece(path, {"bos_token": "<s>", "eos_token": "</s>"}, unigram=table)
 
 
 FOLDERS = {
