@@ -16,9 +16,9 @@ from driver import Runner
 from launch import embed, matmul, pack
 from models import model_path
 from quantized import quantized_copy
-from rwkv_files import trained_model
 from variants import variant_model
-from variants_recurrent import recurrent_model
+from variants.recurrent import recurrent_model
+from variants.rwkv_trained import trained_model
 
 from jitllm.kernels import formats, host
 

@@ -1,6 +1,6 @@
 """The cases that tests/data/sampling_golden.npz records, and their logits.
 
-Shared by the recording script (tests/golden/make_sampling.py) and the tests, so that both feed the
+Shared by the recording script (recorders/sampling.py) and the tests, so that both feed the
 same numbers. A case is a chain in text form; "penalties" counts the tokens 1 to 9 as a prompt.
 """
 

@@ -17,8 +17,8 @@ MODELS = (
 
 def write_model(name: str, path: Path) -> Path:
     """Write one of the models to `path`, and return `path`."""
-    from latent_variants import VARIANTS, latent_model
     from variants import variant_model
+    from variants.latent import VARIANTS, latent_model
 
     return latent_model(name, path) if name in VARIANTS else variant_model(name, path)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoders import encoder_model
 from models import model_path
 from tiny import conformance_model, write_gguf
 from variants import variant_model
+from variants.encoders import encoder_model
 
 import jitllm
 from jitllm import backends

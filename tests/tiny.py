@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFORMANCE = Path(__file__).parent / "conformance"
+DATA = Path(__file__).parent / "data"
 
 PackedTensor = tuple[str, NDArray[np.uint8], tuple[int, ...]]
 TypedArray = tuple[str, list[Any]]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import encoder_model
 from models import model_path
 from tiny import write_gguf
+from variants.encoders import encoder_model
 
 import jitllm
 from jitllm.llm.cli import cli, main

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from driver import Runner, devices, nmse
 from tiny import write_gguf
-from variants_delta import DELTA_VARIANTS, delta_golden, delta_model
+from variants.delta import DELTA_VARIANTS, delta_golden, delta_model
 
 from jitllm.backends.ir import Graph, Node
 from jitllm.llm.errors import GGUFError, ModelFormatError

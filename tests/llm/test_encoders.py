@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
-from encoders import ENCODERS, MINILM_TEXTS, N_CTX, N, encoder_golden, encoder_model, reranker_model
 from models import model_path
+from variants.encoders import (
+    ENCODERS,
+    MINILM_TEXTS,
+    N_CTX,
+    N,
+    encoder_golden,
+    encoder_model,
+    reranker_model,
+)
 
 import jitllm
 from jitllm.backends.ir import Graph, Node

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from driver import Runner, devices, nmse
 from variants import variant_golden, variant_model
-from variants_experts import EXPERT_VARIANTS
+from variants.experts import EXPERT_VARIANTS
 
 from jitllm.backends.ir import Graph, Node
 from jitllm.llm.errors import ModelFormatError

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import lora_files
 import numpy as np
 import pytest
 from driver import devices
 from models import model_path
 from numpy.typing import NDArray
 from tiny import conformance_model, write_gguf
-from written_models import written_model
+from variants import lora as lora_files
+from variants.written import written_model
 
 import jitllm
 from jitllm.llm import cli, imatrix

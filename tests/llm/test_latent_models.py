@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
-from latent_variants import VARIANTS, latent_golden, latent_model
 from quantized import quantized_copy
+from variants.latent import VARIANTS, latent_golden, latent_model
 
 import jitllm
 from jitllm.backends.ir import Graph, Node

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from driver import devices
-from written_gemma import WRITTEN, change, error, written_gemma
+from variants.written_gemma import WRITTEN, change, error, written_gemma
 
 from jitllm.backends.ir import Value
 from jitllm.llm.errors import ModelFormatError

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import devices
-from written_gemma import VOCAB, WRITTEN, change, error, written_gemma
+from variants.written_gemma import VOCAB, WRITTEN, change, error, written_gemma
 
 from jitllm.llm.errors import GGUFError
 from jitllm.llm.loaders.gguf import GGUFFile

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from driver import Runner, devices
-from written_gemma import WRITTEN, change, error, written_gemma
+from variants.written_gemma import WRITTEN, change, error, written_gemma
 
 from jitllm.backends.ir import Graph
 

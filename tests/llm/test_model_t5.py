@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import devices, nmse
-from written_models import START, written_golden, written_model
+from variants.written import START, written_golden, written_model
 
 import jitllm
 from jitllm.backends.ir import Graph

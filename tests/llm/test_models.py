@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
-from encoders import ENCODERS
 from models import model_path
 from numpy.typing import NDArray
 from tiny import (
@@ -21,8 +20,9 @@ from tiny import (
     write_gguf,
 )
 from variants import VARIANTS, variant_golden, variant_model
-from variants_rwkv import RWKV_VARIANTS
-from written_models import WRITTEN
+from variants.encoders import ENCODERS
+from variants.rwkv import RWKV_VARIANTS
+from variants.written import WRITTEN
 
 from jitllm.backends.ir import Graph, Node
 from jitllm.llm import models

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import nmse
-from variants_nextn import nextn_golden, nextn_model
+from variants.nextn import nextn_golden, nextn_model
 
 from jitllm.llm.errors import ClosedError
 from jitllm.llm.loaders.gguf import GGUFFile

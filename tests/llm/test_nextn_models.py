@@ -8,7 +8,7 @@ import pytest
 from driver import devices, nmse
 from numpy.typing import NDArray
 from tiny import conformance_model
-from variants_nextn import NAMES, nextn_golden, nextn_model
+from variants.nextn import NAMES, nextn_golden, nextn_model
 
 from jitllm.backends.base import PAGE_TOKENS, Backend, Batch, Segment
 from jitllm.backends.ir import Graph

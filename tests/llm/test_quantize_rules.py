@@ -8,13 +8,13 @@ from typing import Any
 
 import gguf
 import pytest
-from quantize_snapshots import TARGET
+from recorders.quantize_types import TARGET
 
 from jitllm.llm.quantize import ftypes
 from jitllm.llm.quantize.places import in_order, place
 from jitllm.llm.quantize.rules import ModelFacts, Rules, fitting_type, needs_imatrix
 
-# Types that llama-quantize chose for real models; recorded by quantize_snapshots.py.
+# Types that llama-quantize chose for real models; recorded by recorders/quantize_types.py.
 SNAPSHOTS = json.loads(lzma.decompress(TARGET.read_bytes()))
 SHAPE = {"2": (256,), "3": (4, 256)}
 

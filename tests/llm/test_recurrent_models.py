@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from driver import Runner, devices, nmse
 from tiny import conformance_model, write_gguf
-from variants_recurrent import RECURRENT_VARIANTS, recurrent_golden, recurrent_model
+from variants.recurrent import RECURRENT_VARIANTS, recurrent_golden, recurrent_model
 
 from jitllm.backends.ir import Graph
 from jitllm.llm.errors import GGUFError, ModelFormatError

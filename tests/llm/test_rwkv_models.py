@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from driver import Runner, devices, nmse
 from numpy.typing import NDArray
-from rwkv_files import PROMPT, trained_golden, trained_model
-from variants_rwkv import RWKV_VARIANTS, VOCAB, rwkv_golden, rwkv_model
+from variants.rwkv import RWKV_VARIANTS, VOCAB, rwkv_golden, rwkv_model
+from variants.rwkv_trained import PROMPT, trained_golden, trained_model
 
 import jitllm
 from jitllm.backends.ir import Graph, Node

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import devices
-from written_gemma import WINDOW, written_gemma
+from variants.written_gemma import WINDOW, written_gemma
 
 import jitllm
 from jitllm.llm.state.pages import SLACK_PAGES, pages_of

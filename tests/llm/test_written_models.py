@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
-from written_models import written_golden, written_model
+from variants.written import written_golden, written_model
 
 from jitllm.backends.ir import Graph
 

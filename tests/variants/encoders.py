@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import write_gguf
-from variants import variant_model, variant_weights
+from tiny import DATA, write_gguf
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from variants import variant_model, variant_weights
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -208,6 +208,6 @@ def _vocabulary() -> dict[str, Any]:
 
 def encoder_golden(name: str) -> dict[str, NDArray[Any]]:
     """All that the data hold for `name`."""
-    with np.load(Path(__file__).parent / "data" / "encoders.npz") as data:
+    with np.load(DATA / "encoders.npz") as data:
         prefix = f"{name}/"
         return {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)}

@@ -1,6 +1,6 @@
 """Tiny models with delta nets, made from the conformance set by changes.
 
-The set's models have heads as many as key heads, often one, and two layers. As in `variants.py`
+The set's models have heads as many as key heads, often one, and two layers. As in all variants
 weights here have a useful size, so that every detail shows; layers follow each other in any order.
 
 `data/variants_delta.npz` holds for each tokens (28,) and llama.cpp 0.5.0's logits (16, 128) of the
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import conformance_model, conformance_weights, write_gguf
+from tiny import DATA, conformance_model, conformance_weights, write_gguf
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 
@@ -340,5 +340,5 @@ def _weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 def delta_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
-    with np.load(Path(__file__).parent / "data" / "variants_delta.npz") as golden:
+    with np.load(DATA / "variants_delta.npz") as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -1,13 +1,17 @@
-"""Tiny models that the conformance set lacks, made from its models by small changes.
+"""Tiny models for tests, most of them made from those of the conformance set by small changes.
+
+Each file has the models of one kind and says where their recorded values are. Here are the changed
+models of `VARIANTS`, which `dense.py`, `decoders.py` and `experts.py` list too; `written.py`,
+`written_gemma.py`, `encoders.py` and `rwkv.py` make models of nothing.
 
 The weights of the conformance set are so small that all keys get nearly the same attention: a
 wrong rope changes its logits by an NMSE of 1e-10. Here norms are near 1 and matrices keep the size
 of what goes through them, so that every detail shows.
 
-`data/variants.npz`, and for those of `variants_dense.py` and its kin the file of that name, hold
-for each what the conformance set holds for its own: tokens (28,) and llama.cpp 0.5.0's logits
-(16, 128) of the last 16 positions (20 tokens in one batch, then 8 single ones; context 256, one
-thread, F32 cache, flash attention off).
+`data/variants.npz` (for those of `dense.py` `data/variants_dense.npz`, and so on) holds for each
+what the conformance set holds for its own: tokens (28,) and llama.cpp 0.5.0's logits (16, 128) of
+the last 16 positions (20 tokens in one batch, then 8 single ones; context 256, one thread, F32
+cache, flash attention off).
 """
 
 import os
@@ -17,13 +21,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import conformance_model, conformance_weights, write_gguf
-from variant import Variant
-from variants_decoders import DECODER_VARIANTS
-from variants_dense import DENSE_VARIANTS
-from variants_experts import EXPERT_VARIANTS
+from tiny import DATA, conformance_model, conformance_weights, write_gguf
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from variants.decoders import DECODER_VARIANTS
+from variants.dense import DENSE_VARIANTS
+from variants.experts import EXPERT_VARIANTS
+from variants.variant import Variant
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -163,5 +167,5 @@ def variant_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         "variants_experts.npz": EXPERT_VARIANTS,
     }
     file = next((file for file, names in files.items() if name in names), "variants.npz")
-    with np.load(Path(__file__).parent / "data" / file) as golden:
+    with np.load(DATA / file) as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

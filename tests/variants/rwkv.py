@@ -1,6 +1,6 @@
 """Tiny random models of the RWKV family, with what llama.cpp gives for them.
 
-`python variants_rwkv.py FOLDER` writes the files, and `record_rwkv.py`, run where llama_cpp is
+`python -m variants.rwkv FOLDER` writes the files, and `recorders/rwkv.py`, run where llama_cpp is
 installed, makes `data/variants_rwkv.npz` of them. It holds for each, of llama.cpp 0.5.0 with one
 thread, tokens (79,) and logits (16, 101) of the last 16 positions: 71 tokens in one batch, then 8
 single ones.
@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rwkv_files import byte_vocabulary, metadata
-from tiny import conformance_weights, write_gguf
+from tiny import DATA, conformance_weights, write_gguf
+
+from variants.rwkv_trained import byte_vocabulary, metadata
 
 Floats = NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
@@ -147,7 +148,7 @@ def _weights(name: str, shape: tuple[int, ...]) -> Floats:
 
 def rwkv_golden(name: str) -> tuple[NDArray[np.int32], Floats]:
     """Tokens (79,) and logits (16, 101) of the last 16 positions of the model `name`."""
-    with np.load(Path(__file__).parent / "data" / "variants_rwkv.npz") as golden:
+    with np.load(DATA / "variants_rwkv.npz") as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]
 
 

@@ -1,6 +1,6 @@
-"""Variants of the dense decoders from GPT-2 to EXAONE 4: see `variants.py`."""
+"""Variants of the dense decoders from GPT-2 to EXAONE 4; `variants` says how they are made."""
 
-from variant import Variant
+from variants.variant import Variant
 
 _PARTLY_TURNED = {"rope.dimension_count": 64}
 _SIX_HEADS = {

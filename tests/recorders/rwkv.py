@@ -1,6 +1,6 @@
-"""Records the logits that llama.cpp gives for the models of `variants_rwkv.py`.
+"""Records the logits that llama.cpp gives for the models of `variants/rwkv.py`.
 
-`python record_rwkv.py FOLDER OUT.npz`, where llama_cpp is installed.
+`python -m recorders.rwkv FOLDER OUT.npz`, where llama_cpp is installed.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Tiny models with blocks that predict further tokens, made from the conformance set by changes.
 
-As in `variants.py` weights have a useful size, so that every detail shows.
+As in all variants weights have a useful size, so that every detail shows.
 
-`data/variants_nextn.npz` holds what llama.cpp 0.5.0 gives for each (`record_nextn.py`): `tokens`
+`data/variants_nextn.npz` holds what llama.cpp 0.5.0 gives for each (`recorders/nextn.py`): `tokens`
 (28,); `hidden` (4, n), the model's last hidden rows; and of each block b `logits.b` (16, 128) and
 `hidden.b` (4, n) of the last positions. Block 0 reads the model's hidden rows of the positions
 before, zeros at position 0, any other the rows of the block before it.
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import conformance_model, write_gguf
-from variants import variant_weights
-from written_gemma import WRITTEN, written_gemma
+from tiny import DATA, conformance_model, write_gguf
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from variants import variant_weights
+from variants.written_gemma import WRITTEN, written_gemma
 
 Shapes = dict[str, tuple[int, ...]]
 N_TOKENS = 28
@@ -194,6 +194,6 @@ def _shapes(variant: NextnVariant, base: Shapes) -> Shapes:
 
 def nextn_golden(name: str) -> dict[str, NDArray[Any]]:
     """The arrays of the variant `name`."""
-    with np.load(Path(__file__).parent / "data" / "variants_nextn.npz") as golden:
+    with np.load(DATA / "variants_nextn.npz") as golden:
         keys = [key for key in golden.files if key.startswith(f"{name}/")]
         return {key.partition("/")[2]: golden[key] for key in keys}

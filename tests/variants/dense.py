@@ -1,7 +1,8 @@
-"""Variants of dense architectures, one or more for each: see `variants.py`."""
+"""Variants of dense architectures, one or more for each; `variants` says how they are made."""
 
 import numpy as np
-from variant import Variant
+
+from variants.variant import Variant
 
 _NO_SCALES = r".*scale$"
 _WINDOWS = {"attention.sliding_window": 8, "rope.freq_base_swa": 100.0}

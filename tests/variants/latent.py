@@ -1,7 +1,7 @@
 """Tiny models with latent or sparse attention, made from the conformance set by changes.
 
 The set's models have one head, no stretched rope, and an index that chooses every position. As in
-`variants.py` weights here have a useful size, so that every detail shows.
+all variants weights here have a useful size, so that every detail shows.
 
 `data/latent_variants.npz` holds for each tokens (28,), or more, and llama.cpp 0.5.0's logits (16,
 128) of the last 16 positions: all tokens but 8 in one batch, then single ones; context 256, one
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import conformance_model, write_gguf
-from variants import variant_weights
+from tiny import DATA, conformance_model, write_gguf
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from variants import variant_weights
 
 
 @dataclass(frozen=True)
@@ -259,5 +259,5 @@ def _plain(value: Any) -> Any:
 
 def latent_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (n_tokens,) and logits (16, 128) of the last 16 positions of the variant `name`."""
-    with np.load(Path(__file__).parent / "data" / "latent_variants.npz") as golden:
+    with np.load(DATA / "latent_variants.npz") as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -1,6 +1,6 @@
 """Records `data/variants_nextn.npz`: what llama.cpp gives for blocks that predict further tokens.
 
-`python record_nextn.py FOLDER OUT.npz`, where llama_cpp is installed. The folder has the models
+`python -m recorders.nextn FOLDER OUT.npz`, where llama_cpp is installed. The folder has the models
 NAME.gguf that `variants_nextn.nextn_model` writes.
 """
 

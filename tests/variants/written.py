@@ -1,6 +1,6 @@
 """Tiny models of architectures that the conformance set lacks, with what llama.cpp gives for them.
 
-`python written_models.py FOLDER` writes the files, and `record_written_models.py`, run where
+`python -m variants.written FOLDER` writes the files, and `recorders/written.py`, run where
 llama_cpp is installed, makes `data/written_models.npz` of them. It holds for each, of llama.cpp
 0.5.0 with one thread, F32 cache and flash attention off:
 
@@ -11,7 +11,7 @@ llama_cpp is installed, makes `data/written_models.npz` of them. It holds for ea
   one that decoders start with, and logits (16, 128) of the last 16 positions, 132 tokens in one
   batch, then 8 single ones; and "greedy" (24,), what follows the first token when the likeliest one
   is always taken; and "transformers" (16, 128), the same logits by transformers 5.23
-  (`record_t5_transformers.py`).
+  (`recorders/t5_transformers.py`).
 
 Distances beyond 128, which all are in the last bucket, occur in the long texts.
 """
@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import write_gguf
+from tiny import DATA, write_gguf
+
 from variants import variant_weights
 
 Shapes = dict[str, tuple[int, ...]]
@@ -182,7 +183,7 @@ def vocabulary() -> dict[str, Any]:
 
 def written_golden(name: str) -> dict[str, NDArray[Any]]:
     """All that the data hold for `name`."""
-    with np.load(Path(__file__).parent / "data" / "written_models.npz") as data:
+    with np.load(DATA / "written_models.npz") as data:
         prefix = f"{name}/"
         return {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)}
 

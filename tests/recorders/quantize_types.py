@@ -2,7 +2,7 @@
 
 Reads the `*.schema` files of llama.cpp's tests/snapshots and writes them by layers:
 
-    python tests/quantize_snapshots.py path/to/tests/snapshots
+    python -m recorders.quantize_types path/to/tests/snapshots
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).parent / "data/quantize_types.json.xz"
+TARGET = Path(__file__).parents[1] / "data/quantize_types.json.xz"
 ARCHITECTURES = {
     "deepseek-v3.1": "deepseek2", "gemma-3-4b-it": "gemma3", "glm-4.6v": "glm4moe",
     "gpt-oss-120b": "gpt-oss", "meta-llama-3.1-70b-instruct": "llama",

@@ -1,7 +1,7 @@
-"""Records `data/lora.npz`: what llama.cpp gives for the models and adapters of `lora_files.py`.
+"""Records `data/lora.npz`: what llama.cpp gives for the models and adapters of `variants/lora.py`.
 
-`python record_lora.py FOLDER OUT.npz`, where llama_cpp is installed, after
-`python lora_files.py FOLDER` elsewhere.
+`python -m recorders.lora FOLDER OUT.npz`, where llama_cpp is installed, after
+`python -m variants.lora FOLDER` elsewhere.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Adds what transformers computes for the T5 models of `written_models.py` to their data.
+"""Adds what transformers computes for the T5 models of `variants/written.py` to their data.
 
-`python record_t5_transformers.py FOLDER OUT.npz`, where torch, transformers and gguf are installed,
-after `record_written_models.py`. "transformers" are logits (16, 128) of the same positions.
+`python -m recorders.t5_transformers FOLDER OUT.npz`, where torch, transformers and gguf are
+installed, after `recorders/written.py`. "transformers" are logits (16, 128) of the same positions.
 """
 
 import sys

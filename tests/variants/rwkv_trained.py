@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import write_gguf
+from tiny import DATA, write_gguf
 
 Floats = NDArray[np.float32]
-DATA = Path(__file__).parent / "data"
 HEADER_WORDS, FLOAT32 = 6, 0
 PROMPT = '"in'
 

@@ -1,6 +1,6 @@
 """Tiny recurrent and hybrid models, made from the conformance set by changes.
 
-The set's models have few heads and two layers. As in `variants.py` weights here have a useful size,
+The set's models have few heads and two layers. As in all variants weights here have a useful size,
 so that every detail shows; layers follow each other in any order.
 
 `data/variants_recurrent.npz` holds for each tokens (28,) and llama.cpp 0.5.0's logits (16, 128) of
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import conformance_model, write_gguf
-from variants import variant_weights
+from tiny import DATA, conformance_model, write_gguf
 
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from variants import variant_weights
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -260,5 +260,5 @@ def _weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 def recurrent_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (28,) and logits (16, 128) of the last 16 positions of the variant `name`."""
-    with np.load(Path(__file__).parent / "data" / "variants_recurrent.npz") as golden:
+    with np.load(DATA / "variants_recurrent.npz") as golden:
         return golden[f"{name}/tokens"], golden[f"{name}/logits"]

@@ -1,6 +1,6 @@
 """Records `data/imatrix.npz`: what llama.cpp multiplies the matrices of small models by.
 
-`python record_imatrix.py OUT.npz NAME=MODEL.gguf ...`, where llama_cpp is installed. Of each model:
+`python -m recorders.imatrix OUT.npz NAME=MODEL.gguf ...`, where llama_cpp is installed. Of each:
 NAME/tokens, N_CHUNKS chunks of N_CTX; NAME/TENSOR/sums, of squares, a row for each expert, and
 NAME/TENSOR/counts, seen through the callback of evaluation, as llama-imatrix does.
 """

@@ -1,7 +1,7 @@
 """Tiny models of gemma3n, gemma4 and step35, which the conformance set lacks.
 
-`python written_gemma.py FOLDER` writes the files; `record_written_models.py` makes
-`data/written_gemma.npz` of them, which holds for each what `written_models.py` says of decoders.
+`python -m variants.written_gemma FOLDER` writes the files; `recorders/written.py` makes
+`data/written_gemma.npz` of them, which holds for each what `variants/written.py` says of decoders.
 llama.cpp ran with windows of 8 positions. It has numbers of Gemma 3n in its code: 4 streams, inputs
 of 256 columns, keys of their own in the first 20 layers, sparse networks in the first 10.
 """
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from driver import Runner, nmse
 from numpy.typing import NDArray
-from tiny import write_gguf
-from variants import variant_weights
-from written_models import vocabulary
+from tiny import DATA, write_gguf
 
 from jitllm.backends.ir import Graph
+from variants import variant_weights
+from variants.written import vocabulary
 
 Shapes = dict[str, tuple[int, ...]]
 Layers = list[Shapes]
@@ -313,7 +313,7 @@ def _weights(name: str, shape: tuple[int, ...], sizes: Mapping[str, float]) -> N
 
 def gemma_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Tokens (28,) and logits (16, 128) of the last 16 positions."""
-    with np.load(Path(__file__).parent / "data" / "written_gemma.npz") as data:
+    with np.load(DATA / "written_gemma.npz") as data:
         return data[f"{name}/tokens"], data[f"{name}/logits"]
 
 

@@ -1,7 +1,8 @@
-"""Variants of mixtures of experts: see `variants.py`."""
+"""Variants of mixtures of experts; `variants` says how they are made."""
 
 import numpy as np
-from variant import Variant
+
+from variants.variant import Variant
 
 _YARN = {
     "rope.scaling.type": "yarn",

@@ -1,23 +1,20 @@
 """Record what llama.cpp's samplers do into tests/data/sampling_golden.npz.
 
-Needs llama-cpp-python (recorded with 0.3.36); the tests only read the file. Run with
-`python tests/golden/make_sampling.py` from the repository's root. Per case of sampling_cases.py
-the file holds the tokens, and the ids and probabilities of the candidates after the first step.
+`python -m recorders.sampling`, where llama_cpp is installed (recorded with 0.3.36). Per case of
+`sampling_cases.py` the file holds the tokens, and the ids and probabilities of the candidates after
+the first step.
 """
 
 import ctypes
-import sys
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
+from sampling_cases import CASES, PROMPT, Case, make_logits
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from sampling_cases import CASES, PROMPT, Case, make_logits  # noqa: E402
+DATA = Path(__file__).parents[1] / "data"
 
 PAIR = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
@@ -85,7 +82,7 @@ def main() -> None:
         arrays[f"{name}.tokens"] = np.array(tokens, dtype=np.int32)
         arrays[f"{name}.ids"] = first["id"]
         arrays[f"{name}.probs"] = first["p"]
-    np.savez_compressed(ROOT / "tests" / "data" / "sampling_golden.npz", **arrays)
+    np.savez_compressed(DATA / "sampling_golden.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Models with LoRA adapters, for `record_lora.py` and the tests of what it recorded.
+"""Models with LoRA adapters, for `recorders/lora.py` and the tests of what it recorded.
 
 `data/lora.npz` holds of each, by llama.cpp on `tokens` in one batch, with `SCALES` of the adapters,
 one thread, F32 caches and flash attention off: NAME/tokens; NAME/rows, the logits (an encoder's
 hidden states) of the last ROWS tokens, with the first adapter alone and with both.
 
-Run as a program it writes what `record_lora.py` reads: `python lora_files.py FOLDER`.
+Run as a program it writes what `recorders/lora.py` reads: `python -m variants.lora FOLDER`.
 """
 
 import sys
@@ -12,13 +12,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from encoders import encoder_model
 from models import model_path
 from tiny import conformance_model
 
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.lora import LoraAdapter
 from jitllm.llm.lora_graph import EMBEDDINGS, Factors
+from variants.encoders import encoder_model
 
 NAMES = ("stories260K", "llama-moe.routed", "gpt-oss-moe.routed", "jina-bert-v3")
 SCALES = (0.75, -0.5)

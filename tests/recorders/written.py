@@ -1,6 +1,6 @@
-"""Records what llama.cpp gives for the models of `written_models.py`.
+"""Records what llama.cpp gives for the models of `variants/written.py`.
 
-`python record_written_models.py FOLDER OUT.npz`, where llama_cpp is installed.
+`python -m recorders.written FOLDER OUT.npz`, where llama_cpp is installed.
 """
 
 import ctypes
