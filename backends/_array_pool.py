@@ -1,6 +1,6 @@
-"""Caches whose pages are NumPy arrays of floats, as the backends of this machine have them."""
+"""Caches whose pages are NumPy arrays, as the backends of this machine have them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,46 +8,54 @@ import numpy.typing as npt
 
 from jitllm.backends.base import PAGE_TOKENS, Bytes, Floats, Pool
 from jitllm.backends.ir import CacheSpec
-
-KV_DTYPES: Mapping[str, type[np.floating[Any]]] = {"f16": np.float16, "f32": np.float32}
+from jitllm.kernels import cache_types
+from jitllm.kernels.cache_types import Rows
 
 Array = npt.NDArray[Any]
 
 
 class ArrayPool(Pool):
-    """Pages of one cache; a page of a layer is [G, 64*dk + 64*dv], keys [dk, 64], values [64, dv].
+    """Pages of one cache: for each head of a layer keys [items, 64], then values [64, items].
+
+    Items are numbers, or bytes of quantized blocks; see `jitllm.kernels.cache_types`.
 
     Parameters
     ----------
     spec : CacheSpec
     n_pages : int
     kv_dtype : str
-        "f16" or "f32".
+        As `Backend.new_pool` takes it.
     allocate : callable
         Given shape and dtype, returns a zeroed array.
 
     Attributes
     ----------
-    layers : list of array
-        [n_pages, G * 64 * (dk + dv)] of each layer.
+    layers : list of uint8 array
+        [n_pages, bytes of a page] of each layer.
+
+    Raises
+    ------
+    ValueError
+        If there is no such type, or the heads are no whole blocks of it.
     """
 
     def __init__(
-        self, spec: CacheSpec, n_pages: int, kv_dtype: str, allocate: Callable[..., Array]
+        self, spec: CacheSpec, n_pages: int, kv_dtype: str, allocate: Callable[..., Bytes]
     ) -> None:
-        if kv_dtype not in KV_DTYPES:
-            raise ValueError(f"kv_dtype must be one of {sorted(KV_DTYPES)}, got {kv_dtype!r}")
-        self.spec, self.n_pages, self.kv_dtype = spec, n_pages, kv_dtype
-        self.dtype = np.dtype(KV_DTYPES[kv_dtype])
+        self.spec, self.n_pages = spec, n_pages
+        self.kv_dtype = cache_types.spelled(kv_dtype)
         self.layers = [
-            allocate((n_pages, heads * (dk + dv) * PAGE_TOKENS), self.dtype)
-            for heads, dk, dv in spec.layers
+            allocate((n_pages, self.layer_bytes(layer)), np.dtype(np.uint8))
+            for layer in range(len(spec.layers))
         ]
+
+    def rows(self, layer: int) -> tuple[Rows, Rows]:
+        """How keys and values of a layer are stored."""
+        return cache_types.rows_of(self.kv_dtype, self.spec.layers[layer])
 
     def layer_bytes(self, layer: int) -> int:
         """Bytes of one page of one layer."""
-        heads, dk, dv = self.spec.layers[layer]
-        return heads * (dk + dv) * PAGE_TOKENS * self.dtype.itemsize
+        return PAGE_TOKENS * self.cell_bytes(layer)
 
     @property
     def page_bytes(self) -> int:
@@ -61,54 +69,59 @@ class ArrayPool(Pool):
 
     def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
         """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
-        keys, values = self._cells(layer, page)
-        k = keys.transpose(2, 0, 1).reshape(PAGE_TOKENS, -1)
-        v = values.transpose(1, 0, 2).reshape(PAGE_TOKENS, -1)
-        return k.astype(np.float32), v.astype(np.float32)
+        keys, values = (
+            rows.decode(cells).transpose(1, 0, 2).reshape(PAGE_TOKENS, rows.heads * rows.width)
+            for rows, cells in self._cells(layer, page)
+        )
+        return keys, values
 
     def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
-        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
-        own_keys, own_values = self._cells(layer, page)
-        heads, dk, dv = self.spec.layers[layer]
-        own_keys[...] = keys.reshape(PAGE_TOKENS, heads, dk).transpose(1, 2, 0)
-        own_values[...] = values.reshape(PAGE_TOKENS, heads, dv).transpose(1, 0, 2)
+        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv].
+
+        Rows that are what `read` gives stay as they are, bit for bit.
+        """
+        now = self.read(layer, page)
+        for (rows, cells), x, old in zip(
+            self._cells(layer, page), (keys, values), now, strict=True
+        ):
+            shape = (PAGE_TOKENS, rows.heads, rows.width)
+            new, was = (
+                np.asarray(y, np.float32).reshape(shape).swapaxes(0, 1) for y in (x, old)
+            )  # fmt: skip
+            differs = (new.view(np.int32) != was.view(np.int32)).any(axis=2)
+            cells[differs] = rows.encode(new[differs])
 
     def cell_bytes(self, layer: int) -> int:
         """Bytes of one cell of one layer in the form of `read_cells`."""
-        return self.layer_bytes(layer) // PAGE_TOKENS
+        return sum(rows.nbytes for rows in self.rows(layer))
 
     def read_cells(self, layer: int, page: int, start: int, stop: int, out: Bytes) -> None:
-        """Copy cells of a page, as they are stored: keys [G, dk, n], then values [G, n, dv]."""
-        for part, cells in self._parts(layer, page, start, stop, out):
-            part[...] = cells
+        """Copy cells of a page, as they are stored; see `Pool.read_cells`."""
+        for outside, cells in self._both(layer, page, start, stop, out):
+            outside[...] = cells
 
     def write_cells(self, layer: int, page: int, start: int, stop: int, data: Bytes) -> None:
         """Overwrite cells of a page with what `read_cells` gave."""
-        for part, cells in self._parts(layer, page, start, stop, data):
-            cells[...] = part
+        for outside, cells in self._both(layer, page, start, stop, data):
+            cells[...] = outside
 
     def close(self) -> None:
         """Free the memory."""
         self.layers, self.n_pages = [], 0
 
-    def _cells(self, layer: int, page: int) -> tuple[Array, Array]:
-        """Views of a page: keys [G, dk, 64] and values [G, 64, dv]."""
-        heads, dk, dv = self.spec.layers[layer]
-        cells = self.layers[layer][page].reshape(heads, -1)
-        n_keys = dk * PAGE_TOKENS
-        return (
-            cells[:, :n_keys].reshape(heads, dk, PAGE_TOKENS),
-            cells[:, n_keys:].reshape(heads, PAGE_TOKENS, dv),
-        )
+    def _cells(self, layer: int, page: int) -> list[tuple[Rows, Array]]:
+        """Keys and values of a page: how they are stored, and a view [G, 64, items]."""
+        sizes = self.spec.layers[layer]
+        keys, values = cache_types.page_views(self.kv_dtype, sizes, self.layers[layer][page])
+        views = keys.swapaxes(1, 2), values
+        return list(zip(self.rows(layer), views, strict=True))
 
-    def _parts(
+    def _both(
         self, layer: int, page: int, start: int, stop: int, data: Bytes
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Pair the keys and values of `data` with those of the page."""
-        keys, values = self._cells(layer, page)
-        keys, values = keys[:, :, start:stop], values[:, start:stop]
-        items = data.view(self.dtype)
-        return (
-            (items[: keys.size].reshape(keys.shape), keys),
-            (items[keys.size :].reshape(values.shape), values),
-        )
+    ) -> Iterator[tuple[Array, Array]]:
+        """Pair the keys and values of `data` with those of the page, as [G, n, items]."""
+        at = 0
+        for rows, cells in self._cells(layer, page):
+            end = at + (stop - start) * rows.nbytes
+            yield rows.outside(data[at:end], stop - start), cells[:, start:stop]
+            at = end

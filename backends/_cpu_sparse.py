@@ -4,15 +4,27 @@ from typing import Any
 
 from jitllm.backends._cpu_lower import Lowering
 from jitllm.backends._cpu_plan import Buffer
+from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 from jitllm.kernels.cpu.sparse_layout import index_bytes
 
 
 def place(lowering: Lowering, node: Node) -> tuple[dict[str, Any], Any]:
-    """Return the words that say where a node's pages are, and what barriers know them by."""
+    """Return the words that say where a node's pages are, and what barriers know them by.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the cache is of a type that the kernels of sparse attention do not read.
+    """
     cache, layer = node.attrs["cache"], node.attrs["layer"]
     pool = lowering.pools[cache]
+    if pool.kv_dtype not in ("f16", "f32"):
+        raise BackendUnavailable(
+            f"{node.name}: sparse attention on the CPU gathers single keys and needs a cache of "
+            f'type f16 or f32, got {pool.kv_dtype}; load the model with kv_dtype="f16"'
+        )
     words = {
         "pages": pool.address(layer), "page_bytes": pool.layer_bytes(layer), "cache": cache,
     }  # fmt: skip

@@ -34,8 +34,9 @@ def remember(
             f"cache {cache}: a table of {len(table)} pages (of {pool.n_pages}) cannot hold "
             f"positions {first} to {end - 1}"
         )
-    pages = pool.layers[layer]
-    kernels.kv_write(k, v, pages, table, segment.position, n_kv_heads=n_kv_heads)
+    kernels.kv_write(
+        k, v, pool.layers[layer], table, segment.position, n_kv_heads=n_kv_heads, kv=pool.kv_dtype
+    )
     blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
     parts = [pool.read(layer, table[block % len(table)]) for block in blocks]
     kept = slice(first % PAGE_TOKENS, first % PAGE_TOKENS + end - first)

@@ -108,8 +108,10 @@ class Pool(ABC):
     def read_cells(self, layer: int, page: int, start: int, stop: int, out: Bytes) -> None:
         """Copy the n cells start to stop - 1 of a page to `out`, n * cell_bytes(layer) bytes.
 
-        They stay as they are stored, bit for bit, in a form that all backends share: keys
-        [G, dk, n], then values [G, n, dv], numbers of type `kv_dtype`.
+        They stay as they are stored, bit for bit, in a form that all backends share: keys, then
+        values. Those of a float type are numbers, keys [G, dk, n] and values [G, n, dv]; those of
+        a quantized type are GGUF blocks along a head, [G, n, bytes of a row], of rows that were
+        multiplied with a Hadamard matrix where `jitllm.kernels.cache_types` says so.
         """
 
     @abstractmethod
@@ -175,7 +177,11 @@ class Backend(ABC):
 
     @abstractmethod
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
-        """Allocate a cache; `kv_dtype` is "f16" or "f32"."""
+        """Allocate a cache.
+
+        `kv_dtype` is one of `jitllm.kernels.cache_types.NAMES`, or two of them joined by "/" for
+        keys and values. ValueError if there is no such type, or heads are no whole blocks of it.
+        """
 
     @abstractmethod
     def new_states(self, sizes: tuple[int, ...], n_slots: int) -> StatePool:

@@ -145,13 +145,14 @@ SELECT_ROWS = _op("elementwise", "select_rows", "x ldx y ldy width")
 # sin. Factory parameter kind: norm (pairs 2i, 2i+1) or neox (pairs i, i + n_rot/2).
 ROPE = _op("rope", "rope", "x ldx y ldy n_heads head_dim n_rot table magnitude:f32")
 # Write k [T, G*dk] and v [T, G*dv] of each segment to its pages. A page of one layer holds, for
-# each kv head g: K as [dk][64] (one key a column: lanes are keys) then V as [64][dv].
+# each kv head g: K as [items][64] (one key a column: lanes are keys) then V as [64][items], items
+# being numbers, or bytes of quantized blocks.
 # `pages` is the address of the layer's page 0, page p is at pages + p * page_bytes; `cache` is the
 # number of the cache in SEGMENT_TABLES; window > 0: page numbers are looked up modulo
 # table_pages. `segments` names a word of the run block: SEGMENTS, or SEGMENTS_ALONE for pages that
-# only this run's rows fill. Factory parameter kv: f16 or f32.
+# only this run's rows fill. Factory parameter kv: see `cache_types.spelled`.
 KV_WRITE = _op(
-    "attention",
+    "kv_write",
     "kv_write",
     "k ldk v ldv n_kv_heads dk dv pages page_bytes cache table_pages segments",
 )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.kernels import abi, jit
+from jitllm.kernels import abi, cache_types, jit
 from jitllm.kernels.cpu import attention_layout as layout
 
 Floats = npt.NDArray[np.float32]
@@ -203,16 +203,18 @@ def rope(
     return y
 
 
-_CACHE_TYPES: dict[np.dtype[Any], str] = {np.dtype(np.float16): "f16", np.dtype(np.float32): "f32"}
-
-
-def _cache_type(pages: npt.NDArray[Any]) -> str:
-    if pages.dtype not in _CACHE_TYPES or not pages.flags.c_contiguous or pages.ndim != 2:
+def _cache_type(pages: npt.NDArray[Any], kv: str, sizes: tuple[int, int, int]) -> str:
+    """Return the types of a cache, checked to have pages of these bytes."""
+    kv = kv or {np.dtype(np.float16): "f16", np.dtype(np.float32): "f32"}.get(pages.dtype, "")
+    if not kv or not pages.flags.c_contiguous or pages.ndim != 2:
         raise TypeError(
-            "pages must be a contiguous float16 or float32 array of 2 dimensions, "
-            f"got {pages.dtype} {list(pages.shape)}"
+            "pages must be a contiguous float16 or float32 array of 2 dimensions, or any where kv "
+            f"is given, got {pages.dtype} {list(pages.shape)}"
         )
-    return _CACHE_TYPES[pages.dtype]
+    n_bytes = abi.PAGE_TOKENS * cache_types.cell_bytes(kv, [sizes])
+    if pages.strides[0] != n_bytes:
+        raise ValueError(f"a page must have {n_bytes} bytes, got {pages.strides[0]}")
+    return cache_types.spelled(kv)
 
 
 def _segments(
@@ -232,16 +234,20 @@ def _segments(
 
 
 def kv_write(
-    k: Floats, v: Floats, pages: npt.NDArray[Any], table: Ints, position: int, *, n_kv_heads: int
+    k: Floats,
+    v: Floats,
+    pages: npt.NDArray[Any],
+    table: Ints,
+    position: int,
+    *,
+    n_kv_heads: int,
+    kv: str = "",
 ) -> None:
     """Write keys and values of consecutive positions into `pages`; see `reference.kv_write`."""
-    kv = _cache_type(pages)
     keys = _rows("k", k)
     values = _rows("v", v, (len(keys), None))
     dk, dv = keys.shape[1] // n_kv_heads, values.shape[1] // n_kv_heads
-    if pages.shape[1] != n_kv_heads * (dk + dv) * abi.PAGE_TOKENS:
-        want = n_kv_heads * (dk + dv) * abi.PAGE_TOKENS
-        raise ValueError(f"a page must have {want} numbers, got {pages.shape[1]}")
+    kv = _cache_type(pages, kv, (n_kv_heads, dk, dv))
     words, kept = _segments([(len(keys), position, table)])
     run = _run(len(keys), N_SEGMENTS=1, SEGMENTS=words.ctypes.data)
     launch(abi.KV_WRITE, run, params={"kv": kv}, k=_data(keys), ldk=keys.strides[0],
@@ -282,13 +288,15 @@ def paged_attention(
     sinks: Floats | None = None,
     slopes: Floats | None = None,
     table: Floats | None = None,
+    kv: str = "",
 ) -> Floats:
     """Return attention of the rows of q over a paged cache that `kv_write` filled.
 
     Parameters
     ----------
     q : float32 [T, H * dk]
-    pages : float16 or float32 [n_pages, G * (dk + dv) * 64]
+    pages : array [n_pages, ...]
+        As for `kv_write`.
     segments : list of (rows, position, table)
         The sequences whose rows follow each other in q: how many rows, the position of the first,
         and the page numbers of its cache. All tables have the same length.
@@ -296,13 +304,16 @@ def paged_attention(
         H, G and the columns of a value head.
     scale, window, causal, chunked, soft_cap, sinks, slopes, table
         As for `reference.attention`; without `causal` a row sees its segment to the end.
+    kv : str, optional
+        Type of the cache; by default that of `pages`.
 
     Returns
     -------
     float32 [T, H * dv]
     """
-    kv, queries = _cache_type(pages), _rows("q", q)
+    queries = _rows("q", q)
     dk, table_pages = queries.shape[1] // n_heads, len(segments[0][2])
+    kv = _cache_type(pages, kv, (n_kv_heads, dk, dv))
     if sum(rows for rows, _, _ in segments) != len(queries):
         raise ValueError(f"segments must cover the {len(queries)} rows of q")
     if any(len(table) != table_pages for _, _, table in segments):
@@ -312,7 +323,8 @@ def paged_attention(
     sinks = None if sinks is None else _vector("sinks", sinks, n_heads)
     biases, by_distance = _by_distance(slopes, table, n_heads, soft_cap)
     mask = abi.MASK_CHUNK if chunked else abi.MASK_CAUSAL if causal else abi.MASK_NONE
-    size = layout.scratch_bytes(dk, dv, n_heads=n_heads, n_threads=n, max_positions=last)
+    size = layout.scratch_bytes(dk, dv, n_heads=n_heads, n_threads=n, max_positions=last,
+                                kv=kv)  # fmt: skip
     scratch, out = aligned(n * size), empty_rows(len(queries), n_heads * dv)
     words, kept = _segments(segments)
     run = _run(len(queries), N_SEGMENTS=len(segments), SEGMENTS=words.ctypes.data)
@@ -342,8 +354,8 @@ def attention(
     """Return softmax(cap(q k^T * scale) + mask) v for every head, float32 [T, H * dv].
 
     As `reference.attention`, with these limits: `k_positions` must be 0, 1, 2, ..., and
-    `q_positions` consecutive among them (their end, without `causal`). `kv`, f16 or f32, is the
-    number type of the cache that k and v are written to.
+    `q_positions` consecutive among them (their end, without `causal`). `kv` is the type of the
+    cache that k and v are written to.
     """
     first = int(q_positions[0]) if len(q_positions) else 0
     if not np.array_equal(k_positions, np.arange(len(k))):
@@ -353,17 +365,13 @@ def attention(
     causal_or_end = options.get("causal", True) or first + len(q) == len(k)
     if first < 0 or first + len(q) > len(k) or not causal_or_end:
         raise ValueError(f"queries {first} to {first + len(q) - 1} do not fit {len(k)} keys")
-    dtypes: dict[str, np.dtype[Any]] = {name: dtype for dtype, name in _CACHE_TYPES.items()}
-    if kv not in dtypes:
-        raise ValueError(f"kv must be one of {sorted(dtypes)}, got {kv!r}")
-    n_pages = -(-len(k) // abi.PAGE_TOKENS)
-    page_bytes = (k.shape[1] + v.shape[1]) * abi.PAGE_TOKENS * dtypes[kv].itemsize
-    pages = aligned(n_pages * page_bytes).view(dtypes[kv]).reshape(n_pages, -1)
-    table = np.arange(n_pages)[::-1]
-    kv_write(k, v, pages, table, 0, n_kv_heads=n_kv_heads)
-    dv = v.shape[1] // n_kv_heads
-    return paged_attention(q, pages, [(len(q), first, table)], n_heads=n_heads,
-                           n_kv_heads=n_kv_heads, dv=dv, **options)  # fmt: skip
+    dk, dv = k.shape[1] // n_kv_heads, v.shape[1] // n_kv_heads
+    page_bytes = abi.PAGE_TOKENS * cache_types.cell_bytes(kv, [(n_kv_heads, dk, dv)])
+    table = np.arange(-(-len(k) // abi.PAGE_TOKENS))[::-1]
+    pages = aligned(len(table) * page_bytes).reshape(-1, page_bytes)
+    kv_write(k, v, pages, table, 0, n_kv_heads=n_kv_heads, kv=kv)
+    return paged_attention(q, pages, [(len(q), first, table)], n_heads=n_heads, dv=dv,
+                           n_kv_heads=n_kv_heads, kv=kv, **options)  # fmt: skip
 
 
 def top_k_experts(

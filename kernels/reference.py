@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jitllm.kernels import cache_types
 from jitllm.kernels.abi import PAGE_TOKENS
 from jitllm.kernels.reference_routing import top_k_experts
 from jitllm.kernels.reference_weights import (
@@ -213,7 +214,14 @@ def rope(
 
 
 def kv_write(
-    k: Floats, v: Floats, pages: npt.NDArray[Any], table: Ints, position: int, *, n_kv_heads: int
+    k: Floats,
+    v: Floats,
+    pages: npt.NDArray[Any],
+    table: Ints,
+    position: int,
+    *,
+    n_kv_heads: int,
+    kv: str = "",
 ) -> None:
     """Write keys and values of consecutive positions into the pages of one layer's cache.
 
@@ -221,21 +229,28 @@ def kv_write(
     ----------
     k, v : float32 [S, G * dk], [S, G * dv]
         Row i has position `position + i`.
-    pages : float16 or float32 [n_pages, G * (dk + dv) * 64]
-        Written in place. A page holds, for each head, K as [dk][64] and then V as [64][dv].
+    pages : float16 or float32 [n_pages, G * (dk + dv) * 64], or uint8 [n_pages, bytes]
+        Written in place. A page holds, for each head, K as [items][64] and then V as [64][items],
+        where items are numbers, or bytes of quantized blocks.
     table : int [n]
         Page numbers; position p lies in page table[p // 64 mod n], cell p mod 64.
     position : int
     n_kv_heads : int
         G.
+    kv : str, optional
+        Type of keys and values, see `cache_types`; by default that of `pages`.
     """
     keys, values = split(k, n_kv_heads), split(v, n_kv_heads)
-    key_size = keys.shape[2] * PAGE_TOKENS
+    sizes = n_kv_heads, keys.shape[2], values.shape[2]
+    kv = kv or {2: "f16", 4: "f32"}[pages.itemsize]
+    key_rows, value_rows = cache_types.rows_of(kv, sizes)
+    new_keys, new_values = key_rows.encode(keys), value_rows.encode(values)
     for i in range(len(k)):
         block, cell = divmod(position + i, PAGE_TOKENS)
-        page = pages[table[block % len(table)]].reshape(n_kv_heads, -1)
-        page[:, :key_size].reshape(n_kv_heads, -1, PAGE_TOKENS)[:, :, cell] = keys[i]
-        page[:, key_size:].reshape(n_kv_heads, PAGE_TOKENS, -1)[:, cell] = values[i]
+        page = pages[table[block % len(table)]].view(np.uint8)
+        own_keys, own_values = cache_types.page_views(kv, sizes, page)
+        own_keys[:, :, cell] = new_keys[i]
+        own_values[:, cell] = new_values[i]
 
 
 def attention_pattern(

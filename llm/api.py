@@ -5,6 +5,7 @@ import operator
 import os
 from typing import Literal
 
+from jitllm.kernels.cache_types import spelled
 from jitllm.llm.errors import UnsupportedTokenizer
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.model import Model
@@ -24,7 +25,7 @@ def load(
     n_ctx: int = 0,
     device: str = "cpu",
     n_threads: int | None = None,
-    kv_dtype: str = "f16",
+    kv_dtype: str | tuple[str, str] = "f16",
     precision: Literal["fast", "exact"] = "fast",
     progress: bool = True,
 ) -> "Model":
@@ -43,8 +44,10 @@ def load(
         One of `jitllm.backends.names()`.
     n_threads : int, optional
         By default one for each free core.
-    kv_dtype : str
-        Numbers in the caches: "f16" or "f32".
+    kv_dtype : str or pair of str
+        Type of cached keys and values: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1",
+        "q4_0" or "iq4_nl"; two of them, ("q8_0", "q4_0") or "q8_0/q4_0", for keys and for values.
+        Quantized ones need heads of a multiple of 32 numbers.
     precision : str
         "exact" keeps activations in float32.
     progress : bool
@@ -64,7 +67,7 @@ def load(
     """
     from jitllm.llm.loaders.sources import resolve
 
-    n_ctx = _checked_n_ctx(n_ctx)
+    n_ctx, kv_dtype = _checked_n_ctx(n_ctx), spelled(kv_dtype)
     path = resolve(ref, progress=progress)
     with GGUFFile(path) as file, LoadProgress(progress) as shown:
         tokenizer, tokenizer_error = _tokenizer(file)

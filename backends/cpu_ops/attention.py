@@ -6,13 +6,11 @@ import numpy as np
 
 from jitllm.backends._cpu_threads import aligned
 from jitllm.backends.ir import Node
-from jitllm.kernels import abi
+from jitllm.kernels import abi, cache_types
 from jitllm.kernels.cpu import attention_layout
 
 if TYPE_CHECKING:
     from jitllm.backends._cpu_lower import Lowering
-
-_ITEM_SIZES = {"f16": 2, "f32": 4}
 
 
 def lower(lowering: "Lowering", node: Node) -> None:
@@ -31,7 +29,7 @@ def lower(lowering: "Lowering", node: Node) -> None:
             params={"kv": kind}, k=k, ldk=k.stride, v=v, ldv=v.stride, **where,
         )  # fmt: skip
     size = attention_layout.scratch_bytes(
-        dk, dv, n_heads=n_heads, n_threads=lowering.n_threads, max_positions=positions
+        dk, dv, n_heads=n_heads, n_threads=lowering.n_threads, max_positions=positions, kv=kind
     )
     scratch, out = lowering.take(size * lowering.n_threads), lowering.new(node.outputs[0])
     slopes, by_distance = _by_distance(lowering, attrs)
@@ -93,7 +91,7 @@ def _pages_alone(lowering: "Lowering", node: Node) -> tuple[dict[str, Any], Any,
     attrs = node.attrs
     heads, dk, dv = attrs["n_kv_heads"], attrs["head_dim"], attrs["v_head_dim"]
     kind = "f32" if lowering.exact else "f16"
-    page_bytes = heads * (dk + dv) * abi.PAGE_TOKENS * _ITEM_SIZES[kind]
+    page_bytes = abi.PAGE_TOKENS * cache_types.cell_bytes(kind, [(heads, dk, dv)])
     pages = lowering.take(lowering.max_tokens * page_bytes)
     where = {
         "n_kv_heads": heads, "dk": dk, "dv": dv, "pages": pages, "page_bytes": page_bytes,

@@ -4,10 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends import _cpu_sparse as sparse
-from jitllm.backends._array_pool import KV_DTYPES
 from jitllm.backends._cpu_lower import Lowering
 from jitllm.backends.ir import Node
-from jitllm.kernels import abi
+from jitllm.kernels import abi, cache_types
 from jitllm.kernels.cpu.sparse_layout import attention_bytes
 
 # out [T, H*dv] = softmax(q k^T * scale) v over chosen positions, float32 rows; `lists` are int64
@@ -28,7 +27,7 @@ def lower(lowering: Lowering, node: Node) -> None:
     sparse.write(lowering, node, k, v[0] if v else k)
     words, pages = sparse.place(lowering, node)
     kv, dk, dv = lowering.pools[attrs["cache"]].kv_dtype, attrs["head_dim"], attrs["v_head_dim"]
-    size = attention_bytes(dk, dv, np.dtype(KV_DTYPES[kv]).itemsize)
+    size = attention_bytes(dk, dv, cache_types.row_bytes(kv, 1))
     scratch, out = lowering.take(size * lowering.n_threads), lowering.new(node.outputs[0])
     lists = _lists(attrs["lists"], attrs["n_kv_heads"])
     lowering.constants.append(lists)

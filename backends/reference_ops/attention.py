@@ -42,7 +42,9 @@ def _remember(
         )
     if new:
         (k, v), pages, heads = new, pool.layers[layer], node.attrs["n_kv_heads"]
-        kernels.kv_write(k, v, pages, table, segment.position, n_kv_heads=heads)
+        kernels.kv_write(
+            k, v, pages, table, segment.position, n_kv_heads=heads, kv=pool.kv_dtype
+        )  # fmt: skip
     blocks = range(first // PAGE_TOKENS, (end - 1) // PAGE_TOKENS + 1)
     parts = [pool.read(layer, table[b % len(table)]) for b in blocks]
     kept = slice(first % PAGE_TOKENS, first % PAGE_TOKENS + end - first)

@@ -1,4 +1,4 @@
-"""Attention over a paged cache, and the writes to it.
+"""Attention over a paged cache.
 
 A unit of work is a tile: up to TILE_ROWS rows (token, query head) of one segment that share a kv
 head. A row keeps a maximum m, a sum l and an output, and walks the pages of its keys in ascending
@@ -11,10 +11,11 @@ that sees no key of the page, lanes a row must not see are replaced before they 
 weighted sum runs over exactly the positions it sees. Which rows share a tile is thus indifferent.
 
 Per page of 64 keys, dk = dv = 64, f16: 16 KiB read, per row 512 fma of 16 lanes, 80 operations for
-64 exponentials. One row per kv head is bound by memory, many rows by the fma units.
+64 exponentials. One row per kv head is bound by memory, many rows by the fma units. Of a quantized
+cache, each page is unpacked once for all rows of a tile (`cell_unpack`).
 """
 
-from jitllm.kernels import abi
+from jitllm.kernels import abi, cache_types
 from jitllm.kernels.atomics import atomic_add
 from jitllm.kernels.cpu import attention_layout as layout
 from jitllm.kernels.cpu.attention_layout import padded, private_floats, state_floats
@@ -38,28 +39,27 @@ from jitllm.kernels.cpu.attention_row import (
     finish,
     first_key,
     merge,
+    page_at,
     position_of,
     reset,
     segments_of,
     spans_of,
     step,
 )
-from jitllm.kernels.cpu.attention_tile import BLOCK_ROWS, cell_bytes, scores, weigh
-from jitllm.kernels.cpu.half import narrow, store_half_part, store_words
+from jitllm.kernels.cpu.attention_tile import BLOCK_ROWS, scores, weigh
+from jitllm.kernels.cpu.cell_unpack import key_unpacker, value_unpacker
+from jitllm.kernels.cpu.hadamard import key_turn, turn, value_turn
 from jitllm.kernels.cpu.inline import inline
-from jitllm.kernels.cpu.vmath import ZERO, load_part, store_part
+from jitllm.kernels.cpu.kv_write import row_sizer
+from jitllm.kernels.cpu.vmath import ZERO, load_part
 from jitllm.kernels.simd import (
     load_f32,
     load_f32x16,
-    load_i32,
     load_i64,
-    load_u16,
     reduce_add,
     splat_f32,
-    stack_bytes,
     store_f32,
     store_f32x16,
-    store_u16,
 )
 
 PAGE, TILE_ROWS = abi.PAGE_TOKENS, layout.TILE_ROWS
@@ -69,90 +69,76 @@ for _size in (padded, state_floats, private_floats):
     inline(_size)
 
 
-@inline
-def _page(pages, page_bytes, tables, cache, table_pages, block):
-    """Return the address of the page that holds positions 64 block to 64 block + 63."""
-    table = load_i64(tables + 8 * cache)
-    if table_pages > 0:
-        block = block % table_pages
-    return pages + load_i32(table + 4 * block) * page_bytes
-
-
-# --- writing -----------------------------------------------------------------------------------
-
-
-def _key_writer(kv):
-    """Make write(k, dk, column): one key to a column of [dk][64]."""
-
-    @inline
-    def write_half(k, dk, column):
-        words = stack_bytes(32)
-        for d in range(0, dk, 16):
-            store_words(words, narrow(load_part(k + 4 * d, dk - d)))
-            for i in range(min(16, dk - d)):
-                store_u16(column + 2 * PAGE * (d + i), load_u16(words + 2 * i))
-
-    @inline
-    def write_float(k, dk, column):
-        for d in range(dk):
-            store_f32(column + 4 * PAGE * d, load_f32(k + 4 * d))
-
-    return write_half if kv == "f16" else write_float
-
-
-def kv_write(*, kv):
-    """Make the kernel that writes keys and values to their pages (`abi.KV_WRITE`)."""
-    size, write_key = cell_bytes(kv), _key_writer(kv)
-    store = store_half_part if kv == "f16" else store_part
-
-    @inline
-    def write_value(v, dv, row):
-        for d in range(0, dv, 16):
-            store(row + size * d, load_part(v + 4 * d, dv - d), dv - d)
-
-    def kernel(args, thread, n_threads, counter):
-        run = load_i64(args)
-        n_rows, segment = load_i64(run + 8 * abi.N_TOKENS), load_i64(run + 8 * load_i64(args + 96))
-        k, ldk, v, ldv = (load_i64(args + 8), load_i64(args + 16), load_i64(args + 24),
-                          load_i64(args + 32))  # fmt: skip
-        n_kv, dk, dv = load_i64(args + 40), load_i64(args + 48), load_i64(args + 56)
-        pages, page_bytes = load_i64(args + 64), load_i64(args + 72)
-        cache, table_pages = load_i64(args + 80), load_i64(args + 88)
-        # A thread takes whole pages (of the first segment): two that write neighbouring columns of
-        # one page would take its cache lines from each other, at a hundredth of the speed.
-        shift = (load_i64(segment + 8 * abi.SEGMENT_POSITION) - load_i64(segment)) % PAGE
-        unit = atomic_add(counter, 1)
-        while unit * PAGE - shift < n_rows:
-            for r in range(max(0, unit * PAGE - shift), min(n_rows, (unit + 1) * PAGE - shift)):
-                while r >= load_i64(segment) + load_i64(segment + 8 * abi.SEGMENT_ROWS):
-                    segment += 8 * abi.SEGMENT_WORDS
-                position = load_i64(segment + 8 * abi.SEGMENT_POSITION) + r - load_i64(segment)
-                tables = load_i64(segment + 8 * abi.SEGMENT_TABLES)
-                page = _page(pages, page_bytes, tables, cache, table_pages, position // PAGE)
-                cell = position % PAGE
-                for g in range(n_kv):
-                    head = page + g * (dk + dv) * PAGE * size
-                    write_key(k + r * ldk + 4 * g * dk, dk, head + size * cell)
-                    at = head + size * (PAGE * dk + cell * dv)
-                    write_value(v + r * ldv + 4 * g * dv, dv, at)
-            unit = atomic_add(counter, 1)
-
-    return kernel
-
-
 # --- a tile ------------------------------------------------------------------------------------
 
 
-@inline
-def _pack_queries(args, segment, group, g, first, n_rows, packed):
-    """Copy the tile's queries, times scale, to rows of dk padded floats."""
-    dk, ldq, scale = load_i64(args + DK), load_i64(args + LDQ), splat_f32(load_f32(args + SCALE))
-    for r in range(first, first + n_rows):
-        at = load_i64(args + Q) + (load_i64(segment) + r // group) * ldq
-        at += 4 * (g * group + r % group) * dk
-        for i in range(0, dk, 16):
-            store_f32x16(packed + 4 * i, load_part(at + 4 * i, dk - i) * scale)
-        packed += 4 * padded(dk)
+def _turner(kind, size_of):
+    """Make f(row, n): multiply with the matrix that rows of the cache were multiplied with."""
+
+    @inline
+    def turn_row(row, n):
+        size = size_of(n)
+        if size > 0:
+            turn(row, n, size)
+
+    @inline
+    def nothing(row, n):
+        pass
+
+    return turn_row if cache_types.is_quantized(kind) else nothing
+
+
+def _query_packer(keys):
+    """Make pack(...): copy the tile's queries, times scale, to rows of dk padded floats."""
+    turn_query = _turner(keys, key_turn)
+
+    @inline
+    def pack(args, segment, group, g, first, n_rows, packed):
+        dk, ldq = load_i64(args + DK), load_i64(args + LDQ)
+        scale = splat_f32(load_f32(args + SCALE))
+        for r in range(first, first + n_rows):
+            at = load_i64(args + Q) + (load_i64(segment) + r // group) * ldq
+            at += 4 * (g * group + r % group) * dk
+            for i in range(0, dk, 16):
+                store_f32x16(packed + 4 * i, load_part(at + 4 * i, dk - i) * scale)
+            turn_query(packed, dk)
+            packed += 4 * padded(dk)
+
+    return pack
+
+
+def _finisher(values):
+    """Make end(args, total, n, head, token): write what a row has found, turned back."""
+    turn_back = _turner(values, value_turn)
+
+    @inline
+    def end(args, total, n, head, token):
+        turn_back(total, load_i64(args + DV))
+        finish(args, total, n, head, token)
+
+    return end
+
+
+def _reader(kind, unpacker):
+    """Make read(cells, n, own, ahead): the address of a page's cells as the products read them.
+
+    They are unpacked to `own` if they are quantized.
+    """
+    if not cache_types.is_quantized(kind):
+
+        @inline
+        def stay(cells, n, own, ahead):
+            return cells
+
+        return stay
+    unpack = unpacker(kind)
+
+    @inline
+    def move(cells, n, own, ahead):
+        unpack(cells, n, own, ahead)
+        return own
+
+    return move
 
 
 @inline
@@ -168,8 +154,9 @@ def _block(kv, alibi, reach):
     The positions that all rows see are summed for all at once, those before and after row by row:
     every row's sum ascends over exactly its own positions.
     """
-    one_scores, many_scores = scores(kv, 1), scores(kv, BLOCK_ROWS)
-    one_weigh, many_weigh = weigh(kv, 1), weigh(kv, BLOCK_ROWS)
+    keys_type, values_type = cache_types.pair(kv)
+    one_scores, many_scores = scores(keys_type, 1), scores(keys_type, BLOCK_ROWS)
+    one_weigh, many_weigh = weigh(values_type, 1), weigh(values_type, BLOCK_ROWS)
     bias = biases(alibi, reach)
 
     @inline
@@ -191,18 +178,18 @@ def _block(kv, alibi, reach):
         if n_rows == 1:
             common = common_end
         common_end = max(common, common_end)
-        # Rows on their own before the common positions (turn 0) and after them (turn 1).
-        for turn in range(2):
+        # Rows on their own before the common positions (part 0) and after them (part 1).
+        for part in range(2):
             for r in range(n_rows):
                 first, end = _bounds(args, segment, group, row + r, at)
-                if turn == 0:
+                if part == 0:
                     end = min(end, common)
                 else:
                     first = max(first, common_end)
                 if first < end:
                     one_weigh(p + 4 * PAGE * r, values, dv, first, end, states + stride * r, 0,
                               ahead)  # fmt: skip
-            if turn == 0 and common < common_end:
+            if part == 0 and common < common_end:
                 many_weigh(p, values, dv, common, common_end, states, stride, ahead)
 
     return block
@@ -210,11 +197,15 @@ def _block(kv, alibi, reach):
 
 def _tile_span(kv, alibi, reach):
     """Make the function that walks one span's pages for one tile, from fresh states."""
-    size = cell_bytes(kv)
+    keys_type, values_type = cache_types.pair(kv)
+    key_row, value_row = row_sizer(keys_type), row_sizer(values_type)
+    read_keys = _reader(keys_type, key_unpacker)
+    read_values = _reader(values_type, value_unpacker)
+    own_keys = PAGE if cache_types.is_quantized(keys_type) else 0
     block = _block(kv, alibi, reach)
 
     @inline
-    def walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states):
+    def walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states, own):
         dk, dv = load_i64(args + DK), load_i64(args + DV)
         n, stride = padded(dv), 4 * state_floats(dv)
         for r in range(n_rows):
@@ -227,12 +218,14 @@ def _tile_span(kv, alibi, reach):
         tables = load_i64(segment + 8 * abi.SEGMENT_TABLES)
         pages, page_bytes = load_i64(args + PAGES), load_i64(args + PAGE_BYTES)
         cache, table_pages = load_i64(args + CACHE), load_i64(args + TABLE_PAGES)
-        head = g * (dk + dv) * PAGE * size
+        head = g * PAGE * (key_row(dk) + value_row(dv))
         for page in range(first, end):
-            keys = _page(pages, page_bytes, tables, cache, table_pages, page) + head
-            values = keys + dk * PAGE * size
+            keys = page_at(pages, page_bytes, tables, cache, table_pages, page) + head
+            values = keys + PAGE * key_row(dk)
             following = min(page + 1, end - 1)
-            ahead = _page(pages, page_bytes, tables, cache, table_pages, following) + head
+            ahead = page_at(pages, page_bytes, tables, cache, table_pages, following) + head
+            keys = read_keys(keys, dk, own, values)
+            values = read_values(values, dv, own + 4 * own_keys * dk, ahead)
             for r in range(0, n_rows, BLOCK_ROWS):
                 block(args, segment, group, g, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
                       keys, values, ahead, q + 4 * padded(dk) * r, p, lane_sums + 64 * r,
@@ -254,7 +247,7 @@ def _tiles(segment, group):
 
 
 @inline
-def _plan(args, n_threads):
+def _plan(args, n_threads, bytes_each):
     """Return the units of work, and whether each is one span of a tile instead of a whole tile.
 
     Threads share the spans of one row where tiles are few and memory for the partial states is
@@ -262,7 +255,7 @@ def _plan(args, n_threads):
     """
     run = load_i64(args)
     segment, n_kv = segments_of(args), load_i64(args + N_KV_HEADS)
-    dk, dv, n_heads = load_i64(args + DK), load_i64(args + DV), load_i64(args + N_HEADS)
+    dv, n_heads = load_i64(args + DV), load_i64(args + N_HEADS)
     all_tiles, all_spans, floats = 0, 0, 0
     for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
         first, end = spans_of(args, segment)
@@ -272,7 +265,7 @@ def _plan(args, n_threads):
         rows = load_i64(segment + 8 * abi.SEGMENT_ROWS)
         floats += rows * n_heads * (end - first) * state_floats(dv)
         segment += 8 * abi.SEGMENT_WORDS
-    memory = n_threads * (load_i64(args + SCRATCH_BYTES) - 4 * private_floats(dk, dv))
+    memory = n_threads * (load_i64(args + SCRATCH_BYTES) - bytes_each)
     few = n_threads > 1 and all_tiles < 4 * n_threads
     if few and all_spans > all_tiles and 4 * floats <= memory:
         return all_spans, True
@@ -303,7 +296,8 @@ def _copy(source, target, n_floats):
 
 def _unit(kv, alibi, reach):
     """Make the function that runs one unit: a tile, or one span of it when spans are shared."""
-    walk = _tile_span(kv, alibi, reach)
+    walk, (keys_type, values_type) = _tile_span(kv, alibi, reach), cache_types.pair(kv)
+    pack_queries, end = _query_packer(keys_type), _finisher(values_type)
 
     @inline
     def unit(args, number, shares, own, partial):
@@ -319,7 +313,8 @@ def _unit(kv, alibi, reach):
         lane_sums = p + 4 * TILE_ROWS * PAGE
         states = lane_sums + 64 * TILE_ROWS
         totals = states + TILE_ROWS * stride
-        _pack_queries(args, segment, group, g, row, n_rows, q)
+        unpacked = own + 4 * private_floats(dk, dv)
+        pack_queries(args, segment, group, g, row, n_rows, q)
         first_span, end_span = spans_of(args, segment)
         n_spans, span = end_span - first_span, first_span
         if shares:
@@ -328,7 +323,7 @@ def _unit(kv, alibi, reach):
         for r in range(n_rows):
             reset(totals + stride * r, n)
         while span < end_span:
-            walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states)
+            walk(args, segment, group, g, row, n_rows, span, q, p, lane_sums, states, unpacked)
             for r in range(n_rows):
                 if shares:
                     at = ((row + r) * n_kv + g) * n_spans + span - first_span
@@ -340,43 +335,52 @@ def _unit(kv, alibi, reach):
             for r in range(n_rows):
                 head = g * group + (row + r) % group
                 token = load_i64(segment) + (row + r) // group
-                finish(args, totals + stride * r, n, head, token)
+                end(args, totals + stride * r, n, head, token)
 
     return unit
 
 
-@inline
-def _merge_shared(args, own, partial):
-    """Merge the spans of every row in ascending order, and finish the rows."""
-    run = load_i64(args)
-    segment, n_kv = segments_of(args), load_i64(args + N_KV_HEADS)
-    group, dv = load_i64(args + N_HEADS) // n_kv, load_i64(args + DV)
-    n, stride = padded(dv), 4 * state_floats(dv)
-    for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
-        first_span, end_span = spans_of(args, segment)
-        rows = load_i64(segment + 8 * abi.SEGMENT_ROWS) * group
-        for row in range(rows):
-            for g in range(n_kv):
-                reset(own, n)
-                for _span in range(first_span, end_span):
-                    merge(own, partial, n)
-                    partial += stride
-                finish(args, own, n, g * group + row % group, load_i64(segment) + row // group)
-        segment += 8 * abi.SEGMENT_WORDS
+def _merger(values):
+    """Make merge(...): merge the spans of every row in ascending order, and finish the rows."""
+    finish_row = _finisher(values)
+
+    @inline
+    def merge_shared(args, own, partial):
+        run = load_i64(args)
+        segment, n_kv = segments_of(args), load_i64(args + N_KV_HEADS)
+        group, dv = load_i64(args + N_HEADS) // n_kv, load_i64(args + DV)
+        n, stride = padded(dv), 4 * state_floats(dv)
+        for _ in range(load_i64(run + 8 * abi.N_SEGMENTS)):
+            first_span, end_span = spans_of(args, segment)
+            rows = load_i64(segment + 8 * abi.SEGMENT_ROWS) * group
+            for row in range(rows):
+                token = load_i64(segment) + row // group
+                for g in range(n_kv):
+                    reset(own, n)
+                    for _span in range(first_span, end_span):
+                        merge(own, partial, n)
+                        partial += stride
+                    finish_row(args, own, n, g * group + row % group, token)
+            segment += 8 * abi.SEGMENT_WORDS
+
+    return merge_shared
 
 
 def attention(*, kv, alibi=False, reach=0):
-    """Make the attention kernel for a cache of type `kv`: f16 or f32 (`abi.ATTENTION`).
+    """Make the attention kernel for a cache of types `kv` (`cache_types`, `abi.ATTENTION`).
 
     With `alibi`, far keys get lower scores, by the slopes of the heads; with `reach`, a table says
     what every distance adds. Whoever finishes the last unit of shared spans merges them all: little
     work beside the spans.
     """
-    run_unit = _unit(kv, alibi, reach)
+    run_unit, (keys, values) = _unit(kv, alibi, reach), cache_types.pair(kv)
+    merge_shared = _merger(values)
+    own_keys, own_values = (PAGE if cache_types.is_quantized(x) else 0 for x in (keys, values))
 
     def kernel(args, thread, n_threads, counter):
-        units, shares = _plan(args, n_threads)
-        bytes_each = 4 * private_floats(load_i64(args + DK), load_i64(args + DV))
+        dk, dv = load_i64(args + DK), load_i64(args + DV)
+        bytes_each = 4 * (private_floats(dk, dv) + own_keys * dk + own_values * dv)
+        units, shares = _plan(args, n_threads, bytes_each)
         own = load_i64(args + SCRATCH) + thread * bytes_each
         partial = load_i64(args + SCRATCH) + n_threads * bytes_each
         number = atomic_add(counter, 1) & TICKETS
@@ -384,7 +388,7 @@ def attention(*, kv, alibi=False, reach=0):
             run_unit(args, units - 1 - number, shares, own, partial)  # the longest rows first
             finished = atomic_add(counter, 1 << 32) >> 32
             if shares and finished == units - 1:
-                _merge_shared(args, own, partial)
+                merge_shared(args, own, partial)
             number = atomic_add(counter, 1) & TICKETS
 
     return kernel

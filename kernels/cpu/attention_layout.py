@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.cache_types import is_quantized, pair
 
 TILE_ROWS = 24  # query rows (token, head) of one unit of work
 SPAN_PAGES = 8  # pages whose partial softmax is one term of the final sum
@@ -38,8 +39,21 @@ def private_floats(dk: int, dv: int) -> int:
     return TILE_ROWS * (padded(dk) + PAGE_TOKENS + 16 + 2 * state_floats(dv))
 
 
+def page_floats(dk: int, dv: int, kv: str) -> int:
+    """Return the floats for a head's page of a cache of type `kv`: of what is quantized in it."""
+    keys, values = map(is_quantized, pair(kv))
+    return PAGE_TOKENS * (dk * keys + dv * values)
+
+
 def scratch_bytes(
-    dk: int, dv: int, *, n_heads: int, n_threads: int, max_positions: int, n_rows: int = 8
+    dk: int,
+    dv: int,
+    *,
+    n_heads: int,
+    n_threads: int,
+    max_positions: int,
+    n_rows: int = 8,
+    kv: str = "f16",
 ) -> int:
     """Return a thread's scratch size for `abi.ATTENTION`.
 
@@ -53,8 +67,10 @@ def scratch_bytes(
     n_rows : int
         Up to how many tokens a run (few tokens, long caches) shares the spans of one row among
         threads. With less memory the kernel gives the same bits, on fewer threads.
+    kv : str
+        Type of the cache.
     """
     spans = -(-max_positions // SPAN_TOKENS)
     shared = 4 * n_rows * n_heads * spans * state_floats(dv)
-    own = 4 * private_floats(dk, dv)
+    own = 4 * (private_floats(dk, dv) + page_floats(dk, dv, kv))
     return own + -(-shared // (64 * n_threads)) * 64

@@ -15,6 +15,7 @@ from jitllm.kernels.simd import (
     fma,
     load_f32,
     load_f32x16,
+    load_i32,
     load_i64,
     reduce_max,
     splat_f32,
@@ -63,6 +64,15 @@ def end_key(args, segment, position):
 def position_of(segment, group, row):
     """Return the position of row `row` (token, head of the group) of a segment."""
     return load_i64(segment + 8 * abi.SEGMENT_POSITION) + row // group
+
+
+@inline
+def page_at(pages, page_bytes, tables, cache, table_pages, block):
+    """Return the address of the page that holds positions 64 block to 64 block + 63."""
+    table = load_i64(tables + 8 * cache)
+    if table_pages > 0:
+        block = block % table_pages
+    return pages + load_i32(table + 4 * block) * page_bytes
 
 
 @inline

@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 from jitllm.kernels import level as levels
 from jitllm.kernels.abi import PAGE_TOKENS
 from jitllm.kernels.atomics import prefetch
-from jitllm.kernels.cpu.half import load_half, load_half_part
+from jitllm.kernels.cache_types import QUANTIZED
+from jitllm.kernels.cpu.half import load_bfloat, load_bfloat_part, load_half, load_half_part
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.tile import add_outer, zeros
 from jitllm.kernels.cpu.vmath import load_part
@@ -106,17 +107,30 @@ def store_block(typing_context, rows, tile, address, stride):
     return types.void(types.literal(n), tile, types.intp, types.intp), codegen
 
 
+_LOADERS = {
+    "f16": (2, load_half, load_half_part),
+    "bf16": (2, load_bfloat, load_bfloat_part),
+    "f32": (4, load_f32x16, load_part),
+}
+_UNPACKED = dict.fromkeys(QUANTIZED, _LOADERS["f32"])  # quantized pages are unpacked before
+
+
+def _loaders(kv):
+    """Return the bytes of a number of type `kv`, load(address) and load_part(address, n)."""
+    loaders = _LOADERS | _UNPACKED
+    if kv not in loaders:
+        raise ValueError(f"kv must be one of {sorted(loaders)}, got {kv!r}")
+    return loaders[kv]
+
+
 def cell_bytes(kv):
-    """Return the bytes of a cached number of type `kv`, f16 or f32."""
-    sizes = {"f16": 2, "f32": 4}
-    if kv not in sizes:
-        raise ValueError(f"kv must be one of {sorted(sizes)}, got {kv!r}")
-    return sizes[kv]
+    """Return the bytes of a cached number of type `kv` where it is read; float32 if unpacked."""
+    return _loaders(kv)[0]
 
 
 def vector_loader(kv):
     """Return load(address) -> f32x16 from 16 numbers of type `kv`."""
-    return load_half if kv == "f16" else load_f32x16
+    return _loaders(kv)[1]
 
 
 @cache
@@ -142,7 +156,7 @@ def tile_loader(kv, vectors):
 @cache
 def part_loader(kv):
     """Return load(address, n) -> tile of one vector, the first `n` lanes loaded."""
-    load = load_half_part if kv == "f16" else load_part
+    load = _loaders(kv)[2]
 
     @inline
     def load_one(at, n):
@@ -157,12 +171,12 @@ def scores(kv, rows):
 
     `rows` rows of q lie q_stride bytes apart, rows of s 64 floats; k is [dk][64]. As many bytes as
     k has are fetched from `ahead`, where the next step reads: a page is too short a stream for the
-    machine to foresee its end.
+    machine to foresee its end. What was unpacked was fetched then.
     """
     load, vectors = tile_loader(kv, BLOCK_VECTORS), BLOCK_VECTORS
     size = cell_bytes(kv)
     n = rows * vectors
-    step = size * vectors // 4
+    step = 0 if kv in QUANTIZED else size * vectors // 4
 
     @inline
     def block(q, q_stride, k, dk, s, ahead):
@@ -189,7 +203,7 @@ def weigh(kv, rows):
     """
     load, load_last = tile_loader(kv, BLOCK_VECTORS), part_loader(kv)
     vectors, size = BLOCK_VECTORS, cell_bytes(kv)
-    step = size * vectors // 4
+    step = 0 if kv in QUANTIZED else size * vectors // 4
 
     @inline
     def block(p, v, dv, first, end, acc, stride, ahead):

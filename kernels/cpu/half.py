@@ -1,7 +1,7 @@
 """float16 in memory, float32 in registers: one instruction where the level has it, else integers.
 
 Both ways give the same bits for everything but the payload of a NaN: loads are exact, stores round
-to nearest even, overflow to infinity and keep subnormals.
+to nearest even, overflow to infinity and keep subnormals. bfloat16 is always done by integers.
 """
 
 import numpy as np
@@ -144,6 +144,26 @@ def load_half(address):
 def load_half_part(address, n):
     """Load the first `n` halves, zeros in the other lanes; touches no other memory."""
     return widen(load_words_part(address, n))
+
+
+@inline
+def load_bfloat(address):
+    """Load 16 bfloat16 numbers as f32x16."""
+    return bits_f32(shift_left(load_words(address), 16))
+
+
+@inline
+def load_bfloat_part(address, n):
+    """Load the first `n` bfloat16 numbers, zeros in the other lanes; touches no other memory."""
+    return bits_f32(shift_left(load_words_part(address, n), 16))
+
+
+@inline
+def narrow_bfloat(x):
+    """Round f32x16 to the nearest bfloat16, ties to even, as the low words of i32x16."""
+    bits = bits_i32(x)
+    odd = shift_right_logical(bits, 16) & splat_i32(1)
+    return shift_right_logical(bits + splat_i32(0x7FFF) + odd, 16)
 
 
 @inline

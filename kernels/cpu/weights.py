@@ -7,7 +7,7 @@ import numpy as np
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cpu.codes import loader, store_chunks
-from jitllm.kernels.cpu.half import load_half, load_words
+from jitllm.kernels.cpu.half import load_bfloat, load_half
 from jitllm.kernels.cpu.inline import helper, inline
 from jitllm.kernels.simd import (
     bits_f32,
@@ -79,14 +79,9 @@ def offset_reader(fmt: str):
     return product if layout.scales == "k_dm" else whole
 
 
-@inline
-def _load_bfloat(address):
-    return bits_f32(shift_left(load_words(address), 16))
-
-
 def float_reader(fmt: str):
     """Return f(address) -> f32x16 for a float format."""
-    return {"F32": load_f32x16, "F16": load_half, "BF16": _load_bfloat}[fmt]
+    return {"F32": load_f32x16, "F16": load_half, "BF16": load_bfloat}[fmt]
 
 
 def value_writer(fmt: str):

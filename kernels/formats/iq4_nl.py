@@ -13,7 +13,7 @@ import numpy as np
 from jitllm.kernels.formats import Bytes, Floats, Format
 from jitllm.kernels.formats import _values as values
 from jitllm.kernels.formats._fields import Halves
-from jitllm.kernels.formats._pack import half_bytes, inverse, pack
+from jitllm.kernels.formats._pack import half_bytes, inverse, pack, peak
 from jitllm.kernels.formats._search import best_scale, from_table, nearest_index, spread
 
 FORMAT = Format(
@@ -38,6 +38,23 @@ def quantize(x: Floats, importance: Floats | None = None) -> Bytes:
     scale = best_scale(x, weight, (127.0, *range(-134, -119)), from_table(FORMAT.table))
     codes = nearest_index(FORMAT.table, x * inverse(scale[:, None]))
     return np.concatenate([half_bytes(scale), pack(codes, 4, 16)], axis=1)
+
+
+def quantize_plain(x: Floats) -> Bytes:
+    """Return the blocks, uint8 [n, 18], of float32 [n, 32]: one scale is tried, as for caches.
+
+    The peak becomes the first entry of the table, then the scale is fitted to the codes by least
+    squares, sums in the order of columns.
+    """
+    codes = nearest_index(FORMAT.table, x * inverse(peak(x) / np.float32(FORMAT.table[0])))
+    level = np.array(FORMAT.table, np.float32)[codes]
+    part = x * x * level
+    cross, square = np.zeros((2, len(x)), np.float32)
+    for i in range(FORMAT.block_size):
+        cross = cross + part[:, i] * x[:, i]
+        square = square + part[:, i] * level[:, i]
+    scale = np.where(square > 0, cross / np.where(square > 0, square, 1), 0)
+    return np.concatenate([half_bytes(scale.astype(np.float32)), pack(codes, 4, 16)], axis=1)
 
 
 def unpack_block(block: Bytes, codes: Bytes, half: Halves, sc: Bytes, mn: Bytes) -> None:

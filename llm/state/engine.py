@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Tap
 from jitllm.backends.ir import Graph
+from jitllm.kernels.cache_types import spelled
 from jitllm.llm.errors import BackendError, ClosedError, HookError
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.batches import Piece, batch_of
@@ -29,7 +30,6 @@ MAX_TOKENS = 512
 MAX_WHOLE = 4096
 """The same for models that must see a text as a whole."""
 
-_ITEM_SIZES = {"f16": 2, "f32": 4}
 _TAPPED_PROGRAMS = 2  # each has buffers of its own
 _OUTPUT_FLOATS = 1 << 25  # logits of one run, 128 MiB
 
@@ -57,25 +57,24 @@ class Engine:
     model : OpenModel
         The engine closes its backend.
     kv_dtype : str
-        "f16" or "f32".
+        Types of cached keys and values; see `jitllm.kernels.cache_types.spelled`.
 
     Raises
     ------
     ValueError
-        If `kv_dtype` is another.
+        If `kv_dtype` is none of them, or does not fit the model's heads.
     BackendError
         If the device cannot run the model.
     """
 
     def __init__(self, model: OpenModel, kv_dtype: str = "f16") -> None:
-        if kv_dtype not in _ITEM_SIZES:
-            raise ValueError(f"kv_dtype must be 'f16' or 'f32', got {kv_dtype!r}")
+        kv_dtype = spelled(kv_dtype)
         self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
         self.remembers = _remembers(self.graph)
         self.max_tokens = self._max_tokens(self.graph)
         self.closed = False
         self.hooks: list[Hooks] = []
-        n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, _ITEM_SIZES[kv_dtype])
+        n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, kv_dtype)
         self.pools = [
             PagePool(self.backend.new_pool(spec, n_pages, kv_dtype)) for spec in self.graph.caches
         ]

@@ -19,7 +19,6 @@ from jitllm.llm.state.engine import Engine
 from jitllm.llm.state.pages import PagePool, pool_pages
 
 Floats = npt.NDArray[np.float32]
-_ITEM_SIZES = {"f16": 2, "f32": 4}
 
 
 class HiddenRows:
@@ -56,7 +55,7 @@ class NextnBlock:
     graph : Graph
         One of `OpenModel.mtp`.
     kv_dtype : str
-        "f16" or "f32".
+        As the engine's.
 
     Raises
     ------
@@ -67,7 +66,7 @@ class NextnBlock:
     def __init__(self, engine: Engine, graph: Graph, kv_dtype: str = "f16") -> None:
         self.graph, self.closed, self._engine = graph, False, engine
         max_tokens, backend = engine.max_tokens, engine.backend
-        n_pages = pool_pages(graph.caches, engine.n_ctx, max_tokens, _ITEM_SIZES[kv_dtype])
+        n_pages = pool_pages(graph.caches, engine.n_ctx, max_tokens, kv_dtype)
         self._pools = [
             PagePool(backend.new_pool(spec, n_pages, kv_dtype)) for spec in graph.caches
         ]  # fmt: skip

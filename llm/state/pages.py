@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jitllm.backends.base import PAGE_TOKENS, Pool
 from jitllm.backends.ir import CacheSpec
+from jitllm.kernels.cache_types import cell_bytes
 from jitllm.llm.errors import BackendError
 
 SLACK_PAGES = 4
@@ -24,7 +25,7 @@ def pages_of(n_tokens: int) -> int:
     return -(-n_tokens // PAGE_TOKENS)
 
 
-def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, itemsize: int) -> int:
+def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, kv_dtype: str) -> int:
     """Return how many pages each pool should have.
 
     Enough for 64 sequences of `n_ctx` tokens, less where all pools together would take more than
@@ -36,12 +37,17 @@ def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, itemsiz
     n_ctx : int
     max_tokens : int
         Rows of a run.
-    itemsize : int
-        Bytes of a number in a cache.
+    kv_dtype : str
+        See `Backend.new_pool`.
+
+    Raises
+    ------
+    ValueError
+        If the heads of a layer are no whole blocks of that type.
     """
     wanted = max(_SEQUENCES * pages_of(n_ctx), _LEAST_PAGES) + pages_of(max_tokens) + SLACK_PAGES
-    numbers = sum(heads * (dk + dv) for spec in caches for heads, dk, dv in spec.layers)
-    fitting = int(_SHARE * memory_bytes()) // max(1, numbers * PAGE_TOKENS * itemsize)
+    n_bytes = PAGE_TOKENS * sum(cell_bytes(kv_dtype, spec.layers) for spec in caches)
+    fitting = int(_SHARE * memory_bytes()) // max(1, n_bytes)
     return max(1, min(wanted, fitting))
 
 
@@ -94,7 +100,7 @@ class PagePool:
             raise BackendError(
                 f"expected a free page in a cache of {n_pages} pages ({PAGE_TOKENS} tokens each, "
                 f"{size:.0f} MiB in all), all are held; close sequences that are not needed any "
-                'more, or load the model with kv_dtype="f16" or on a machine with more memory'
+                'more, or load the model with kv_dtype="q8_0" or on a machine with more memory'
             )
         self._n_touched += 1
         return self._n_touched - 1

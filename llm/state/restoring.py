@@ -16,7 +16,6 @@ from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import load_continuation
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.file import Chunk, Lineage, StateFile
-from jitllm.llm.state.log import Array
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model
@@ -32,7 +31,7 @@ class _Piece(NamedTuple):
     cache: int
     start: int
     stop: int
-    numbers: Array
+    data: layout.Bytes
 
 
 def restore(
@@ -138,7 +137,7 @@ def _check(
             "the state of another model"
         )
     for found, pool in zip(checkpoint.caches, cells.pools, strict=True):
-        layout.dtype_of(found.kv_dtype)
+        layout.n_bytes(found.layers, found.kv_dtype, 0)
         if found.kv_dtype != pool.pool.kv_dtype:
             _log.warning("%s: %s: a cache of type %s is converted to %s; the model's next logits "
                          "will differ in the last digits",
@@ -162,7 +161,7 @@ def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
             continue
         cache = checkpoint.caches[chunk.cache]
         try:
-            numbers = _numbers(file, chunk, cache)
+            data = _data(file, chunk, cache)
         except StateError as error:
             _log.warning("%s", error)
             damaged.add(chunk.cache)
@@ -173,20 +172,19 @@ def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
         start = ends[chunk.cache]
         ends[chunk.cache] = chunk.stop
         own = start - chunk.origin, chunk.stop - chunk.origin
-        yield _Piece(
-            chunk.cache, start, chunk.stop, layout.cut(cache.layers, numbers, chunk.count, *own)
-        )
+        part = layout.cut(cache.layers, cache.kv_dtype, data, chunk.count, *own)
+        yield _Piece(chunk.cache, start, chunk.stop, part)
 
 
-def _numbers(file: StateFile, chunk: Chunk, cache: CacheHead) -> Array:
-    numbers = file.read(chunk.owner, chunk.entry)
-    size = layout.n_numbers(cache.layers, chunk.count)
-    if numbers.dtype != layout.dtype_of(cache.kv_dtype) or numbers.shape != (size,):
+def _data(file: StateFile, chunk: Chunk, cache: CacheHead) -> layout.Bytes:
+    found, dtype = file.read(chunk.owner, chunk.entry), layout.dtype_of(cache.kv_dtype)
+    size = layout.n_bytes(cache.layers, cache.kv_dtype, chunk.count) // dtype.itemsize
+    if found.dtype != dtype or found.shape != (size,):
         raise StateError(
-            f"{file.path}: {chunk.owner}: expected {size} numbers of type {cache.kv_dtype}, got "
-            f"{numbers.dtype} {list(numbers.shape)}"
+            f"{file.path}: {chunk.owner}: expected {size} numbers of type {dtype} for a cache of "
+            f"type {cache.kv_dtype}, got {found.dtype} {list(found.shape)}"
         )
-    return numbers
+    return found.view(np.uint8)
 
 
 def _states(file: StateFile, checkpoint: Checkpoint) -> Iterator[tuple[int, Floats]]:
@@ -220,10 +218,10 @@ def _write(cells: Cells, cache: CacheHead, piece: _Piece, n_done: int) -> None:
     if piece.start >= stop:
         return
     count = piece.stop - piece.start
-    numbers = layout.cut(cache.layers, piece.numbers, count, 0, stop - piece.start)
-    dtype = layout.dtype_of(cells.pools[piece.cache].pool.kv_dtype)
-    whole = np.ascontiguousarray(numbers.astype(dtype, copy=False))
-    cells.write(piece.cache, piece.start, stop, whole.view(np.uint8))
+    old, new = cache.kv_dtype, cells.pools[piece.cache].pool.kv_dtype
+    data = layout.cut(cache.layers, old, piece.data, count, 0, stop - piece.start)
+    data = layout.converted(cache.layers, old, new, data, stop - piece.start)
+    cells.write(piece.cache, piece.start, stop, data)
 
 
 def _logits(file: StateFile, checkpoint: Checkpoint, model: "Model") -> Floats | None:

@@ -242,7 +242,7 @@ def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match=r"table must have shape \(1, 2 R \+ 1\), got \(1, 4\)"):
         table = np.ones((1, 4), np.float32)
         host.attention(q, k, v, *at, table=table, **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="kv must be one of"):
+    with pytest.raises(ValueError, match="kv_dtype must be one of"):
         host.attention(q, k, v, np.array([2, 3]), np.arange(4), kv="q8", **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a page must have 512 numbers, got 10"):
+    with pytest.raises(ValueError, match="a page must have 1024 bytes, got 20"):
         host.kv_write(k, v, np.zeros((1, 10), np.float16), np.zeros(1, int), 0, n_kv_heads=1)

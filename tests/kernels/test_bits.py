@@ -125,7 +125,7 @@ def test_outputs_have_the_recorded_bits(outputs: Callable[[], list[np.ndarray]])
         ("norm", "rms_norm", {}),
         ("activation", "glu", {"act": "gelu_erf"}),
         ("rope", "rope", {"kind": "norm"}),
-        ("attention", "kv_write", {"kv": "f16"}),
+        ("kv_write", "kv_write", {"kv": "f16"}),
         ("moe", "top_k_experts", {"gating": "softmax", "norm": True}),
     ],
 )

@@ -60,7 +60,7 @@ class _Text:
     def _page(self, position: int) -> NDArray[np.float32]:
         page = int(self.cells.tables[0][position // PAGE_TOKENS])
         assert isinstance(self.pool.pool, ArrayPool)
-        found: NDArray[np.float32] = self.pool.pool.layers[0][page]
+        found: NDArray[np.float32] = self.pool.pool.layers[0][page].view(np.float32)
         return found
 
 
@@ -139,10 +139,10 @@ def test_exhaustion_is_an_error_that_can_be_recovered_from() -> None:
 
 def test_pool_pages_hold_many_sequences_and_fit_into_memory() -> None:
     small = CacheSpec(0, ((1, 8, 8),))
-    assert pool_pages([small], 32768, 512, 2) >= 64 * 32768 // PAGE_TOKENS
-    assert pool_pages([small], 64, 64, 2) >= 4096
+    assert pool_pages([small], 32768, 512, "f16") >= 64 * 32768 // PAGE_TOKENS
+    assert pool_pages([small], 64, 64, "f16") >= 4096
     large = CacheSpec(0, ((100, 10**3, 10**3),))
-    size = pool_pages([large], 10**6, 512, 4) * 100 * 2 * 10**3 * 4 * PAGE_TOKENS
+    size = pool_pages([large], 10**6, 512, "f32") * 100 * 2 * 10**3 * 4 * PAGE_TOKENS
     assert 0.1 * memory_bytes() < size <= memory_bytes() / 2
 
 
