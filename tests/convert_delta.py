@@ -151,7 +151,42 @@ def _apart(shapes: Shapes) -> Shapes:
 _TEXT = {"architectures": ["Qwen3_5ForCausalLM"], "tie_word_embeddings": False}
 _TEXT_MOE = {"architectures": ["Qwen3_5MoeForCausalLM"]}
 _qwen_tokenizer = partial(byte_level, specials=CHATML, config=QWEN_TOKENS, pairs=True)
+_NEXT = {
+    name: value
+    for name, value in _QWEN35MOE_TEXT.items()
+    if name not in ("mtp_num_hidden_layers", "rope_parameters", "dtype")
+} | {
+    "architectures": ["Qwen3NextForCausalLM"],
+    "decoder_sparse_step": 1,
+    "head_dim": 32,
+    "linear_num_value_heads": 4,
+    "mlp_only_layers": [],
+    "model_type": "qwen3_next",
+    "norm_topk_prob": True,
+    "partial_rotary_factor": 0.25,
+    "rope_theta": 10000000,
+    "torch_dtype": "bfloat16",
+}
+
+
+def _next(config: dict[str, Any]) -> Shapes:
+    """Matrices of queries, keys, values and gates together, and those of both rates."""
+    shapes: Shapes = {}
+    for name, shape in _apart(_qwen35(config, "model")).items():
+        if name.endswith("in_proj_qkv.weight"):
+            values = config["linear_num_value_heads"] * config["linear_value_head_dim"]
+            shapes[name.replace("qkv", "qkvz")] = (shape[0] + values, shape[1])
+        elif name.endswith("in_proj_a.weight"):
+            shapes[name.replace("proj_a", "proj_ba")] = (2 * shape[0], shape[1])
+        elif not name.endswith(("in_proj_z.weight", "in_proj_b.weight")):
+            shapes[name] = shape
+    return shapes
+
+
 FOLDERS = {
+    "qwen3next": Folder(
+        "Qwen3-Next-80B-A3B-Instruct", _NEXT, _next(_NEXT), _qwen_tokenizer, pre="qwen2"
+    ),
     "qwen35": Folder(
         "Qwen3.5-0.8B",
         _whole(_QWEN35_TEXT, "Qwen3_5ForConditionalGeneration", "qwen3_5"),

@@ -22,7 +22,7 @@ DEFAULTS = {
     "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
     "linear_value_head_dim": 128, "full_attention_interval": 4,
 }  # fmt: skip
-_LAYER = (
+LAYER = (
     decoder.LAYER
     | experts.LAYER
     | experts.SHARED
@@ -43,7 +43,7 @@ _LAYER = (
         "shared_head_norm": "nextn.shared_head_norm",
     }
 )
-_NAMES = decoder.Names(_LAYER)
+_NAMES = decoder.Names(LAYER)
 _NEXT = re.compile(r"(?:model\.)?mtp\.(?:layers\.(\d+)\.)?(.+)")
 _NEXT_WHOLE = {"norm.weight": "shared_head_norm.weight"}
 _WITH_KEYS = ("conv1d", "in_proj_qkv")
@@ -54,6 +54,7 @@ _SECTIONS = [11, 11, 10, 0]
 def convert(source: Source, target: Target) -> None:
     """Put down keys, tensors and vocabulary."""
     keys(source.config, target)
+    sections(source.config, target)
     tensors(source.config, target, source.weights())
     vocabulary.sentencepiece_or_gpt2(source, target)
 
@@ -83,24 +84,29 @@ def keys(config: Config, target: Target) -> None:
     rope = decoder.rope_parameters(config)
     share = rope.get("partial_rotary_factor", 0.25)
     target.key("uint32", "rope.dimension_count", int(decoder.head_dim(config) * share))
-    if "mrope_section" not in rope:
+
+
+def sections(config: Config, target: Target) -> None:
+    """Put down how many pairs turn with time, height and width, where config.json does not say."""
+    if "mrope_section" not in decoder.rope_parameters(config):
         target.key("int32", "rope.dimension_sections", _SECTIONS)
 
 
 def tensors(config: Config, target: Target, weights: Iterable[tuple[str, Weight]]) -> None:
     """Put down the tensors; layers that predict further tokens come after the others."""
-    for name, weight in _next_last(weights, config.size("num_hidden_layers")):
+    for name, weight in next_last(weights, config.size("num_hidden_layers")):
         part = name.removesuffix(".weight")
-        if "linear_attn" in name:
-            weight = _tiled(config, name, weight)
-        elif part.endswith("norm") or "pre_fc_norm" in part:
-            weight = weight.computed(lambda w: w + 1)  # there, 1 is added when the norm is used
+        weight = _tiled(config, name, weight) if "linear_attn" in name else raised(part, weight)
         target.tensor(_NAMES(name), weight)
 
 
-def _next_last(
-    weights: Iterable[tuple[str, Weight]], n_layers: int
-) -> Iterator[tuple[str, Weight]]:
+def raised(part: str, weight: Weight) -> Weight:
+    """Return the weight of a norm with the 1 that is added there when it is used."""
+    is_norm = part.endswith("norm") or "pre_fc_norm" in part
+    return weight.computed(lambda w: w + 1) if is_norm else weight
+
+
+def next_last(weights: Iterable[tuple[str, Weight]], n_layers: int) -> Iterator[tuple[str, Weight]]:
     """Yield weights, those of the predictor of further tokens with names as of more layers."""
     for name, weight in weights:
         found = _NEXT.fullmatch(name)
