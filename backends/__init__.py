@@ -2,16 +2,18 @@
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from jitllm.backends.base import Backend, BackendUnavailable
+from jitllm.backends.rules import ByteRules
 
 if __name__ == "backends":  # found by its folder name: the repository root is on sys.path
     raise ImportError(
         "backends/ is imported as jitllm.backends: use `python -P` or start Python elsewhere"
     )
 
-_NOT_BACKENDS = {"__init__", "base", "ir"}
+_NOT_BACKENDS = {"__init__", "base", "ir", "placement", "rules"}
 
 
 def names() -> list[str]:
@@ -35,7 +37,33 @@ def open_backend(device: str, **options: Any) -> Backend:
     BackendUnavailable
         If there is no such backend, or its device is missing.
     """
+    return cast(Backend, _module(device).open(**options))
+
+
+def byte_rules(device: str, **options: Any) -> ByteRules:
+    """Return what a model takes on the device called `device`, which need not be there.
+
+    Parameters
+    ----------
+    device : str
+        One of `names()`.
+    **options
+        As for `open_backend`.
+
+    Raises
+    ------
+    BackendUnavailable
+        If there is no such backend, or it has no byte rules.
+    """
+    module = _module(device)
+    if not hasattr(module, "rules"):
+        raise BackendUnavailable(
+            f"no byte rules for device {device!r} yet: backends/{device}.py has no `rules`"
+        )
+    return cast(ByteRules, module.rules(**options))
+
+
+def _module(device: str) -> ModuleType:
     if device not in names():
         raise BackendUnavailable(f"device must be one of {names()}, got {device!r}")
-    module = importlib.import_module(f"jitllm.backends.{device}")
-    return cast(Backend, module.open(**options))
+    return importlib.import_module(f"jitllm.backends.{device}")
