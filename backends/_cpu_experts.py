@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jitllm.backends._cpu_memory import PackedWeight
+from jitllm.backends._cpu_memory import PackedShape
 from jitllm.backends._cpu_plan import LINE, Buffer
 from jitllm.backends._cpu_threads import aligned
 from jitllm.backends.base import BackendUnavailable, Floats
@@ -131,7 +131,7 @@ class ExpertOps:
         )  # fmt: skip
         return y
 
-    def _quantize(self, x: Buffer, w: PackedWeight) -> Buffer:
+    def _quantize(self, x: Buffer, w: PackedShape) -> Buffer:
         out = self._take(packed.activation_bytes(self.slots, w.k, self.tile_rows))
         self.lowering.planner.emit(
             abi.QUANTIZE, [x], [out], cost=8 * self.k * w.k, params={"tile_rows": self.tile_rows},

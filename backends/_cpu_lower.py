@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from jitllm.backends._cpu_experts import ExpertOps
-from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight
+from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedShape
 from jitllm.backends._cpu_plan import LINE, Buffer, Plan, Planner
 from jitllm.backends._cpu_threads import aligned
 from jitllm.backends.base import BackendUnavailable, Floats
@@ -47,7 +47,7 @@ class Lowering:
     ----------
     graph : Graph
     weights : mapping
-        Packed matrices by tensor name.
+        Packed matrices by tensor name, or only their sizes where no plan is made.
     vectors : mapping
         float32 vectors by tensor name.
     pools : sequence of CpuPool
@@ -63,7 +63,7 @@ class Lowering:
     def __init__(
         self,
         graph: Graph,
-        weights: Mapping[str, PackedWeight],
+        weights: Mapping[str, PackedShape],
         vectors: Mapping[str, Floats],
         pools: Sequence[CpuPool],
         states: CpuStates,
@@ -95,11 +95,22 @@ class Lowering:
 
     def plan(self) -> Plan:
         """Lower every node and return the finished plan."""
+        self.lower()
+        return self.planner.finish()
+
+    def lower(self) -> None:
+        """Lower every node: then all sizes are known."""
         self._scratch = self.take(self._scratch_bytes * self.n_threads)
         for node in self.graph.nodes:
             if node.name not in self._done:
                 self._lower(node)
-        return self.planner.finish()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what ops point to besides the plan's memory: tables, constants, inputs."""
+        factors = [factors for *_, factors in self.row_factors]
+        kept = [*self.constants, *factors, *self.input_rows, *self._tables.values()]
+        return sum(array.nbytes for array in kept)
 
     def _lower(self, node: Node) -> None:
         # not getattr: the interpreter's cache of methods would keep every name that is made here
@@ -222,7 +233,7 @@ class Lowering:
                 self.cuts.append(Cut(stop, addition, self._buffers[out.id]))
 
     def product(
-        self, x: Value, w: PackedWeight, out: Value, bias: int, other: Value | None
+        self, x: Value, w: PackedShape, out: Value, bias: int, other: Value | None
     ) -> None:
         """Emit out = x w^T + bias + other; makes the memory of `out`."""
         as_float = self.exact or formats.get(w.type_name).scales == "float"

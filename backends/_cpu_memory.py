@@ -2,6 +2,7 @@
 
 import mmap
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,44 +42,60 @@ def use_huge_pages(memory: Bytes) -> None:
         area.madvise(mmap.MADV_HUGEPAGE)
 
 
-class PackedWeight:
-    """A matrix, or a stack of them, in the packed layout.
+class PackedShape:
+    """A matrix, or a stack of them, in the packed layout: sizes only, at no address.
 
-    Attributes
+    Parameters
     ----------
     type_name : str
     shape : tuple of int
         (n, k) or (experts, n, k).
-    memory : uint8 array
     """
 
+    address = 0
+
+    def __init__(self, type_name: str, shape: tuple[int, ...]) -> None:
+        self.type_name, self.shape = type_name, shape
+        self.n, self.k = shape[-2:]
+        self.matrix_bytes = packed.matrix_bytes(type_name, self.n, self.k)
+        self.n_matrices = prod(shape[:-2])
+        self.n_bytes = self.n_matrices * self.matrix_bytes
+
+
+class PackedWeight(PackedShape):
+    """The same with its memory, uint8."""
+
     def __init__(self, weight: Weight) -> None:
-        self.type_name, self.shape = weight.type_name, weight.shape
-        self.n, self.k = weight.shape[-2:]
-        self.matrix_bytes = packed.matrix_bytes(weight.type_name, self.n, self.k)
-        self.n_matrices = int(np.prod(weight.shape[:-2]))
-        self.memory = mapping(self.n_matrices * self.matrix_bytes)
+        super().__init__(weight.type_name, weight.shape)
+        self.memory = mapping(self.n_bytes)
         use_huge_pages(self.memory)
 
-    @property
-    def address(self) -> int:
-        """Address of the first matrix."""
-        return int(self.memory.ctypes.data)
+        self.address = int(self.memory.ctypes.data)
+
+
+def vector_bytes(n: int) -> int:
+    """Return the bytes of a small tensor of `n` numbers: float32, in whole vectors of 16."""
+    return 4 * -(-n // 16) * 16
 
 
 def vector(weight: Weight) -> Floats:
     """Return a small tensor as float32, flat, zero-padded to whole vectors of 16."""
     values = formats.dequantize(weight.type_name, weight.data, weight.shape).reshape(-1)
-    padded = aligned(4 * -(-len(values) // 16) * 16).view(np.float32)
+    padded = aligned(vector_bytes(len(values))).view(np.float32)
     padded[: len(values)] = values
     return padded
 
 
 class CpuPool(ArrayPool):
-    """Pages of one cache; layer l's page p starts at `address(l) + p * layer_bytes(l)`."""
+    """Pages of one cache; layer l's page p starts at `address(l) + p * layer_bytes(l)`.
 
-    def __init__(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
-        super().__init__(spec, n_pages, kv_dtype, _mapped)
+    Without memory it has sizes only.
+    """
+
+    def __init__(
+        self, spec: CacheSpec, n_pages: int, kv_dtype: str, *, has_memory: bool = True
+    ) -> None:
+        super().__init__(spec, n_pages, kv_dtype, _mapped if has_memory else _nothing)
 
     def address(self, layer: int) -> int:
         """Address of a layer's page 0."""
@@ -89,18 +106,27 @@ def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return mapping(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
 
 
+def _nothing(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def state_bytes(size: int) -> int:
+    """Return the bytes of a state of `size` numbers: whole cache lines."""
+    return -(-4 * size // 64) * 64
+
+
 class CpuStates(StatePool):
     """States in slots one after the other; state i of a slot is `offsets[i]` bytes into it.
 
-    Every state starts on a cache line.
+    Every state starts on a cache line. Without memory it has sizes only.
     """
 
-    def __init__(self, sizes: tuple[int, ...], n_slots: int) -> None:
+    def __init__(self, sizes: tuple[int, ...], n_slots: int, *, has_memory: bool = True) -> None:
         self.sizes, self.n_slots = sizes, n_slots
-        lines = [-(-4 * size // 64) * 64 for size in sizes]
+        lines = [state_bytes(size) for size in sizes]
         self.offsets = tuple(sum(lines[:i]) for i in range(len(lines)))
         self.stride = sum(lines)
-        self.memory = mapping(max(64, n_slots * self.stride))
+        self.memory = mapping(n_slots * self.stride if has_memory else 0)
 
     @property
     def address(self) -> int:

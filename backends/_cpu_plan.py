@@ -124,6 +124,12 @@ class Planner:
         self._reads += reads
         self._writes += writes
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the plan that `finish` makes."""
+        words = max(1, len(self.ops)) * abi.OP_BYTES
+        return self.arena.size + LINE + words + _block_bytes(self.ops)
+
     def finish(self) -> "Plan":
         """Make the memory and the op list; compiles kernels that were never used before."""
         memory = mapping(self.arena.size + LINE)
@@ -156,6 +162,10 @@ def _spans(touched: list[Buffer | Span]) -> list[Span]:
     return [("", t.start, t.start + t.size) if isinstance(t, Buffer) else t for t in touched]
 
 
+def _block_bytes(ops: list[PlannedOp]) -> int:
+    return sum(op.block.nbytes for op in ops)
+
+
 @dataclass
 class Plan:
     """Ops ready to run, and their memory."""
@@ -163,6 +173,11 @@ class Plan:
     memory: npt.NDArray[np.uint8]
     ops: list[PlannedOp]
     words: npt.NDArray[np.int64]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the memory, the op list and what ops are given."""
+        return self.memory.nbytes + self.words.nbytes + _block_bytes(self.ops)
 
     @property
     def address(self) -> int:

@@ -42,8 +42,8 @@ class CpuProgram(Program):
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the buffers."""
-        return int(self._plan.memory.nbytes)
+        """Bytes of the plan and of what its ops point to besides the weights."""
+        return 0 if self.closed else self._plan.n_bytes + self._lowering.kept_bytes
 
     def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
         """Run a batch; see `Program.run`. A KeyboardInterrupt leaves a run unfinished."""

@@ -38,6 +38,14 @@ def default_threads() -> int:
     return min(n, MAX_THREADS)
 
 
+def checked_threads(n_threads: int | None) -> int:
+    """Return how many threads a pool has that is asked for `n_threads`; see `ThreadPool`."""
+    n = default_threads() if n_threads is None else n_threads
+    if not 1 <= n <= MAX_THREADS:
+        raise ValueError(f"n_threads must be from 1 to {MAX_THREADS}, got {n_threads}")
+    return n
+
+
 @cache
 def _yield_address() -> int:
     """Return the C function by which a waiting thread gives its core away."""
@@ -70,10 +78,7 @@ class ThreadPool:
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
-        n = default_threads() if n_threads is None else n_threads
-        if not 1 <= n <= MAX_THREADS:
-            raise ValueError(f"n_threads must be from 1 to {MAX_THREADS}, got {n_threads}")
-        self.n_threads = n
+        self.n_threads = n = checked_threads(n_threads)
         self._sync = aligned(8 * (abi.SYNC_PARKED + 8 * n)).view(np.int64)
         self._sync[abi.SYNC_YIELD] = _yield_address()
         self._sync[abi.SYNC_CURRENT] = -1
