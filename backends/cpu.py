@@ -8,7 +8,8 @@ import numpy as np
 from jitllm.backends._cpu_lower import Lowering
 from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight, vector
 from jitllm.backends._cpu_program import CpuProgram
-from jitllm.backends._cpu_threads import ThreadPool, aligned
+from jitllm.backends._cpu_rules import CpuRules
+from jitllm.backends._cpu_threads import ThreadPool, aligned, checked_threads
 from jitllm.backends.base import (
     Backend,
     BackendUnavailable,
@@ -20,6 +21,7 @@ from jitllm.backends.base import (
     options_error,
 )
 from jitllm.backends.ir import CacheSpec, Graph
+from jitllm.backends.rules import ByteRules
 from jitllm.kernels import abi, formats
 
 PRECISIONS = ("fast", "exact")
@@ -35,11 +37,21 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: Any) 
     precision : str
         "fast" quantizes activations to int8 where weights are quantized; "exact" keeps float32.
     """
+    _check(precision, options)
+    return CpuBackend(ThreadPool(n_threads), precision)
+
+
+def rules(n_threads: int | None = None, precision: str = "fast", **options: Any) -> ByteRules:
+    """Return the bytes that `open` with the same options leads to."""
+    _check(precision, options)
+    return CpuRules(checked_threads(n_threads), precision)
+
+
+def _check(precision: str, options: dict[str, Any]) -> None:
     if options:
         raise options_error("cpu", options)
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-    return CpuBackend(ThreadPool(n_threads), precision)
 
 
 class CpuBackend(Backend):
@@ -116,7 +128,7 @@ class CpuBackend(Backend):
 
     def memory(self) -> dict[str, int]:
         """Return bytes held, by purpose; caches and buffers count what is reserved."""
-        weights = sum(w.memory.nbytes for w in self.weights.values())
+        weights = sum(w.n_bytes for w in self.weights.values())
         return {
             "weights": weights + sum(v.nbytes for v in self.vectors.values()),
             "caches": sum(pool.page_bytes * pool.n_pages for pool in self._pools)

@@ -6,8 +6,9 @@ rows, so its last bits may depend on the batch.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from jitllm.backends._array_pool import ArrayPool
 from jitllm.backends.base import (
+    PAGE_TOKENS,
     Backend,
     BackendUnavailable,
     Batch,
@@ -27,17 +29,62 @@ from jitllm.backends.base import (
     options_error,
 )
 from jitllm.backends.ir import CacheSpec, Graph, Node
+from jitllm.backends.rules import ByteRules, LayerSizes, PoolSizes, TensorShape
 from jitllm.kernels import formats
 from jitllm.kernels import reference as kernels
+from jitllm.kernels.cache_types import cell_bytes
 
 _PRECISIONS = ("fast", "exact")
 
 
 def open(n_threads: int | None = None, precision: str = "fast", **options: Any) -> Backend:
     """Open the NumPy backend; NumPy decides its threads, so `n_threads` changes nothing here."""
+    _check(precision, options)
+    return ReferenceBackend(precision)
+
+
+def rules(n_threads: int | None = None, precision: str = "fast", **options: Any) -> ByteRules:
+    """Return the bytes that `open` with the same options leads to."""
+    _check(precision, options)
+    return ReferenceRules()
+
+
+def _check(precision: str, options: dict[str, Any]) -> None:
     if options:
         raise options_error("reference", options)
-    return ReferenceBackend(precision)
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be one of {_PRECISIONS}, got {precision!r}")
+
+
+class ReferenceRules(ByteRules):
+    """Weights as in the file, caches and states of NumPy; values live for one run."""
+
+    def weight_bytes(self, tensor: TensorShape) -> int:
+        """Return the bytes that the tensor has in the file."""
+        fmt = formats.get(_known(tensor.name, tensor.type_name))
+        return prod(tensor.shape) // fmt.block_size * fmt.block_bytes
+
+    def page_bytes(self, layer: LayerSizes, kv_dtype: str) -> int:
+        """Return the bytes of one page of one layer of a cache."""
+        return PAGE_TOKENS * cell_bytes(kv_dtype, [layer])
+
+    def state_bytes(self, size: int) -> int:
+        """Return the bytes of a state of float32."""
+        return 4 * size
+
+    def buffer_bytes(
+        self, graph: Graph, tensors: Mapping[str, TensorShape], pools: PoolSizes, max_tokens: int
+    ) -> int:
+        """Return 0: nothing is kept between runs."""
+        return 0
+
+
+def _known(tensor: str, type_name: str) -> str:
+    if type_name not in formats.names():
+        raise BackendUnavailable(
+            f"tensor {tensor!r}: the reference backend has no type {type_name}"
+        )
+    return type_name
 
 
 class ReferenceStates(StatePool):
@@ -66,8 +113,6 @@ class ReferenceBackend(Backend):
     name = "reference"
 
     def __init__(self, precision: str) -> None:
-        if precision not in _PRECISIONS:
-            raise ValueError(f"precision must be one of {_PRECISIONS}, got {precision!r}")
         self.precision = precision
         self.weights: dict[str, Weight] = {}
         self._pools: list[ArrayPool] = []
@@ -75,10 +120,7 @@ class ReferenceBackend(Backend):
 
     def add_weight(self, weight: Weight) -> None:
         """Copy a tensor; `BackendUnavailable` if its type has no format."""
-        if weight.type_name not in formats.names():
-            raise BackendUnavailable(
-                f"tensor {weight.name!r}: the reference backend has no type {weight.type_name}"
-            )
+        _known(weight.name, weight.type_name)
         data = np.array(weight.data, np.uint8)
         weight.release()
         self.weights[weight.name] = Weight(weight.name, weight.type_name, weight.shape, data)
@@ -114,6 +156,7 @@ class ReferenceBackend(Backend):
     def memory(self) -> dict[str, int]:
         """Return bytes held, by purpose."""
         caches = sum(pool.page_bytes * pool.n_pages for pool in self._pools)
+        caches += sum(states.nbytes for states in self.states.arrays)
         weights = sum(weight.data.nbytes for weight in self.weights.values())
         return {"weights": weights, "caches": caches, "buffers": 0}
 

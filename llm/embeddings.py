@@ -12,7 +12,8 @@ from jitllm.llm import pooling as pools
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.inspection import Inspection
-from jitllm.llm.state.engine import MAX_TOKENS, Engine
+from jitllm.llm.state.engine import Engine
+from jitllm.llm.state.reserve import MAX_TOKENS
 from jitllm.llm.texts import Text, is_many
 
 Floats = npt.NDArray[np.float32]

@@ -8,6 +8,7 @@ from typing import Any
 from jitllm import backends
 from jitllm.backends.base import Backend, BackendUnavailable, Weight
 from jitllm.backends.ir import Graph
+from jitllm.backends.rules import TensorShape
 from jitllm.kernels import formats
 from jitllm.llm import models
 from jitllm.llm.config import Metadata, ModelConfig
@@ -168,6 +169,22 @@ def _values(file: GGUFFile, name: str) -> Floats:
     return formats.dequantize(info.type_name, file.data(name), info.shape).copy()
 
 
+def weight_shapes(file: GGUFFile, graph: Graph) -> list[TensorShape]:
+    """Return the weights that `open_model` gives to a backend for a graph, as it gives them.
+
+    Raises
+    ------
+    UnsupportedFormat
+        If a tensor has a type without kernels.
+    """
+    return [TensorShape(i.name, _held_type(i), i.shape) for i in _used(file, (graph,))]
+
+
+def _held_type(info: TensorInfo) -> str:
+    """Return the type a backend gets a tensor in: its own, or F32 where no kernel reads that."""
+    return info.type_name if info.type_name in formats.names() else "F32"
+
+
 def _head(file: GGUFFile, config: ModelConfig, graph: Graph) -> Head | None:
     """The classifier that the file has, if it has one."""
     tensors = {name: _values(file, name) for name in HEAD_TENSORS if name in file.tensors}
@@ -200,10 +217,10 @@ def _load(
     report = progress or (lambda done, total: None)
     report(done, total)
     for info in infos:
-        type_name, data = info.type_name, file.data(info.name)
-        if type_name not in formats.names():  # no kernel reads it
-            values = formats.dequantize(type_name, data, info.shape)
-            type_name, data = "F32", formats.quantize("F32", values).reshape(-1)
+        type_name, data = _held_type(info), file.data(info.name)
+        if type_name != info.type_name:
+            values = formats.dequantize(info.type_name, data, info.shape)
+            data = formats.quantize(type_name, values).reshape(-1)
         release = _releaser(file, info.name)
         backend.add_weight(Weight(info.name, type_name, info.shape, data, release))
         done += info.nbytes

@@ -13,7 +13,7 @@ from models import model_path
 from tiny import conformance_model
 
 import jitllm
-from jitllm.llm.state.engine import MAX_TOKENS
+from jitllm.llm.state.reserve import MAX_TOKENS
 
 TEXT = "Once upon a time there was a little girl who had a big red ball."
 

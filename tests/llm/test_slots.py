@@ -13,7 +13,7 @@ from tiny import conformance_model
 
 import jitllm
 from jitllm.backends.base import StatePool
-from jitllm.llm.state.engine import MAX_TOKENS
+from jitllm.llm.state.reserve import MAX_TOKENS
 from jitllm.llm.state.slots import KEPT, LONG_RUN, SlotPool, StateHistory
 
 IDS: list[int] = np.random.default_rng(0).integers(0, 128, 250).tolist()
