@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jitllm.llm.commands._facts import size_text
-from jitllm.llm.commands._options import json_option
+from jitllm.llm.commands._options import ModelCommand, ModelOptions, json_option, model_options
 from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.pruning import prune as prune_file
@@ -16,9 +16,13 @@ from jitllm.llm.state.pruning import prune as prune_file
 _file = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
 
+_target = click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+_which = click.option("--which", help="A checkpoint's number or label; by default the newest.")
+
+
 @click.group(name="state")
 def command() -> None:
-    """Saved sequences: list, show, check and shorten state files."""
+    """Saved sequences: list, show, check and shorten state files; to and from llama.cpp."""
 
 
 @command.command("ls")
@@ -60,7 +64,7 @@ def _row(found: Checkpoint) -> dict[str, Any]:
 def show(file: Path, which: str | None) -> None:
     """Print what a checkpoint of a FILE holds: the newest, or WHICH, a number or a label."""
     with StateFile(file) as state:
-        found = state.get(int(which) if which and which.isdigit() else which)
+        found = state.get(_number_or_label(which))
         facts = {
             **_row(found),
             "model": dict(found.model),
@@ -74,6 +78,10 @@ def show(file: Path, which: str | None) -> None:
             "arrays": {name: entry.nbytes for name, entry in found.record.entries.items()},
         }
     click.echo(json.dumps(facts, indent=2))
+
+
+def _number_or_label(which: str | None) -> int | str | None:
+    return int(which) if which and which.isdigit() else which
 
 
 @command.command()
@@ -104,3 +112,46 @@ def prune(file: Path, keep: tuple[int, ...], max_bytes: int | None) -> None:
         f"{len(dropped)} checkpoints dropped, {size_text(before)} -> "
         f"{size_text(file.stat().st_size)}"
     )
+
+
+@command.command("import", cls=ModelCommand)
+@_file
+@_target
+@click.option("--label", default="", help="To find the checkpoint by.")
+@click.option("--seq-id", default=0, type=click.IntRange(0), help="Which sequence of a session.")
+@model_options
+def import_state(options: ModelOptions, file: Path, target: Path, label: str, seq_id: int) -> None:
+    """Add a sequence or session FILE of llama.cpp to the state file TARGET."""
+    from jitllm.llm.state import llama_cpp
+
+    with options.load() as model, llama_cpp.load(model, file, seq_id=seq_id) as sequence:
+        saved = sequence.save(target, label=label)
+    click.echo(f"{target}: {saved} of {saved.n_tokens} tokens")
+
+
+@command.command(cls=ModelCommand)
+@_file
+@_target
+@_which
+@click.option("--session", is_flag=True, help="Write what llama_state_load_file reads.")
+@click.option("--flash-attention/--no-flash-attention", default=True, show_default=True,
+              help="Whether the context that will read it uses it.")  # fmt: skip
+@model_options
+def export(
+    options: ModelOptions,
+    file: Path,
+    target: Path,
+    which: str | None,
+    *,
+    session: bool,
+    flash_attention: bool,
+) -> None:
+    """Write a checkpoint of the state FILE to TARGET, for llama.cpp."""
+    from jitllm.llm.state import llama_cpp
+
+    with (
+        options.load() as model,
+        model.load_sequence(file, _number_or_label(which)) as sequence,
+    ):
+        llama_cpp.save(sequence, target, session=session, flash_attention=flash_attention)
+        click.echo(f"{target}: {len(sequence)} tokens")

@@ -151,6 +151,23 @@ class Cells:
             column.first = first // PAGE_TOKENS
             column.prepare(first, n_tokens)
 
+    def begin_windows(self, firsts: Sequence[int], n_tokens: int) -> None:
+        """Drop states, windows, and all cells from `n_tokens` on; hold empty windows instead.
+
+        Parameters
+        ----------
+        firsts : sequence of int
+            The first cell to hold of each cache with a window.
+        n_tokens : int
+        """
+        for column, first in zip(self._columns, firsts, strict=True):
+            column.cut(0 if column.pool.window else n_tokens)
+            if column.pool.window:
+                column.first = first // PAGE_TOKENS
+                column.prepare(first, n_tokens)
+        if self._states:
+            self._states.release()
+
     @property
     def state_sizes(self) -> list[int]:
         """Numbers of each recurrent or convolution state."""

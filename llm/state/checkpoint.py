@@ -52,6 +52,10 @@ class Checkpoint:
     kept, kept_cells : int
         How many leading tokens, and how many leading cells, are the parent's.
     caches : tuple of CacheHead
+    blocks : mapping of int to (int, int)
+        Which cache, and which of its layers, a block of the model has.
+    is_whole : bool
+        Whether cells of full attention were saved too.
     state_sizes : tuple of int
         Numbers of each recurrent or convolution state.
     states : tuple of int
@@ -73,6 +77,8 @@ class Checkpoint:
     kept: int
     kept_cells: int
     caches: tuple[CacheHead, ...]
+    blocks: Mapping[int, tuple[int, int]]
+    is_whole: bool
     state_sizes: tuple[int, ...]
     states: tuple[int, ...]
     model: Mapping[str, Any]
@@ -108,6 +114,8 @@ class Checkpoint:
             head.number("kept"),
             head.number("kept_cells"),
             tuple(_cache(_Head(row)) for row in head.get("caches", list)),
+            dict(_block(row) for row in head.get("blocks", list)),
+            head.get("is_whole", bool),
             head.numbers("state_sizes"),
             head.numbers("states"),
             head.get("model", dict),
@@ -123,6 +131,8 @@ class Checkpoint:
         ok = ok and self.kept_cells <= self.n_done and all(n <= self.n_done for n in self.states)
         ok = ok and (self.parent is not None or not self.kept)
         ok = ok and (self.parent is None or self.parent < self.id)
+        sizes = [len(cache.layers) for cache in self.caches]
+        ok = ok and all(i < len(sizes) and layer < sizes[i] for i, layer in self.blocks.values())
         if not ok:
             raise StateError(f"{self}: its numbers contradict each other")
 
@@ -154,13 +164,20 @@ def _number(key: str, value: Any) -> int:
     return value
 
 
+def _three(key: str, row: Any) -> tuple[int, int, int]:
+    if not isinstance(row, list) or len(row) != 3:
+        raise StateError(f"a checkpoint's head: {key!r} has {row!r:.80}")
+    a, b, c = (_number(key, n) for n in row)
+    return a, b, c
+
+
+def _block(row: Any) -> tuple[int, tuple[int, int]]:
+    block, cache, layer = _three("blocks", row)
+    return block, (cache, layer)
+
+
 def _cache(head: _Head) -> CacheHead:
-    layers = []
-    for row in head.get("layers", list):
-        if not isinstance(row, list) or len(row) != 3:
-            raise StateError(f"a checkpoint's head: a cache's layer is {row!r:.80}")
-        heads, dk, dv = (_number("layers", n) for n in row)
-        layers.append((heads, dk, dv))
+    layers = [_three("layers", row) for row in head.get("layers", list)]
     return CacheHead(
         head.number("window"), head.get("kv_dtype", str), tuple(layers), head.number("first")
     )

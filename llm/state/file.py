@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state.checkpoint import KIND, Checkpoint
+from jitllm.llm.state import layout, slices
+from jitllm.llm.state.checkpoint import KIND, CacheHead, Checkpoint
 from jitllm.llm.state.log import Array, Damage, Entry, RecordLog
 
 Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 
 _CELLS = re.compile(r"cells\.([0-9]{1,6})\.([0-9]{1,12})-([0-9]{1,12})")
 
@@ -199,7 +201,7 @@ class StateFile:
                 found += _own_chunks(ancestor, stop)
         return sorted(found, key=lambda chunk: (chunk.cache, chunk.start))
 
-    def state(self, checkpoint: Checkpoint, n_tokens: int) -> npt.NDArray[np.float32]:
+    def state(self, checkpoint: Checkpoint, n_tokens: int) -> Floats:
         """Return the recurrent states behind the first `n_tokens` tokens, one after the other.
 
         Raises
@@ -209,8 +211,17 @@ class StateFile:
         """
         name, owner = f"states.{n_tokens}", self._owner(checkpoint, n_tokens)
         if owner is None:
-            raise StateError(f"{self.path}: {checkpoint}: no states behind {n_tokens} tokens")
-        return self.array(owner, name)
+            raise StateError(
+                f"{self.path}: {checkpoint}: expected states behind one of "
+                f"{list(checkpoint.states)} tokens, got none behind {n_tokens}"
+            )
+        found, size = self.array(owner, name), sum(checkpoint.state_sizes)
+        if found.dtype != np.float32 or found.shape != (size,):
+            raise StateError(
+                f"{self.path}: {owner}: expected states of {size} float32 numbers, got "
+                f"{found.dtype} {list(found.shape)}"
+            )
+        return found
 
     def state_entries(self, checkpoint: Checkpoint) -> dict[int, Entry]:
         """Return where its states are, by the number of tokens; some may be missing."""
@@ -224,6 +235,64 @@ class StateFile:
                 if n_tokens <= cells and f"states.{n_tokens}" in ancestor.record.entries:
                     return ancestor
         return None
+
+    def cells(self, chunk: Chunk, cache: CacheHead) -> npt.NDArray[np.uint8]:
+        """Return the cells of a chunk's array, as bytes; `layout` says how they lie.
+
+        Raises
+        ------
+        StateError
+            If they are damaged, or not as many as the cache says.
+        """
+        found, dtype = self.read(chunk.owner, chunk.entry), layout.dtype_of(cache.kv_dtype)
+        size = layout.n_bytes(cache.layers, cache.kv_dtype, chunk.count) // dtype.itemsize
+        if found.dtype != dtype or found.shape != (size,):
+            raise StateError(
+                f"{self.path}: {chunk.owner}: expected {size} numbers of type {dtype} for a cache "
+                f"of type {cache.kv_dtype}, got {found.dtype} {list(found.shape)}"
+            )
+        return found.view(np.uint8)
+
+    def read_cells(
+        self, checkpoint: Checkpoint, block: int, start: int = 0, stop: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return keys and values of some tokens in one block of the model.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        block : int
+        start, stop : int
+            Cells start to stop - 1; by default all.
+
+        Returns
+        -------
+        k, v : float32 [n, heads, dk], [n, heads, dv]
+            Copies.
+
+        Raises
+        ------
+        StateError
+            If the block has no cache, or some of these cells cannot be read.
+        """
+        return slices.read_cells(self, checkpoint, block, start, stop)
+
+    def read_states(self, checkpoint: Checkpoint, n_tokens: int | None = None) -> list[Floats]:
+        """Return the recurrent and convolution states behind some tokens, float32 [n] each.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+        n_tokens : int, optional
+            One of `checkpoint.states`; by default the last.
+
+        Raises
+        ------
+        StateError
+            If there are none, or they cannot be read.
+        """
+        n_tokens = max(checkpoint.states, default=0) if n_tokens is None else n_tokens
+        return list(slices.read_states(self, checkpoint, n_tokens))
 
     def array(self, checkpoint: Checkpoint, name: str) -> Array:
         """Return an array of a checkpoint's own record; StateError if that is damaged."""

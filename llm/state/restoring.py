@@ -15,7 +15,8 @@ from jitllm.llm.state.checkpoint import CacheHead, Checkpoint
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import load_continuation
 from jitllm.llm.state.counters import counted
-from jitllm.llm.state.file import Chunk, Lineage, StateFile
+from jitllm.llm.state.file import Lineage, StateFile
+from jitllm.llm.state.log import Array
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model
@@ -25,7 +26,7 @@ _log = logging.getLogger("jitllm.state")
 Floats = npt.NDArray[np.float32]
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """Cells `start` to `stop - 1` of a cache, their bytes checked."""
 
     cache: int
@@ -73,8 +74,9 @@ def restore(
     _log.info("restored %s of %d tokens from %s: %d bytes, %.1f ms",
               checkpoint, len(contents.ids), file.path, contents.cells.nbytes, ms)  # fmt: skip
     if contents.n_done < checkpoint.n_done:
-        _log.warning("%s: %s is damaged%s: %d of %d tokens must be computed again",
-                     file.path, checkpoint, file.told_damages(),
+        reason = "is damaged" if checkpoint.is_whole else "holds no cells of full attention"
+        _log.warning("%s: %s %s%s: %d of %d tokens must be computed again",
+                     file.path, checkpoint, reason, file.told_damages(),
                      checkpoint.n_done - contents.n_done, len(contents.ids))  # fmt: skip
     return contents
 
@@ -83,41 +85,47 @@ def _fill(
     contents: Contents, file: StateFile, checkpoint: Checkpoint, model: "Model", force: bool
 ) -> None:
     cells = contents.cells
-    _check(file, checkpoint, model, cells, force)
-    contents.ids = file.tokens(checkpoint).tolist()
-    _check_ids(file, checkpoint, contents.ids, model.n_vocab)
+    check_fits(file, checkpoint, model, cells, force)
+    contents.ids = ids_of(file, checkpoint, file.tokens(checkpoint), model.n_vocab)
     if "source" in checkpoint.record.entries:
-        contents.source = file.array(checkpoint, "source").tolist()
+        source = file.array(checkpoint, "source")
+        contents.source = ids_of(file, checkpoint, source, model.n_vocab, model.engine.max_source)
         model.engine.encode(cells, contents.source, np.empty(0, np.intp))
     contents.n_done = _fill_cells(cells, file, checkpoint)
-    logits = _logits(file, checkpoint, model)
-    contents.last = None if logits is None else (len(contents.ids), logits)
-    if checkpoint.sampler is not None:
-        contents.continuation = load_continuation(
-            checkpoint.sampler, lambda name: file.array(checkpoint, name), model
-        )
+    fill_rest(contents, file, checkpoint, model)
     types = [cache.kv_dtype for cache in checkpoint.caches]
     is_same = types == [pool.pool.kv_dtype for pool in cells.pools]
     n_same = contents.n_done if is_same else 0
     contents.lineage = Lineage(file.path, checkpoint.key, len(contents.ids), n_same)
 
 
+def fill_rest(contents: Contents, file: StateFile, checkpoint: Checkpoint, model: "Model") -> None:
+    """Take logits and the generation under way."""
+    logits = _logits(file, checkpoint, model)
+    contents.last = None if logits is None else (len(contents.ids), logits)
+    if checkpoint.sampler is not None:
+        contents.continuation = load_continuation(
+            checkpoint.sampler, lambda name: file.array(checkpoint, name), model
+        )
+
+
 def _fill_cells(cells: Cells, file: StateFile, checkpoint: Checkpoint) -> int:
     """Write cells and states; returns how many tokens can go on from them."""
-    pieces, states = list(_pieces(file, checkpoint)), dict(_states(file, checkpoint))
+    pieces, states = list(pieces_of(file, checkpoint)), states_of(file, checkpoint)
     n_done = _usable(checkpoint, cells, pieces, states)
     cells.begin([min(c.first, n_done) for c in checkpoint.caches], n_done)
     for piece in pieces:
-        _write(cells, checkpoint.caches[piece.cache], piece, n_done)
+        write_piece(cells, checkpoint.caches[piece.cache], piece, n_done)
     for n in sorted(states):
         if n <= n_done:
             cells.put_states(n, states[n])
     return n_done
 
 
-def _check(
+def check_fits(
     file: StateFile, checkpoint: Checkpoint, model: "Model", cells: Cells, force: bool
 ) -> None:
+    """Raise what `restore` says if it is of another model, has other sizes, or is too long."""
     mine = model.identity.brief()
     if checkpoint.model != mine and not force:
         raise StateError(
@@ -144,16 +152,22 @@ def _check(
                          file.path, checkpoint, found.kv_dtype, pool.pool.kv_dtype)  # fmt: skip
 
 
-def _check_ids(file: StateFile, checkpoint: Checkpoint, ids: list[int], n_vocab: int) -> None:
-    if ids and not 0 <= min(ids) <= max(ids) < n_vocab:
+def ids_of(
+    file: StateFile, checkpoint: Checkpoint, found: Array, n_vocab: int, most: int | None = None
+) -> list[int]:
+    """Return tokens as a list; StateError if the model has not such, or not so many."""
+    ids: list[int] = found.tolist() if found.dtype == np.int32 and found.ndim == 1 else [-1]
+    if ids and not (0 <= min(ids) <= max(ids) < n_vocab and (most is None or len(ids) <= most)):
         raise StateError(
-            f"{file.path}: {checkpoint}: expected tokens from 0 to {n_vocab - 1}, got "
-            f"{min(ids)} to {max(ids)}"
+            f"{file.path}: {checkpoint}: expected tokens from 0 to {n_vocab - 1}"
+            + (f", at most {most}" if most is not None else "")
+            + f", got {len(ids)} from {min(ids)} to {max(ids)}"
         )
+    return ids
 
 
-def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
-    """The cells that can be read, each cache's without a gap from its first on."""
+def pieces_of(file: StateFile, checkpoint: Checkpoint) -> Iterator[Piece]:
+    """Yield the cells that can be read, each cache's without a gap from its first on."""
     ends = [cache.first for cache in checkpoint.caches]
     damaged: set[int] = set()
     for chunk in file.chunks(checkpoint):
@@ -161,7 +175,7 @@ def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
             continue
         cache = checkpoint.caches[chunk.cache]
         try:
-            data = _data(file, chunk, cache)
+            data = file.cells(chunk, cache)
         except StateError as error:
             _log.warning("%s", error)
             damaged.add(chunk.cache)
@@ -173,34 +187,22 @@ def _pieces(file: StateFile, checkpoint: Checkpoint) -> Iterator[_Piece]:
         ends[chunk.cache] = chunk.stop
         own = start - chunk.origin, chunk.stop - chunk.origin
         part = layout.cut(cache.layers, cache.kv_dtype, data, chunk.count, *own)
-        yield _Piece(chunk.cache, start, chunk.stop, part)
+        yield Piece(chunk.cache, start, chunk.stop, part)
 
 
-def _data(file: StateFile, chunk: Chunk, cache: CacheHead) -> layout.Bytes:
-    found, dtype = file.read(chunk.owner, chunk.entry), layout.dtype_of(cache.kv_dtype)
-    size = layout.n_bytes(cache.layers, cache.kv_dtype, chunk.count) // dtype.itemsize
-    if found.dtype != dtype or found.shape != (size,):
-        raise StateError(
-            f"{file.path}: {chunk.owner}: expected {size} numbers of type {dtype} for a cache of "
-            f"type {cache.kv_dtype}, got {found.dtype} {list(found.shape)}"
-        )
-    return found.view(np.uint8)
-
-
-def _states(file: StateFile, checkpoint: Checkpoint) -> Iterator[tuple[int, Floats]]:
-    size = sum(checkpoint.state_sizes)
+def states_of(file: StateFile, checkpoint: Checkpoint) -> dict[int, Floats]:
+    """Return the states that can be read, by the number of tokens that they are behind."""
+    found = {}
     for n in checkpoint.states:
         try:
-            values = file.state(checkpoint, n)
+            found[n] = file.state(checkpoint, n)
         except StateError as error:
             _log.warning("%s", error)
-            continue
-        if values.dtype == np.float32 and values.shape == (size,):
-            yield n, values
+    return found
 
 
 def _usable(
-    checkpoint: Checkpoint, cells: Cells, pieces: list[_Piece], states: Mapping[int, Floats]
+    checkpoint: Checkpoint, cells: Cells, pieces: list[Piece], states: Mapping[int, Floats]
 ) -> int:
     """Return how many tokens can go on from what was read."""
     n_done = checkpoint.n_done
@@ -213,7 +215,8 @@ def _usable(
     return 0 if gone else n_done
 
 
-def _write(cells: Cells, cache: CacheHead, piece: _Piece, n_done: int) -> None:
+def write_piece(cells: Cells, cache: CacheHead, piece: Piece, n_done: int) -> None:
+    """Write the cells of a piece that are before `n_done`, as the pool's type."""
     stop = min(piece.stop, n_done)
     if piece.start >= stop:
         return

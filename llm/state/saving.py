@@ -16,6 +16,7 @@ from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.file import Lineage, StateFile, cells_name
 from jitllm.llm.state.log import Array
+from jitllm.llm.state.views import places
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model
@@ -24,7 +25,13 @@ _log = logging.getLogger("jitllm.state")
 
 
 def save(
-    file: StateFile, model: "Model", contents: Contents, *, label: str = "", sync: bool = True
+    file: StateFile,
+    model: "Model",
+    contents: Contents,
+    *,
+    label: str = "",
+    only_states: bool = False,
+    sync: bool = True,
 ) -> Checkpoint:
     """Add a checkpoint of a sequence to a file.
 
@@ -34,8 +41,10 @@ def save(
     model : Model
         The sequence's.
     contents : Contents
-        Their `lineage` is set to the new checkpoint.
+        Their `lineage` is set to the new checkpoint, if that has all cells.
     label : str
+    only_states : bool
+        Leave out the cells of full attention.
     sync : bool
         Wait for the disk.
 
@@ -51,7 +60,7 @@ def save(
     started = time.perf_counter()
     _check_model(file, model)
     parent, kept, kept_cells = _parent(file, contents)
-    arrays = dict(_cell_arrays(contents, kept_cells))
+    arrays = dict(_cell_arrays(contents, kept_cells, only_states=only_states))
     arrays |= _state_arrays(contents.cells, parent, kept_cells)
     if contents.logits is not None:
         arrays["logits"] = contents.logits
@@ -68,10 +77,13 @@ def save(
         "kept_cells": kept_cells,
         "model": model.identity.brief(),
         "sampler": saved,
+        "is_whole": not only_states,
+        "blocks": [[block, *place] for block, place in places(model.engine.graph).items()],
         **_sizes(contents),
     }
     found = file.append(head, arrays, sync=sync)
-    contents.lineage = Lineage(file.path, found.key, found.n_tokens, found.n_done)
+    if not only_states:
+        contents.lineage = Lineage(file.path, found.key, found.n_tokens, found.n_done)
     _log.info(
         "saved %s of %d tokens to %s: %d bytes, %.1f ms",
         found, found.n_tokens, os.fspath(file.path), found.nbytes,
@@ -113,12 +125,14 @@ def _holds(file: StateFile, parent: Checkpoint, cells: Cells, n_cells: int) -> b
     )
 
 
-def _cell_arrays(contents: Contents, kept_cells: int) -> Iterator[tuple[str, Array]]:
+def _cell_arrays(
+    contents: Contents, kept_cells: int, *, only_states: bool
+) -> Iterator[tuple[str, Array]]:
     for cache, (pool, first) in enumerate(
         zip(contents.cells.pools, contents.cells.firsts, strict=True)
     ):
         dtype = layout.dtype_of(pool.pool.kv_dtype)
-        start = max(first, kept_cells)
+        start = contents.n_done if only_states and not pool.window else max(first, kept_cells)
         while start < contents.n_done:
             stop = min(contents.n_done, (start // PAGE_TOKENS + 1) * PAGE_TOKENS)
             yield (

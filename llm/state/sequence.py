@@ -1,19 +1,12 @@
 """A stream of tokens with its cells in the caches: append, cut, fork, keep, save, go on."""
 
 import logging
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from jitllm.llm.state import saving
-from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.engine import Floats
-from jitllm.llm.state.file import StateFile
-from jitllm.llm.state.history import History, Moment
-from jitllm.llm.state.log import FileChanged
-from jitllm.llm.state.running import RunningSequence
+from jitllm.llm.state.kept import KeptSequence
 from jitllm.llm.state.views import CacheViews
 
 if TYPE_CHECKING:
@@ -26,7 +19,7 @@ _log = logging.getLogger("jitllm.state")
 Text = str | Iterable[int]
 
 
-class Sequence(RunningSequence):
+class Sequence(KeptSequence):
     """Tokens of one text and what the model remembers of them. `Model.sequence` makes one.
 
     After an interrupt the sequence holds whole tokens only, and can be used further.
@@ -203,50 +196,6 @@ class Sequence(RunningSequence):
         self._check_open()
         return Sequence(self.model, self._now.fork())
 
-    def checkpoint(self, label: str = "") -> Moment:
-        """Keep the sequence as it is now, in memory: nothing is copied until it is written to.
-
-        The generation under way is part of it. `history` lists what is kept.
-        """
-        self._check_open()
-        with counted("checkpoint"):
-            return self.history.add(self._now.fork(), label)
-
-    def rollback(self, which: int | str | Moment | None = None) -> "Sequence":
-        """Become what the sequence was at a checkpoint, which stays; nothing is computed again.
-
-        Parameters
-        ----------
-        which : int, str or Moment, optional
-            A place in `history`, or a label; by default the newest.
-
-        Returns
-        -------
-        Sequence
-            This one.
-
-        Raises
-        ------
-        StateError
-            If there is no such checkpoint; nothing changes.
-        """
-        self._check_open()
-        with counted("rollback"):
-            contents = self.history.get(which).contents.fork()
-            self._box.now, before = contents, self._box.now
-            before.cells.release()
-        return self
-
-    def branch(self, which: int | str | Moment | None = None) -> "Sequence":
-        """Return a new sequence that is what this one was at a checkpoint; see `rollback`."""
-        self._check_open()
-        return Sequence(self.model, self.history.get(which).contents.fork())
-
-    @property
-    def history(self) -> History:
-        """The checkpoints in memory, oldest first; forks begin without any."""
-        return self._box.history
-
     @property
     def kv(self) -> CacheViews:
         """Keys and values by block: `kv[5].k` is an array that can be read and assigned to.
@@ -256,44 +205,6 @@ class Sequence(RunningSequence):
         """
         self._check_open()
         return CacheViews(self._engine.graph, self._now)
-
-    def save(
-        self, path: str | os.PathLike[str], *, label: str = "", sync: bool = True
-    ) -> Checkpoint:
-        """Add a checkpoint to a state file, which is made if it is not there.
-
-        Only what has changed since this sequence's last save to the file is written. A crash leaves
-        the earlier checkpoints; `docs/STATE.md` tells more. `Model.load_sequence` reads it.
-
-        Parameters
-        ----------
-        path : path
-        label : str
-            To find it by.
-        sync : bool
-            Wait until the disk has it, so that it survives the end of power too.
-
-        Raises
-        ------
-        StateError
-            If the file is no state file, or one of another model; it stays as it is.
-        OSError
-            If it cannot be written; the earlier checkpoints stay.
-        """
-        self._check_open()
-        with counted("save"):
-            while True:
-                file = self._state_file(path)
-                try:
-                    return saving.save(file, self.model, self._now, label=label, sync=sync)
-                except FileChanged:  # another writer came first
-                    pass
-
-    def _state_file(self, path: str | os.PathLike[str]) -> StateFile:
-        file = self._box.file
-        if file is None or file.path != Path(path).resolve() or not file.is_current():
-            file = self._box.file = StateFile(path)
-        return file
 
     @overload
     def generate(

@@ -124,7 +124,7 @@ class CacheViews(Sequence[LayerCache]):
     """
 
     def __init__(self, graph: Graph, contents: Contents) -> None:
-        self._places = dict(_places(graph))
+        self._places = places(graph)
         self._contents = contents
 
     def __len__(self) -> int:
@@ -141,9 +141,11 @@ class CacheViews(Sequence[LayerCache]):
         return LayerCache(self._contents, *self._places[block])
 
 
-def _places(graph: Graph) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Block, cache and layer of each node that writes cells."""
+def places(graph: Graph) -> dict[int, tuple[int, int]]:
+    """Return for each block with a cache of the tokens its number and the layer in it."""
+    n_cross, found = sum(spec.cross for spec in graph.caches), {}  # they come first
     for node in graph.nodes:
-        found = _BLOCK.match(node.name)
-        if found and node.attrs.get("cache", -1) >= 0 and "layer" in node.attrs:
-            yield int(found[1]), (node.attrs["cache"], node.attrs["layer"])
+        block = _BLOCK.match(node.name)
+        if block and "layer" in node.attrs and node.attrs.get("cache", -1) >= n_cross:
+            found[int(block[1])] = (node.attrs["cache"] - n_cross, node.attrs["layer"])
+    return found

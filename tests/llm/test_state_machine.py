@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tiny import conformance_model
 
 import jitllm
+from jitllm.llm.errors import StateError
 from jitllm.llm.request import Request
 from jitllm.llm.sampling import SamplerChain
 from jitllm.llm.state.file import StateFile
@@ -164,10 +165,10 @@ class Machine(RuleBasedStateMachine):
         self.live.append(Live(one.sequence.branch(which), one.moments[which].copy()))
 
     @precondition(lambda self: self.live)
-    @rule(pick=_PICKS)
-    def save(self, pick: int) -> None:
+    @rule(pick=_PICKS, only_states=st.booleans())
+    def save(self, pick: int, *, only_states: bool) -> None:
         one = self._pick(pick)
-        found = one.sequence.save(self.path, sync=False)
+        found = one.sequence.save(self.path, only_states=only_states, sync=False)
         assert found.id not in self.saved
         self.saved[found.id] = one.plain.copy()
 
@@ -177,6 +178,27 @@ class Machine(RuleBasedStateMachine):
         number = list(self.saved)[which % len(self.saved)]
         sequence = self.model.load_sequence(self.path, number)
         self.live.append(Live(sequence, self.saved[number].copy()))
+
+    @precondition(lambda self: self.saved and self.live)
+    @rule(pick=_PICKS, which=_PICKS, only_states=st.booleans() | st.none())
+    def restore_in_place(self, pick: int, which: int, *, only_states: bool | None) -> None:
+        """Where states alone cannot be put back, nothing changes."""
+        one, number = self._pick(pick), list(self.saved)[which % len(self.saved)]
+        saved = self.saved[number]
+        with StateFile(self.path) as file:
+            found = file.get(number)
+        if only_states is None:
+            only_states = not found.is_whole
+        n_done = len(one.sequence) - one.sequence.n_pending
+        begins = one.plain.tokens[: len(saved.tokens)] == saved.tokens and n_done >= found.n_done
+        if only_states and not begins:
+            with pytest.raises(StateError, match="expected a sequence that begins with its"):
+                one.sequence.restore(self.path, number, only_states=True)
+            return
+        one.sequence.restore(self.path, number, only_states=only_states)
+        one.plain = saved.copy()
+        if found.is_whole or only_states:
+            assert len(one.sequence) - one.sequence.n_pending == found.n_done
 
     @precondition(lambda self: len(self.saved) > 3)
     @rule(data=st.data())

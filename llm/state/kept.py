@@ -1,0 +1,158 @@
+"""Sequences that are kept: in memory to come back to, and in state files."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from jitllm.llm.state import saving
+from jitllm.llm.state.checkpoint import Checkpoint
+from jitllm.llm.state.contents import Contents
+from jitllm.llm.state.counters import counted
+from jitllm.llm.state.file import StateFile
+from jitllm.llm.state.history import History, Moment
+from jitllm.llm.state.log import FileChanged
+from jitllm.llm.state.partial import restore_states
+from jitllm.llm.state.restoring import restore
+from jitllm.llm.state.running import RunningSequence
+
+
+class KeptSequence(RunningSequence):
+    """A sequence that goes back to what it was; `Sequence` is what users see."""
+
+    def checkpoint(self, label: str = "") -> Moment:
+        """Keep the sequence as it is now, in memory: nothing is copied until it is written to.
+
+        The generation under way is part of it. `history` lists what is kept.
+        """
+        self._check_open()
+        with counted("checkpoint"):
+            return self.history.add(self._now.fork(), label)
+
+    def rollback(self, which: int | str | Moment | None = None) -> Self:
+        """Become what the sequence was at a checkpoint, which stays; nothing is computed again.
+
+        Parameters
+        ----------
+        which : int, str or Moment, optional
+            A place in `history`, or a label; by default the newest.
+
+        Returns
+        -------
+        Sequence
+            This one.
+
+        Raises
+        ------
+        StateError
+            If there is no such checkpoint; nothing changes.
+        """
+        self._check_open()
+        with counted("rollback"):
+            self._become(self.history.get(which).contents.fork())
+        return self
+
+    def _become(self, contents: Contents) -> None:
+        self._box.now, before = contents, self._box.now
+        before.cells.release()
+
+    def branch(self, which: int | str | Moment | None = None) -> Self:
+        """Return a new sequence that is what this one was at a checkpoint; see `rollback`."""
+        self._check_open()
+        return type(self)(self.model, self.history.get(which).contents.fork())
+
+    @property
+    def history(self) -> History:
+        """The checkpoints in memory, oldest first; forks begin without any."""
+        return self._box.history
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        label: str = "",
+        only_states: bool = False,
+        sync: bool = True,
+    ) -> Checkpoint:
+        """Add a checkpoint to a state file, which is made if it is not there.
+
+        Only what has changed since this sequence's last save to the file is written. A crash leaves
+        the earlier checkpoints; `docs/STATE.md` tells more. `Model.load_sequence` reads it.
+
+        Parameters
+        ----------
+        path : path
+        label : str
+            To find it by.
+        only_states : bool
+            Leave out the cells of full attention, which truncating keeps: recurrent states and
+            sliding windows are small. `restore` puts them back into a sequence that still has the
+            rest; loaded without it, the tokens are computed again.
+        sync : bool
+            Wait until the disk has it, so that it survives the end of power too.
+
+        Raises
+        ------
+        StateError
+            If the file is no state file, or one of another model; it stays as it is.
+        OSError
+            If it cannot be written; the earlier checkpoints stay.
+        """
+        self._check_open()
+        with counted("save"):
+            while True:
+                file = self._state_file(path)
+                try:
+                    return saving.save(
+                        file, self.model, self._now,
+                        label=label, only_states=only_states, sync=sync,
+                    )  # fmt: skip
+                except FileChanged:  # another writer came first
+                    pass
+
+    def restore(
+        self,
+        path: str | os.PathLike[str],
+        which: int | str | None = None,
+        *,
+        only_states: bool | None = None,
+        force: bool = False,
+    ) -> Self:
+        """Become what a sequence was at a checkpoint in a state file.
+
+        Parameters
+        ----------
+        path : path
+        which : int or str, optional
+            Number or label of a checkpoint; by default the newest.
+        only_states : bool, optional
+            Take recurrent states and sliding windows from the file, and keep the cells of full
+            attention that are here. By default where the checkpoint has no others.
+        force : bool
+            Take the state of another model too, if its caches have the same sizes.
+
+        Returns
+        -------
+        Sequence
+            This one.
+
+        Raises
+        ------
+        StateError, ContextLengthExceeded
+            As `Model.load_sequence`; with `only_states` also where this sequence does not begin
+            with the checkpoint's tokens, or a part cannot be read. Nothing changes.
+        """
+        self._check_open()
+        with StateFile(path) as file:
+            found = file.get(which)
+            if not found.is_whole if only_states is None else only_states:
+                contents = restore_states(file, found, self.model, self._now, force=force)
+            else:
+                contents = restore(file, found, self.model, force=force)
+        self._become(contents)
+        return self
+
+    def _state_file(self, path: str | os.PathLike[str]) -> StateFile:
+        file = self._box.file
+        if file is None or file.path != Path(path).resolve() or not file.is_current():
+            file = self._box.file = StateFile(path)
+        return file
