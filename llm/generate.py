@@ -52,6 +52,8 @@ class Prompt:
         Of the prompt, if the first generation asked for them.
     n_computed : int
         Tokens computed for the next generation.
+    n_reused : int
+        Tokens that an earlier prompt left.
     """
 
     sequence: TokenSequence
@@ -60,6 +62,19 @@ class Prompt:
     owned: bool = True
     logprobs: list[TokenLogprob] | None = None
     n_computed: int = 0
+    n_reused: int = 0
+
+    @classmethod
+    def begin(cls, model: "Model", ids: list[int], request: Request) -> "Prompt":
+        """Return a prompt of its own, from where an earlier one that begins like it ends.
+
+        With hooks, or where all its logits are wanted, it is computed as a whole.
+        """
+        is_whole = model.has_encoder or request.params.prompt_logprobs is not None
+        found = None if is_whole or model.engine.hooks else model.prefix_cache.find(ids)
+        sequence = TokenSequence(model, found) if found else model.sequence()
+        n_reused = len(sequence)
+        return cls(sequence, ids[n_reused:], request.params.n, n_reused=n_reused)
 
     @classmethod
     def of(cls, sequence: TokenSequence) -> "Prompt":
@@ -317,8 +332,14 @@ class GenerationStream(Iterator[Chunk]):
             self.chain.accept_many(sequence.token_ids)
         sequence.generation_began(self.request.params, self.chain, self.request.lacks())
         self._n_computed, self._prompt.n_computed = self._prompt.n_computed, 0
+        self._remember(sequence)
         self._prompt_s = self._waited + time.perf_counter() - started
         return sequence
+
+    def _remember(self, sequence: TokenSequence) -> None:
+        """Leave what was computed to later prompts."""
+        if self._prompt.owned and not self.model.has_encoder:
+            self.model.prefix_cache.keep(sequence.contents)
 
     def _goes_on(self, sequence: TokenSequence) -> bool:
         """Whether a token follows; where the context is full, old ones make room if they may."""
@@ -350,6 +371,8 @@ class GenerationStream(Iterator[Chunk]):
         self._steps.close()
         self._result = self.model.last_result = self._make_result(reason)
         if self._prompt.owned and self._sequence is not None:
+            if not self.model.engine.closed:
+                self._remember(self._sequence)
             self._sequence.close()
 
     def _make_result(self, reason: FinishReason) -> Generation:
@@ -360,13 +383,16 @@ class GenerationStream(Iterator[Chunk]):
             reasoning, content = split_reasoning(text, opened=request.think_opened)
         n_decoded = max(0, len(ids) - (reason != "stop" or self._stops.found is not None))
         seconds = max(0.0, self._seconds - self._prompt_s)
+        timings = Timings(
+            self._n_computed, self._prompt_s, len(ids), seconds, n_decoded, prompt.n_reused
+        )
         return Generation(
             text,
             list(ids),
             reason,
             self._prompt_ids,
             Usage(len(self._prompt_ids), len(ids)),
-            Timings(self._n_computed, self._prompt_s, len(ids), seconds, n_decoded),
+            timings,
             output.logprobs if request.params.logprobs is not None else None,
             prompt.logprobs,
             list(output.pieces),

@@ -14,6 +14,7 @@ from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.scoring import Scoring
 from jitllm.llm.state.engine import Engine
 from jitllm.llm.state.file import StateFile
+from jitllm.llm.state.prefixes import PrefixCache
 from jitllm.llm.state.restoring import restore
 from jitllm.llm.state.sequence import Sequence
 from jitllm.llm.texts import Prompts, Text, is_many
@@ -52,6 +53,8 @@ class Model(Scoring):
         Name, files, parameters and tensor types.
     settings : dict
         Device, precision, kv_dtype and n_ctx.
+    prefix_cache : PrefixCache
+        What earlier prompts left for later ones, if `load` was asked for that.
     last_result : Generation or None
         Of the last generation that ended, also of one that was interrupted.
     """
@@ -63,9 +66,12 @@ class Model(Scoring):
         file: GGUFFile,
         settings: Mapping[str, str],
         tokenizer_error: str = "",
+        *,
+        cache_bytes: int | None = None,
+        prefix_bytes: int = 0,
     ) -> None:
         try:
-            self.engine = Engine(opened, settings["kv_dtype"])
+            self.engine = Engine(opened, settings["kv_dtype"], cache_bytes)
         except BaseException:
             opened.backend.close()
             raise
@@ -77,6 +83,7 @@ class Model(Scoring):
         self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
         self.identity = Identity.of(file, opened.config.architecture)
         self.last_result: Generation | None = None
+        self.prefix_cache = PrefixCache(self.engine, prefix_bytes)
 
     @property
     def device(self) -> str:
@@ -397,6 +404,7 @@ class Model(Scoring):
     def close(self) -> None:
         """Free everything, the tokenizer too; later use raises ClosedError. May be called twice."""
         self.engine.close()
+        self.prefix_cache.clear()
         self.forget_tokenizer()
 
     def need_tokenizer(self, what: str) -> Tokenizer:
@@ -418,4 +426,4 @@ class Model(Scoring):
                 f"expected one prompt and n=1 for a stream, got {len(prompts)} prompts and "
                 f"n={request.params.n}; start a stream for each"
             )
-        return GenerationStream(self, Prompt(self.sequence(), prompts[0]), request)
+        return GenerationStream(self, Prompt.begin(self, prompts[0], request), request)

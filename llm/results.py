@@ -40,6 +40,8 @@ class Timings:
         Seconds from there on.
     decode_tokens : int
         Tokens whose cells were computed in `generation_s`, one at a time.
+    reused_tokens : int
+        Tokens of the prompt that `Model.prefix_cache` had.
     """
 
     prompt_tokens: int
@@ -47,6 +49,7 @@ class Timings:
     tokens: int
     generation_s: float
     decode_tokens: int
+    reused_tokens: int = 0
 
     @property
     def prompt_tokens_per_s(self) -> float:

@@ -24,7 +24,7 @@ def write_model(name: str, path: Path) -> Path:
 
 
 def write_models(folder: Path) -> None:
-    """Write the models that `record_shift.py` reads."""
+    """Write the models that `recorders/shift.py` reads."""
     for name in MODELS:
         write_model(name, folder / f"{name}.gguf")
 

@@ -89,12 +89,14 @@ class Cells:
         Raises
         ------
         BackendError
-            If no page is free; what was taken stays held and is used by the next try.
+            If there are too few pages, which is found out before any is taken, or no slot.
         """
         for column in self._columns:
-            column.prepare(start, stop)
+            column.need(start, stop)
         if self._states:
             self._states.prepare()
+        for column in self._columns:
+            column.prepare(start, stop)
 
     @property
     def state_slots(self) -> tuple[int, int]:

@@ -32,6 +32,13 @@ class Column:
         self.first = 0  # blocks before this one fell out of the window
         self.end = 0  # blocks from this one on were never written
 
+    def need(self, start: int, stop: int) -> None:
+        """Raise BackendError if there are too few pages to `prepare` these cells."""
+        blocks = range(start // PAGE_TOKENS, pages_of(stop))
+        there = self.pages[blocks.start : blocks.stop]
+        own = sum(page != _NONE and not self.pool.is_shared(int(page)) for page in there)
+        self.pool.need(len(blocks) - own)
+
     def prepare(self, start: int, stop: int) -> None:
         """Make the cells start to stop - 1 writable for this sequence alone."""
         self._grow(pages_of(stop))
@@ -146,6 +153,7 @@ class Column:
         self.first = min(self.first, keep)
 
     def fork(self) -> "Column":
+        """Return a column that shares all pages with this one."""
         twin = Column(self.pool)
         for page in self.pages[self.first : self.end]:
             if page != _NONE:

@@ -15,20 +15,16 @@ from jitllm.kernels.cache_types import spelled
 from jitllm.llm.errors import BackendError, ClosedError, HookError
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.batches import Piece, batch_of
+from jitllm.llm.state.budget import sizes_within
 from jitllm.llm.state.cells import Cells
-from jitllm.llm.state.pages import PagePool, memory_bytes, pool_pages
-from jitllm.llm.state.slots import N_SLOTS, SlotPool
+from jitllm.llm.state.pages import PagePool
+from jitllm.llm.state.reserve import Reserve, remembers, run_rows
+from jitllm.llm.state.slots import SlotPool
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 Cancel = Callable[[], bool]
-
-MAX_TOKENS = 512
-"""Most rows of one run."""
-
-MAX_WHOLE = 4096
-"""The same for models that must see a text as a whole."""
 
 _TAPPED_PROGRAMS = 2  # each has buffers of its own
 _OUTPUT_FLOATS = 1 << 25  # logits of one run, 128 MiB
@@ -58,27 +54,41 @@ class Engine:
         The engine closes its backend.
     kv_dtype : str
         Types of cached keys and values; see `jitllm.kernels.cache_types.spelled`.
+    cache_bytes : int, optional
+        Most bytes of caches and states; without, a part of the machine's memory.
+
+    Attributes
+    ----------
+    max_tokens : int
+        Most rows of one run.
+    max_source : int
+        Most tokens of a text that the graph's encoder reads; 0 without one.
 
     Raises
     ------
     ValueError
         If `kv_dtype` is none of them, or does not fit the model's heads.
     BackendError
-        If the device cannot run the model.
+        If the device cannot run the model, or `cache_bytes` are too few for a sequence.
     """
 
-    def __init__(self, model: OpenModel, kv_dtype: str = "f16") -> None:
+    def __init__(
+        self, model: OpenModel, kv_dtype: str = "f16", cache_bytes: int | None = None
+    ) -> None:
         kv_dtype = spelled(kv_dtype)
         self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
-        self.remembers = _remembers(self.graph)
-        self.max_tokens = self._max_tokens(self.graph)
+        self.remembers = remembers(self.graph)
+        reserve = Reserve.of(self.graph, self.n_ctx, kv_dtype)
+        self.max_tokens, self.max_source = reserve.max_tokens, reserve.max_source
         self.closed = False
         self.hooks: list[Hooks] = []
-        n_pages = pool_pages(self.graph.caches, self.n_ctx, self.max_tokens, kv_dtype)
+        sizes = sizes_within(cache_bytes, self.graph, reserve, kv_dtype, self.n_ctx)
         self.pools = [
-            PagePool(self.backend.new_pool(spec, n_pages, kv_dtype)) for spec in self.graph.caches
+            PagePool(self.backend.new_pool(spec, n_pages, kv_dtype))
+            for spec, n_pages in zip(self.graph.caches, sizes.pages, strict=True)
         ]
-        self.slots = self._new_slots()
+        states = self.graph.states
+        self.slots = SlotPool(self.backend.new_states(states, sizes.slots)) if states else None
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread inside a run
         self._program = self._compile(frozenset(), self.graph)
@@ -91,7 +101,7 @@ class Engine:
         self.check_open()
         cross = [pool for pool in self.pools if pool.cross]
         own = self.pools[len(cross) :]
-        return Cells(own, self.slots, Cells(cross) if cross else None)
+        return Cells(own, self.slots, Cells(cross) if cross else None, self.graph)
 
     def run(
         self,
@@ -176,19 +186,17 @@ class Engine:
             For each piece logits, or what else the graph ends with.
         """
         with self.turn():
+            hooks = [*self.hooks, *hooks]
             for piece in pieces:
                 if piece.cells:
                     piece.cells.prepare(piece.position, piece.stop)
-            values = self._run_batch(batch_of(pieces), [*self.hooks, *hooks])
+                    if hooks or piece.cells.graph is not self.graph:
+                        piece.cells.graph = None
+            values = self._run_batch(batch_of(pieces), hooks)
             for piece in pieces:
                 if piece.cells:
                     piece.cells.commit(piece.stop)
         return np.split(values, np.cumsum([len(piece.rows) for piece in pieces])[:-1])
-
-    @property
-    def max_source(self) -> int:
-        """Most tokens of a text that the graph's encoder reads; 0 without one."""
-        return self._max_tokens(self.graph.encoder) if self.graph.encoder else 0
 
     def encode(
         self,
@@ -217,6 +225,8 @@ class Engine:
         ids = np.asarray(tokens, np.int32)
         positions = np.arange(len(ids), dtype=np.int32)
         with self.turn():
+            if hooks or self.hooks:
+                cells.graph = None
             cells.prepare_cross(len(ids))
             segment = Segment(0, len(ids), 0, cells.tables)
             batch = Batch(ids, positions, rows.astype(np.int32), [segment])
@@ -291,13 +301,6 @@ class Engine:
                 self.slots.pool.close()
             self.backend.close()
 
-    def _new_slots(self) -> SlotPool | None:
-        sizes = self.graph.states
-        if not sizes:
-            return None
-        n_slots = max(8, min(N_SLOTS, memory_bytes() // 4 // (4 * sum(sizes))))
-        return SlotPool(self.backend.new_states(sizes, n_slots))
-
     def _check_whole(self, position: int, n_tokens: int) -> None:
         if not self.remembers and (position or n_tokens > self.max_tokens):
             raise BackendError(
@@ -357,20 +360,12 @@ class Engine:
         self._tapped.move_to_end(key)
         return self._tapped[key]
 
-    def _max_tokens(self, graph: Graph) -> int:
-        return min(MAX_TOKENS if _remembers(graph) else MAX_WHOLE, self.n_ctx)
-
     def _compile(self, taps: frozenset[str], graph: Graph) -> Program:
-        pools, max_tokens = [pool.pool for pool in self.pools], self._max_tokens(graph)
+        pools, max_tokens = [pool.pool for pool in self.pools], run_rows(graph, self.n_ctx)
         try:
             return self.backend.compile(graph, pools, max_tokens=max_tokens, taps=taps)
         except BackendUnavailable as error:
             raise BackendError(str(error)) from error
-
-
-def _remembers(graph: Graph) -> bool:
-    """Return whether a text can be continued: no attention is over the tokens of a run alone."""
-    return not any(node.op == "attention" and node.attrs["cache"] < 0 for node in graph.nodes)
 
 
 def _tap(hooks: Sequence[Hooks]) -> Tap:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jitllm.backends.base import PAGE_TOKENS, Pool
@@ -71,10 +71,16 @@ class PagePool:
     ----------
     pool : Pool
         Of a backend.
+
+    Attributes
+    ----------
+    reclaim : callable
+        Asked for pages when there are too few: returns whether it gave anything back.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self.reclaim: Callable[[], bool] = lambda: False
         self.window, self.cross = pool.spec.window, pool.spec.cross
         self._references: dict[int, int] = {}  # of the pages that are held
         self._free: list[int] = []  # of those that were held once
@@ -86,22 +92,35 @@ class PagePool:
         """Number of pages that some sequence holds."""
         return len(self._references)
 
+    @property
+    def n_free(self) -> int:
+        """Number of pages nobody holds."""
+        return len(self._free) + self.pool.n_pages - self._n_touched
+
+    def need(self, n_pages: int) -> None:
+        """Raise BackendError if so many pages are not free, and cannot be freed."""
+        while self.n_free < n_pages:
+            if not self.reclaim():
+                size, total = self.pool.page_bytes, self.pool.n_pages
+                raise BackendError(
+                    f"expected a free page in a cache of {total} pages ({PAGE_TOKENS} tokens each, "
+                    f"{total * size} bytes in all), {n_pages * size} bytes are wanted and "
+                    f"{self.used_pages * size} are held; close sequences that are not needed any "
+                    "more, or load the model with larger cache_bytes, if they were given, with "
+                    'kv_dtype="q8_0", or on a machine with more memory'
+                )
+
     def take(self) -> int:
         """Return a page nobody holds; BackendError if there is none."""
-        with self._lock:
-            page = self._free.pop() if self._free else self._untouched()
-            self._references[page] = 1
-        return page
+        while True:
+            self.need(1)
+            with self._lock:
+                if self.n_free:
+                    page = self._free.pop() if self._free else self._untouched()
+                    self._references[page] = 1
+                    return page
 
     def _untouched(self) -> int:
-        n_pages = self.pool.n_pages
-        if self._n_touched == n_pages:
-            size = n_pages * self.pool.page_bytes / 2**20
-            raise BackendError(
-                f"expected a free page in a cache of {n_pages} pages ({PAGE_TOKENS} tokens each, "
-                f"{size:.0f} MiB in all), all are held; close sequences that are not needed any "
-                'more, or load the model with kv_dtype="q8_0" or on a machine with more memory'
-            )
         self._n_touched += 1
         return self._n_touched - 1
 
@@ -120,4 +139,8 @@ class PagePool:
 
     def is_shared(self, page: int) -> bool:
         """Return whether several sequences hold the page."""
-        return self._references[page] > 1
+        return self.n_holders(page) > 1
+
+    def n_holders(self, page: int) -> int:
+        """Return how many sequences hold the page."""
+        return self._references[page]

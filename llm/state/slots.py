@@ -5,6 +5,7 @@ token. A run reads one slot and writes another, so the states at the ends of run
 """
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,16 @@ class SlotPool:
     ----------
     pool : StatePool
         Of a backend.
+
+    Attributes
+    ----------
+    reclaim : callable
+        Asked for slots when none is free: returns whether it gave anything back.
     """
 
     def __init__(self, pool: StatePool) -> None:
         self.pool = pool
+        self.reclaim: Callable[[], bool] = lambda: False
         self._references = [0] * pool.n_slots
         self._free = list(range(pool.n_slots - 1, -1, -1))
         self._lock = threading.RLock()  # a collected sequence may drop slots inside `take`
@@ -51,15 +58,23 @@ class SlotPool:
 
     def take(self) -> int:
         """Return a slot nobody holds; BackendError if there is none."""
-        with self._lock:
-            if not self._free:
+        while True:
+            with self._lock:
+                if self._free:
+                    slot = self._free.pop()
+                    self._references[slot] = 1
+                    return slot
+            if not self.reclaim():
+                n_slots, size = len(self._references), self.pool.slot_bytes
                 raise BackendError(
-                    f"expected a free slot for a sequence's states, all {len(self._references)} "
-                    "are held; close sequences that are not needed any more"
+                    f"expected a free slot for a sequence's states, {size} bytes; {n_slots * size} "
+                    f"bytes, all {n_slots} are held; close sequences that are not needed any more, "
+                    "or load the model with larger cache_bytes, if they were given"
                 )
-            slot = self._free.pop()
-            self._references[slot] = 1
-        return slot
+
+    def n_holders(self, slot: int) -> int:
+        """Return how many sequences hold the slot."""
+        return self._references[slot]
 
     def share(self, slot: int) -> None:
         """Count one more holder of a slot."""
@@ -111,7 +126,7 @@ class StateHistory:
             If no slot is free and there are no earlier states, or only others hold them too.
         """
         while self._next < 0:
-            if len(self._held) > 1 and not self._pool.n_free:
+            if len(self._held) > 1 and not self._pool.n_free and not self._pool.reclaim():
                 self._pool.drop(self._held.pop(0)[1])
             else:
                 self._next = self._pool.take()

@@ -77,10 +77,11 @@ def test_many_generations_give_what_each_gives_alone() -> None:
         assert model.memory()["caches_used"] == 0
 
 
-def test_few_pages_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pages_are_enough() -> None:
     """Where the caches hold three texts at once, eight are generated in turn."""
-    monkeypatch.setattr("jitllm.llm.state.engine.pool_pages", lambda *_: 3 * 4)
-    with jitllm.load(model_path("stories260K"), n_ctx=200, n_threads=1, progress=False) as model:
+    options: dict[str, Any] = {"n_ctx": 200, "n_threads": 1, "cache_bytes": 12 * 40960}
+    with jitllm.load(model_path("stories260K"), progress=False, **options) as model:
+        assert model.engine.pools[0].pool.n_pages == 3 * 4
         results = model.generate([[1, 5 + i] for i in range(8)], max_tokens=190, temperature=0)
         assert [len(r.token_ids) for r in results] == [190] * 8
         assert results[3].text == model.generate([1, 8], max_tokens=190, temperature=0).text

@@ -1,6 +1,6 @@
 """Records `data/shift.npz`: what llama.cpp gives behind tokens that were taken out of its cache.
 
-`python record_shift.py FOLDER OUT.npz`, where llama_cpp is installed. The folder has the models
+`python -m recorders.shift FOLDER OUT.npz`, where llama_cpp is installed. The folder has the models
 NAME.gguf that `shifted.write_models` writes.
 """
 
