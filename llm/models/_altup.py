@@ -12,7 +12,7 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.altup import match_rms, weighted_add
 from jitllm.llm.graph.words.heads import head_matmul, join_heads
 from jitllm.llm.graph.words.ssm import column_scale
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
 
 STREAMS = 4  # of files that do not say
 

@@ -15,7 +15,9 @@ from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_no
 from jitllm.llm.graph.words.heads import head_columns
 from jitllm.llm.graph.words.sparse import sparse_attention
 from jitllm.llm.graph.words.ssm import causal_conv
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def recurrent_layers(config: ModelConfig) -> tuple[bool, ...]:
     The file flags them, or says after how many layers one has attention.
     """
     meta, key = config.metadata, "attention.recurrent_layers"
-    n_layers = nn.n_layers_of(config)
+    n_layers = stack.n_layers_of(config)
     if f"{config.architecture}.{key}" in meta.values:
         return meta.per_layer(key, bool, n_layers)
     period = meta.get("full_attention_interval", int, 4)
@@ -89,15 +91,15 @@ def recurrent_layers(config: ModelConfig) -> tuple[bool, ...]:
 
 
 def blocks(
-    config: ModelConfig, recurrent: nn.Block, attention: nn.Block, network: nn.Block
-) -> nn.Blocks:
+    config: ModelConfig, recurrent: stack.Block, attention: stack.Block, network: stack.Block
+) -> stack.Blocks:
     """What layers are made of, those that predict further tokens having attention."""
     is_recurrent = recurrent_layers(config)
 
     def mixer(x: Value, i: int) -> Value:
         return recurrent(x, i) if i < len(is_recurrent) and is_recurrent[i] else attention(x, i)
 
-    return nn.Blocks(mixer, network, "post_attention_norm")
+    return stack.Blocks(mixer, network, "post_attention_norm")
 
 
 def gated_attention(
@@ -118,7 +120,7 @@ def gated_attention(
     heads, size, blk = config.num_attention_heads[i], config.head_dim, f"blk.{i}."
     doubled = replace(config, num_attention_heads=tuple(2 * n for n in config.num_attention_heads))
     if bias:
-        both, k, v = nn.qkv(g, x, doubled, i)
+        both, k, v = attn.qkv(g, x, doubled, i)
     else:
         n_kv = config.num_key_value_heads[i]
         widths = {"q": 2 * heads * size, "k": n_kv * size, "v": n_kv * config.v_head_dim}
@@ -128,8 +130,8 @@ def gated_attention(
         )
     q = head_columns(g, both, 0, size, n_heads=heads, name=blk + "attn_q_query")
     gate = head_columns(g, both, size, 2 * size, n_heads=heads, name=blk + "attn_q_gate")
-    q, k = nn.head_norms(g, q, k, config, i)
-    q, k = nn.turn(g, q, k, rotation, config, i)
+    q, k = attn.head_rms_norms(g, q, k, config, i)
+    q, k = attn.turn(g, q, k, rotation, config, i)
     common: dict[str, Any] = {
         "n_heads": heads, "n_kv_heads": config.num_key_value_heads[i], "scale": size**-0.5,
         "name": blk + "kqv_out",

@@ -11,10 +11,10 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.heads import head_columns, join_heads
 from jitllm.llm.graph.words.sparse import index_positions
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
+from jitllm.llm.models import _stack as stack
 
 
 def has_choice(g: GraphBuilder, config: ModelConfig) -> bool:
@@ -107,7 +107,7 @@ def build(
         z = mla.heads(g, x, queries, config, latent, i, chosen=chosen)
         return mla.output(g, z, config, i)
 
-    nn.decoder(g, config, attention, _network(g, config, gating))
+    stack.decoder(g, config, attention, _network(g, config, gating))
 
 
 def build_mtp(g: GraphBuilder, config: ModelConfig, block: int, gating: str) -> None:
@@ -118,10 +118,10 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int, gating: str) -> 
         queries = mla.query_latent(g, x, config, latent, i)
         return mla.attend(g, x, queries, config, latent, i)
 
-    nextn.head(g, config, block, nn.Blocks(attention, _network(g, config, gating)))
+    nextn.head(g, config, block, stack.Blocks(attention, _network(g, config, gating)))
 
 
-def _network(g: GraphBuilder, config: ModelConfig, gating: str) -> nn.Block:
+def _network(g: GraphBuilder, config: ModelConfig, gating: str) -> stack.Block:
     def network(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, scale=True, default_gating=gating)
 

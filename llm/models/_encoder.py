@@ -11,9 +11,10 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.add_row import add_row
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 Mlp = Callable[[GraphBuilder, Value, ModelConfig, int], Value]
 
@@ -25,8 +26,8 @@ def embeddings(g: GraphBuilder, config: ModelConfig, *, positions: bool = False)
         kinds = g.values("token_types.weight", (-1, config.hidden_size))
         x = add_row(g, x, kinds[0].copy(), name="inp_types")
     if positions:
-        x = dense.with_positions(g, x, config)
-    return dense.layer_norm(g, x, config, "token_embd_norm")
+        x = nn.with_positions(g, x, config)
+    return nn.layer_norm(g, x, config, "token_embd_norm")
 
 
 def attend(
@@ -45,14 +46,14 @@ def attend(
     `bias`: use the matrix's bias if there is one. `norms`: layer norms over all columns of q and
     of k, where the file has them. `rules` are those of the word `attention`.
     """
-    q, k, v = nn.qkv(g, x, config, i)
+    q, k, v = attn.qkv(g, x, config, i)
     if norms and g.has(f"blk.{i}.attn_q_norm.weight"):
-        q = dense.layer_norm(g, q, config, f"blk.{i}.attn_q_norm")
+        q = nn.layer_norm(g, q, config, f"blk.{i}.attn_q_norm")
     if norms and g.has(f"blk.{i}.attn_k_norm.weight"):
-        k = dense.layer_norm(g, k, config, f"blk.{i}.attn_k_norm")
+        k = nn.layer_norm(g, k, config, f"blk.{i}.attn_k_norm")
     if rotation is not None:
-        q, k = nn.turn(g, q, k, rotation, config, i)
-    return nn.attend(g, q, k, v, config, i, bias=bias, causal=False, cache=False, **rules)
+        q, k = attn.turn(g, q, k, rotation, config, i)
+    return attn.attend(g, q, k, v, config, i, bias=bias, causal=False, cache=False, **rules)
 
 
 def bert(
@@ -93,18 +94,18 @@ def pre_norm(
         return attend(g, x, config, i, rotation)
 
     x = nn.embeddings(g, config)
-    parts = nn.Blocks(attention, lambda x, i: mlp(g, x, config, i))
+    parts = stack.Blocks(attention, lambda x, i: mlp(g, x, config, i))
     for i in range(config.num_hidden_layers):
-        x = nn.layer(g, x, config, parts, i)
+        x = stack.layer(g, x, config, parts, i)
     x = nn.norm(g, x, config, "output_norm", last_norm)
     g.select_outputs(x, name="hidden_states")
 
 
 def _norm(g: GraphBuilder, x: Value, config: ModelConfig, tensor: str, name: str) -> Value:
-    eps = dense.layer_eps(config)
+    eps = nn.layer_eps(config)
     return g.layer_norm(x, f"{tensor}.weight", g.optional(f"{tensor}.bias"), eps=eps, name=name)
 
 
 def gelu_mlp(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """The network of BERT: down(gelu(up(x))) with biases where there are."""
-    return blocks.plain_mlp(g, x, config, i, act="gelu")
+    return mlp.plain_mlp(g, x, config, i, act="gelu")

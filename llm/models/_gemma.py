@@ -1,6 +1,6 @@
 """What Gemma models share; of 3n and 4: keys that several layers read, inputs of layers.
 
-As in `_layers`, functions add nodes for layer i under the prefix "blk.{i}.".
+Functions add nodes for layer i under the prefix "blk.{i}.".
 """
 
 from jitllm.backends.ir import Value
@@ -8,8 +8,9 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 WINDOW_THETA = 10000.0  # of files that do not say
 Heads = tuple[Value, Value | None, Value | None]
@@ -43,7 +44,7 @@ def embeddings(g: GraphBuilder, config: ModelConfig) -> Value:
 
 def window_rotation(config: ModelConfig) -> Rotation:
     """Rotation of layers with a window, which is not stretched."""
-    return blocks.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
+    return ropes.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
 
 
 def attention_scale(config: ModelConfig, layers_27b: int) -> float:
@@ -61,7 +62,7 @@ def query(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Heads:
     blk, width = f"blk.{i}.", config.num_attention_heads[i] * config.head_dim
     if not g.has(blk + "attn_qkv.weight"):
         return nn.linear(g, x, blk + "attn_q", width), None, None
-    q, _, _ = nn.qkv(g, x, config, i)
+    q, _, _ = attn.qkv(g, x, config, i)
     return q, None, None
 
 
@@ -87,14 +88,14 @@ def attend(
         )
         q = g.rope(q, rotation, n_heads=config.num_attention_heads[i], name=blk + "attn_q_rope")
     else:
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        v = blocks.bare_norm(g, v, config, blk + "attn_v_norm", config.v_head_dim)
+        q, k = attn.head_rms_norms(g, q, k, config, i)
+        q, k = attn.turn(g, q, k, rotation, config, i)
+        v = nn.bare_norm(g, v, config, blk + "attn_v_norm", config.v_head_dim)
     z = g.attention(
         q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
         scale=1.0, window=window, keys_of=f"blk.{key_layer}.kqv_out", name=blk + "kqv_out",
     )  # fmt: skip
-    h = nn.attention_output(g, z, config, i)
+    h = attn.output(g, z, config, i)
     return nn.norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
 
 

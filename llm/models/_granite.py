@@ -4,9 +4,12 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import Routing
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 
 def build(
@@ -33,34 +36,34 @@ def build(
     scale = meta.get("attention.scale", float, 0.0) or None
     branch_scale = meta.get("residual_scale", float, 0.0)
     if config.rope_scaling.type == "longrope":
-        rotation = nn.long_rope_of(g, config, "norm")
+        rotation = ropes.long_rope_of(g, config, "norm")
     else:
-        rotation = nn.rope_of(g, config, "norm")
+        rotation = ropes.rope_of(g, config, "norm")
     x = nn.embeddings(g, config)
-    x = blocks.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
+    x = nn.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
     for i, window in enumerate(windows):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
+        q, k, v = attn.qkv(g, h, config, i)
         if turned[i]:
-            q, k = nn.turn(g, q, k, rotation, config, i)
-        h = nn.attention(
+            q, k = attn.turn(g, q, k, rotation, config, i)
+        h = attn.attention(
             g, q, k, v, config, i, scale=scale, window=window, sinks=sinks and blk + sinks
         )
-        h = nn.attention_output(g, h, config, i, bias=True)
-        h = blocks.scaled(g, h, branch_scale, blk + "attn_out_scaled")
+        h = attn.output(g, h, config, i, bias=True)
+        h = nn.scaled(g, h, branch_scale, blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = network(g, nn.norm(g, x, config, blk + "ffn_norm"), config, i)
-        h = blocks.scaled(g, h, branch_scale, blk + "ffn_out_scaled")
+        h = nn.scaled(g, h, branch_scale, blk + "ffn_out_scaled")
         x = g.add(x, h, name=blk + "l_out")
-    blocks.scaled_logits(g, x, config, 1 / meta.get("logit_scale", float))
+    lm_head.scaled_logits(g, x, config, 1 / meta.get("logit_scale", float))
 
 
 def network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """A gated network, or experts, with one more for all tokens if the file has it: [rows, n]."""
     if not config.num_experts:
-        return nn.gated_mlp(g, x, config, i, bias=True)
+        return mlp.gated_mlp(g, x, config, i, bias=True)
     blk = f"blk.{i}."
     n_shared = config.metadata.get("expert_shared_feed_forward_length", int, 0)
     routed = moe.routed(

@@ -15,8 +15,8 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import decay_gate, delta_net, gated, l2_norm
 from jitllm.llm.graph.words.row_dot import project
 from jitllm.llm.graph.words.ssm import causal_conv, squeezed
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _stack as stack
 
 Block = Callable[[Value, int], Value]
 
@@ -75,7 +75,7 @@ class Kda:
 
 def delta_layers(config: ModelConfig) -> tuple[bool, ...]:
     """Whether each layer of the model itself has delta attention: those without key heads."""
-    n_layers = nn.n_layers_of(config)
+    n_layers = stack.n_layers_of(config)
     return tuple(n == 0 for n in config.num_key_value_heads[:n_layers])
 
 

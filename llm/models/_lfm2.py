@@ -9,14 +9,16 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
 from jitllm.llm.graph.words.ssm import causal_conv
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 
 def layers(
     g: GraphBuilder,
     config: ModelConfig,
-    feed_forward: nn.Block,
+    feed_forward: stack.Block,
     *,
     window: int = 0,
 ) -> None:
@@ -36,18 +38,18 @@ def layers(
     def mixer(x: Value, i: int) -> Value:
         if not config.num_key_value_heads[i]:
             return _short_conv(g, x, config, i)
-        q, k, v = nn.qkv(g, x, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, turns, config, i)
-        return nn.attend(g, q, k, v, config, i, window=window)
+        q, k, v = attn.qkv(g, x, config, i)
+        q, k = attn.head_rms_norms(g, q, k, config, i)
+        q, k = attn.turn(g, q, k, turns, config, i)
+        return attn.attend(g, q, k, v, config, i, window=window)
 
-    parts, x = nn.Blocks(mixer, feed_forward), nn.embeddings(g, config)
+    parts, x = stack.Blocks(mixer, feed_forward), nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
-        x = nn.layer(g, x, config, parts, i)
+        x = stack.layer(g, x, config, parts, i)
     x = g.select_outputs(x, name="output_rows")
     # the files call the norm behind the last layer that of the embeddings
     tensor = "token_embd_norm" if g.has("token_embd_norm.weight") else "output_norm"
-    blocks.output(g, nn.norm(g, x, config, "output_norm", tensor), config)
+    lm_head.output(g, nn.norm(g, x, config, "output_norm", tensor), config)
 
 
 def _short_conv(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

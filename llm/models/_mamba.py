@@ -1,6 +1,6 @@
 """Layers of the Mamba family: a convolution, then a state that decays as the token says.
 
-As in `_layers`, every function adds nodes for layer i under the prefix "blk.{i}.".
+Every function adds nodes for layer i under the prefix "blk.{i}.".
 Sources: Gu and Dao, "Mamba", 2023; Dao and Gu, "Transformers are SSMs" (Mamba-2), 2024.
 """
 
@@ -20,7 +20,9 @@ from jitllm.llm.graph.words.ssm import (
     squeezed,
     ssm_scan,
 )
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,16 @@ def _bare(g: GraphBuilder, *names: str) -> str:
     return next((name for name in names if g.has(name)), "")
 
 
-def single_blocks(g: GraphBuilder, config: ModelConfig, block: nn.Block) -> None:
+def single_blocks(g: GraphBuilder, config: ModelConfig, block: stack.Block) -> None:
     """Add embeddings, layers of one block each and logits.
 
     `block` gets normalized rows [T, n] and the number of the layer, and returns rows [T, n].
     """
     x = nn.embeddings(g, config)
-    for i in range(nn.n_layers_of(config)):
+    for i in range(stack.n_layers_of(config)):
         h = block(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
         x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def mamba(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

@@ -19,7 +19,7 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import RopeScaling, Rotation, rotation
 from jitllm.llm.graph.words.heads import head_columns, head_matmul, join_heads
 from jitllm.llm.graph.words.sparse import sparse_attention
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Mixtures of experts: routing, routers, experts, networks that all tokens use beside them.
 
-As in `_layers`, functions add nodes for layer i under the prefix "blk.{i}.".
+Functions add nodes for layer i under the prefix "blk.{i}.".
 """
 
 from jitllm.backends.ir import Value
@@ -10,7 +10,7 @@ from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.experts import Routing, Three, experts
 from jitllm.llm.graph.words.row_dot import project
-from jitllm.llm.models._gated import SILU, Unit, network
+from jitllm.llm.models._mlp import SILU, Unit, network
 
 _GATINGS = {1: "softmax", 2: "sigmoid", 3: "softmax_topk", 4: "sqrt_softplus"}
 
@@ -125,6 +125,11 @@ def mixture(
     if not has_shared:
         return y
     return g.add(y, shared(g, x, i, unit=shared_unit, scale=scale), name=name)
+
+
+def normalized_mixture(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
+    """A router and its experts, their weights normalized to sum 1: [rows, n]."""
+    return mixture(g, x, config, i, Routing(config.num_experts_per_tok), scale=True)
 
 
 def shared(

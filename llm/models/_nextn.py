@@ -17,14 +17,15 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.heads import join_heads
 from jitllm.llm.graph.words.input_rows import input_rows
-from jitllm.llm.models import _blocks as common
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 Norm = Callable[[Value, str, str], Value]
 
 
 def head(
-    g: GraphBuilder, config: ModelConfig, block: int, blocks: nn.Blocks, *, normed: bool = True
+    g: GraphBuilder, config: ModelConfig, block: int, blocks: stack.Blocks, *, normed: bool = True
 ) -> None:
     """Add the nodes of a block made like the model's layers; see `ends` for `normed`."""
     i = layer_of(g, config, block)
@@ -32,19 +33,19 @@ def head(
     def norm(x: Value, name: str, tensor: str) -> Value:
         return nn.norm(g, x, config, name, tensor)
 
-    x = nn.layer(g, begins(g, config, i, norm), config, blocks, i)
-    common.output(g, ends(g, x, i, norm, normed=normed), config, block=i)
+    x = stack.layer(g, begins(g, config, i, norm), config, blocks, i)
+    lm_head.output(g, ends(g, x, i, norm, normed=normed), config, block=i)
 
 
 def reads_sums(g: GraphBuilder, config: ModelConfig) -> None:
     """Let blocks read what the model's last layer gave, before the final norm."""
     if g.with_hidden:
-        g.hidden = f"blk.{nn.n_layers_of(config) - 1}.l_out"
+        g.hidden = f"blk.{stack.n_layers_of(config) - 1}.l_out"
 
 
 def layer_of(g: GraphBuilder, config: ModelConfig, block: int) -> int:
     """Return the layer that is block `block`; `ModelFormatError` if the file lacks it."""
-    i = nn.n_layers_of(config) + block
+    i = stack.n_layers_of(config) + block
     if i >= config.num_hidden_layers or not g.has(f"blk.{i}.nextn.eh_proj.weight"):
         raise ModelFormatError(
             f"expected a tensor 'blk.{i}.nextn.eh_proj.weight', got none: this file has no block "

@@ -4,14 +4,16 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _delta as delta
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 from jitllm.llm.models._sections import interleaved, sections_of
 
 
-def blocks(g: GraphBuilder, config: ModelConfig, network: nn.Block) -> nn.Blocks:
+def blocks(g: GraphBuilder, config: ModelConfig, network: stack.Block) -> stack.Blocks:
     """What the layers of a model with these networks are made of."""
     sizes = delta.DeltaNet.from_config(config)
-    rotation = interleaved(nn.rope_of(g, config, "neox"), sections_of(config))
+    rotation = interleaved(ropes.rope_of(g, config, "neox"), sections_of(config))
     return delta.blocks(
         config,
         lambda x, i: delta_layer(g, x, config, sizes, i),

@@ -1,6 +1,6 @@
 """Layers of the RWKV family: a mix with the token before, then states that decay column by column.
 
-As in `_layers`, every function adds nodes for layer i under the prefix "blk.{i}.". In a sequence
+Every function adds nodes for layer i under the prefix "blk.{i}.". In a sequence
 the token before the first is a row of zeros.
 Sources: Peng et al., "Eagle and Finch", 2024, and "RWKV-7 Goose", 2025.
 """
@@ -15,8 +15,10 @@ from jitllm.llm.graph.words.head_layer_norm import head_layer_norm
 from jitllm.llm.graph.words.heads import columns
 from jitllm.llm.graph.words.ssm import column_scale, squeezed
 from jitllm.llm.graph.words.wkv import lerp, previous
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 STATE_NORM_EPS = 64e-5
 
@@ -32,39 +34,39 @@ def n_heads(config: ModelConfig) -> int:
     return config.hidden_size // size
 
 
-def layers(g: GraphBuilder, config: ModelConfig, time_mix: nn.Block) -> None:
+def layers(g: GraphBuilder, config: ModelConfig, time_mix: stack.Block) -> None:
     """Add embeddings, the layers and logits, with layer norms.
 
     `time_mix` gets normalized rows [T, n] and the number of the layer, and returns rows [T, n].
     """
-    x = blocks.layer_norm(g, nn.embeddings(g, config), config, "token_embd_norm")
+    x = nn.biased_layer_norm(g, nn.embeddings(g, config), config, "token_embd_norm")
     every = config.metadata.get("rescale_every_n_layers", int, 0)
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        h = blocks.layer_norm(g, x, config, blk + "attn_norm")
+        h = nn.biased_layer_norm(g, x, config, blk + "attn_norm")
         x = g.add(x, time_mix(h, i), name=blk + "ffn_inp")
-        h = blocks.layer_norm(g, x, config, blk + "attn_norm_2")
+        h = nn.biased_layer_norm(g, x, config, blk + "attn_norm_2")
         h = channel_mix(g, h, config, i)
         halved = every > 0 and (i + 1) % every == 0
         x = g.add(x, h, name=blk + ("l_out.whole" if halved else "l_out"))
         if halved:
             x = g.scale(x, 0.5, name=blk + "l_out")
-    x = blocks.layer_norm(g, g.select_outputs(x, name="output_rows"), config, "output_norm")
-    blocks.output(g, x, config)
+    x = nn.biased_layer_norm(g, g.select_outputs(x, name="output_rows"), config, "output_norm")
+    lm_head.output(g, x, config)
 
 
-def qwen_layers(g: GraphBuilder, config: ModelConfig, time_mix: nn.Block) -> None:
+def qwen_layers(g: GraphBuilder, config: ModelConfig, time_mix: stack.Block) -> None:
     """Add embeddings, the layers and logits of a Qwen with `time_mix` in place of attention."""
-    parts = nn.Blocks(time_mix, lambda x, i: nn.gated_mlp(g, x, config, i))
+    parts = stack.Blocks(time_mix, lambda x, i: mlp.gated_mlp(g, x, config, i))
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
-        x = nn.layer(g, x, config, parts, i)
+        x = stack.layer(g, x, config, parts, i)
     bias = g.optional("output_norm.bias")
     name = "output_norm.scaled" if bias else "output_norm"
     x = nn.norm(g, g.select_outputs(x, name="output_rows"), config, name, "output_norm")
     if bias:
         x = g.add_bias(x, bias, name="output_norm")
-    blocks.output(g, x, config)
+    lm_head.output(g, x, config)
 
 
 def channel_mix(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

@@ -1,6 +1,6 @@
 """Time mixing of RWKV-6: how much a layer takes from the token before depends on the token.
 
-As in `_layers`, every function adds nodes for layer i under the prefix "blk.{i}.".
+Every function adds nodes for layer i under the prefix "blk.{i}.".
 Source: Peng et al., "Eagle and Finch", 2024.
 """
 
@@ -14,7 +14,7 @@ from jitllm.llm.graph.words.delta_net import decay_gate
 from jitllm.llm.graph.words.heads import head_matmul
 from jitllm.llm.graph.words.ssm import squeezed
 from jitllm.llm.graph.words.wkv import head_bonus, lerp, previous, wkv
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models import _rwkv as rwkv
 
 MIXES = "wkvrg"  # of decays, keys, values, receptances, gates

@@ -1,6 +1,6 @@
 """Time mixing of RWKV-7: states that are corrected, not only added to.
 
-As in `_layers`, every function adds nodes for layer i under the prefix "blk.{i}.".
+Every function adds nodes for layer i under the prefix "blk.{i}.".
 Source: Peng et al., "RWKV-7 Goose", 2025.
 """
 
@@ -12,7 +12,7 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import decay_gate, l2_norm
 from jitllm.llm.graph.words.ssm import column_scale, squeezed
 from jitllm.llm.graph.words.wkv import head_bonus, lerp, previous, wkv
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models import _rwkv as rwkv
 
 LOG_DECAY = -0.606531  # -1 / sqrt(e): the least logarithm of a decay

@@ -10,7 +10,8 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words import streams as words
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def layers(
     g: GraphBuilder,
     config: ModelConfig,
     streams: Streams,
-    attention: nn.Block,
-    network: nn.Block,
+    attention: stack.Block,
+    network: stack.Block,
     ffn_norm: str = "ffn_norm",
     *,
     n_layers: int = 0,
@@ -64,16 +65,16 @@ def layers(
 
     `n_layers` is how many layers there are, by default those that predict the next token.
     """
-    blocks = nn.Blocks(attention, network, ffn_norm)
+    blocks = stack.Blocks(attention, network, ffn_norm)
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
-    for i in range(n_layers or nn.n_layers_of(config)):
+    for i in range(n_layers or stack.n_layers_of(config)):
         x = layer(g, x, config, streams, blocks, i)
     x = nn.norm(g, read_outputs(g, x, config, streams), config, "output_norm")
     g.matmul(x, "output.weight", width=config.vocab_size, name="output")
 
 
 def layer(
-    g: GraphBuilder, x: Value, config: ModelConfig, streams: Streams, blocks: nn.Blocks, i: int
+    g: GraphBuilder, x: Value, config: ModelConfig, streams: Streams, blocks: stack.Blocks, i: int
 ) -> Value:
     """A layer whose two blocks read and write the streams x: [T, streams * n]."""
     blk, n_parts = f"blk.{i}.", 3 if streams.iterations else 2

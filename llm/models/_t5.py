@@ -12,7 +12,7 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import Floats, GraphBuilder
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
 
 MAX_DISTANCE = 128
 """Positions further apart than this are all alike."""

@@ -9,22 +9,25 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import Metadata, ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.xielu import xielu
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: normalized heads, and a network without a gate."""
-    rotation = dense.rope(g, config, "neox")
+    rotation = ropes.any_rope_of(g, config, "neox")
 
     def norm(x: Value, name: str) -> Value:
         return nn.norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = nn.qkv(g, x, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        return nn.attend(g, q, k, v, config, i, bias=True)
+        q, k, v = attn.qkv(g, x, config, i)
+        q, k = attn.head_rms_norms(g, q, k, config, i)
+        q, k = attn.turn(g, q, k, rotation, config, i)
+        return attn.attend(g, q, k, v, config, i, bias=True)
 
     def network(x: Value, i: int) -> Value:
         blk = f"blk.{i}."
@@ -33,8 +36,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = _activated(g, h, config, i)
         return g.matmul(h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size)
 
-    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
-    nn.logits(g, x, config)
+    x = stack.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    lm_head.logits(g, x, config)
 
 
 def _activated(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

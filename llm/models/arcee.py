@@ -3,8 +3,10 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -12,12 +14,12 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     Squared ReLU: So et al., "Primer", 2021.
     """
-    rotation = nn.rope_of(g, config, "norm")
+    rotation = ropes.rope_of(g, config, "norm")
 
     def attention(x: Value, i: int) -> Value:
-        return blocks.attend(g, x, config, i, rotation)
+        return attn.block(g, x, config, i, rotation)
 
     def network(x: Value, i: int) -> Value:
-        return blocks.plain_mlp(g, x, config, i, act="relu", squared=True)
+        return mlp.plain_mlp(g, x, config, i, act="relu", squared=True)
 
-    nn.decoder(g, config, attention, network)
+    stack.decoder(g, config, attention, network)

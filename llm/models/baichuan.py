@@ -2,8 +2,9 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 LAYERS_13B = 40
 MAX_ALIBI_BIAS = 8.0
@@ -13,6 +14,6 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama; the 13B model has ALiBi in place of rope."""
     x = nn.embeddings(g, config)
     if config.num_hidden_layers == LAYERS_13B:
-        dense.llama(g, config, x, max_alibi_bias=MAX_ALIBI_BIAS)
+        stack.llama(g, config, x, max_alibi_bias=MAX_ALIBI_BIAS)
     else:
-        dense.llama(g, config, x, rotation=dense.plain_rope(config, "norm"))
+        stack.llama(g, config, x, rotation=ropes.plain_rope(config, "norm"))

@@ -7,18 +7,18 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _kda as kda
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
+from jitllm.llm.models import _stack as stack
 from jitllm.llm.models._sections import consecutive, sections_of
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta attention, some layers gated latent attention, experts."""
-    nn.decoder(g, config, *_blocks(g, config))
+    stack.decoder(g, config, *_blocks(g, config))
 
 
 def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
@@ -26,7 +26,7 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     nextn.head(g, config, block, _blocks(g, config))
 
 
-def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
+def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
     sizes, is_delta = kda.Kda.from_config(config).bounded(config, 1.0), kda.delta_layers(config)
     if sizes.bound is None or sizes.bound >= 0:
         raise ModelFormatError(
@@ -46,11 +46,11 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     def feed_forward(x: Value, i: int) -> Value:
         return moe.feed_forward(
             g, x, config, i, default_gating="sigmoid",
-            unit=gated.clamped(config, "swiglu_clamp_shexp", i, "swiglu_limit"),
-            expert_unit=gated.clamped(config, "swiglu_clamp_exp", i, "swiglu_limit"),
+            unit=mlp.clamped(config, "swiglu_clamp_shexp", i, "swiglu_limit"),
+            expert_unit=mlp.clamped(config, "swiglu_clamp_exp", i, "swiglu_limit"),
         )  # fmt: skip
 
-    return nn.Blocks(attention, feed_forward)
+    return stack.Blocks(attention, feed_forward)
 
 
 def _rotation(config: ModelConfig, latent: mla.Latent) -> Rotation:

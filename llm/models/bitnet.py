@@ -7,23 +7,26 @@ them.
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a norm more before the last matrix of each block."""
-    rotation = dense.plain_rope(config, "neox")
+    rotation = ropes.plain_rope(config, "neox")
 
     def norm(x: Value, name: str) -> Value:
         return nn.norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = nn.qkv(g, x, config, i)
-        q, k = nn.turn(g, q, k, rotation, config, i)
-        z = nn.attention(g, q, k, v, config, i)
+        q, k, v = attn.qkv(g, x, config, i)
+        q, k = attn.turn(g, q, k, rotation, config, i)
+        z = attn.attention(g, q, k, v, config, i)
         z = norm(z, f"blk.{i}.attn_sub_norm")
-        return nn.attention_output(g, z, config, i, bias=True)
+        return attn.output(g, z, config, i, bias=True)
 
     def network(x: Value, i: int) -> Value:
         blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
@@ -33,5 +36,5 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         down = blk + "ffn_down"
         return nn.linear(g, h, down, config.hidden_size, bias=False, as_name=blk + "ffn_out")
 
-    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
-    nn.logits(g, x, config)
+    x = stack.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    lm_head.logits(g, x, config)

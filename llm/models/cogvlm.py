@@ -4,8 +4,9 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _stack as stack
 
 THETA = 10000.0
 
@@ -15,11 +16,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     turned = rotation("neox", config.head_dim, THETA)
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = blocks.fused_qkv(g, x, config, i)
-        q, k = nn.turn(g, q, k, turned, config, i)
-        return nn.attend(g, q, k, v, config, i)
+        q, k, v = attn.fused_qkv(g, x, config, i)
+        q, k = attn.turn(g, q, k, turned, config, i)
+        return attn.attend(g, q, k, v, config, i)
 
     def network(x: Value, i: int) -> Value:
-        return nn.gated_mlp(g, x, config, i)
+        return mlp.gated_mlp(g, x, config, i)
 
-    nn.decoder(g, config, attention, network)
+    stack.decoder(g, config, attention, network)

@@ -4,15 +4,19 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama that a search has thinned out, so that layers lack parts."""
     if config.rope_scaling.type == "longrope":
-        rotation = nn.long_rope_of(g, config, "norm")
+        rotation = ropes.long_rope_of(g, config, "norm")
     else:
-        rotation = nn.rope_of(g, config, "norm")
+        rotation = ropes.rope_of(g, config, "norm")
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         if config.num_attention_heads[i]:
@@ -20,9 +24,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             x = g.add(x, h, name=f"blk.{i}.ffn_inp")
         if config.intermediate_size[i]:
             h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-            h = nn.gated_mlp(g, h, config, i, bias=True)
+            h = mlp.gated_mlp(g, h, config, i, bias=True)
             x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def _attention(g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i: int) -> Value:
@@ -33,6 +37,6 @@ def _attention(g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotatio
         return g.matmul(
             h, blk + "attn_output.weight", name=blk + "attn_out", width=config.hidden_size
         )
-    q, k, v = nn.qkv(g, h, config, i)
-    q, k = nn.turn(g, q, k, rotation, config, i)
-    return nn.attend(g, q, k, v, config, i, bias=True)
+    q, k, v = attn.qkv(g, h, config, i)
+    q, k = attn.turn(g, q, k, rotation, config, i)
+    return attn.attend(g, q, k, v, config, i, bias=True)

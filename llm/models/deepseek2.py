@@ -7,17 +7,17 @@ Source: DeepSeek-AI, "DeepSeek-V2" and "DeepSeek-V3", 2024.
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
+from jitllm.llm.models import _stack as stack
 
 _GLM_LAYERS, _GLM_VOCABULARY = (47, 48), 154880  # its early files do not name the gating
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: latent attention, experts beside a shared one."""
-    nn.decoder(g, config, *_blocks(g, config))
+    stack.decoder(g, config, *_blocks(g, config))
 
 
 def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
@@ -25,10 +25,10 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     nextn.head(g, config, block, _blocks(g, config))
 
 
-def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
+def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
     latent = mla.Latent.from_config(config, mscale_is_all=True)
     is_glm = (
-        nn.n_layers_of(config) in _GLM_LAYERS and config.vocab_size == _GLM_VOCABULARY
+        stack.n_layers_of(config) in _GLM_LAYERS and config.vocab_size == _GLM_VOCABULARY
     )  # fmt: skip
     gating = "sigmoid" if is_glm else "softmax"
 
@@ -39,4 +39,4 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     def feed_forward(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, default_gating=gating)
 
-    return nn.Blocks(attention, feed_forward)
+    return stack.Blocks(attention, feed_forward)

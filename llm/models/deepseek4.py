@@ -16,11 +16,12 @@ from jitllm.llm.graph.words.compress import compress, rope_behind
 from jitllm.llm.graph.words.heads import head_matmul, join_heads
 from jitllm.llm.graph.words.sparse import index_positions, list_positions, sparse_attention
 from jitllm.llm.graph.words.token_table import token_table
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _gated as gated
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 from jitllm.llm.models import _streams
 
 OVERLAP_RATIO = 4  # layers of this ratio have an index, and keys made of twice as many positions
@@ -60,7 +61,7 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     g.hidden = x.name
     x = _streams.read_outputs(g, x, config, streams)
     x = norm(x, f"blk.{i}.nextn.shared_head_norm", nextn.last_norm(g, i))
-    blocks.output(g, x, config, block=i)
+    lm_head.output(g, x, config, block=i)
 
 
 def _streams_of(config: ModelConfig) -> _streams.Streams:
@@ -73,7 +74,7 @@ def _streams_of(config: ModelConfig) -> _streams.Streams:
     )
 
 
-def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
+def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
     meta, layers = config.metadata, _layers_of(config)
     n_hashed = meta.get("hash_layer_count", int, 0)
     shared_key = "swiglu_clamp_shexp"
@@ -83,17 +84,17 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
     def feed_forward(x: Value, i: int) -> Value:
         chosen = _experts_of_tokens(g, config, i) if i < n_hashed else None
         return moe.feed_forward(
-            g, x, config, i, unit=gated.clamped(config, shared_key, i),
-            expert_unit=gated.clamped(config, "swiglu_clamp_exp", i),
+            g, x, config, i, unit=mlp.clamped(config, shared_key, i),
+            expert_unit=mlp.clamped(config, "swiglu_clamp_exp", i),
             default_gating="sqrt_softplus", chosen=chosen,
         )  # fmt: skip
 
-    return nn.Blocks(lambda x, i: _attention(g, x, config, layers[i], i), feed_forward)
+    return stack.Blocks(lambda x, i: _attention(g, x, config, layers[i], i), feed_forward)
 
 
 def _n_layers(g: GraphBuilder, config: ModelConfig) -> int:
     """Layers of the model itself: all, if the file lacks those that predict further tokens."""
-    n = nn.n_layers_of(config)
+    n = stack.n_layers_of(config)
     return n if g.has(f"blk.{n}.nextn.eh_proj.weight") else config.num_hidden_layers
 
 

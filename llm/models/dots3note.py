@@ -5,20 +5,21 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.row_dot import row_dot
-from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _dsa
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: latent attention to all chosen positions, or in a window; gated heads."""
-    windows = nn.windows_of(config, 0)
-    turn = nn.rope_of(g, config, "norm")
-    index_turn = nn.rope_of(g, config, "neox")
+    windows = attn.windows_of(config, 0)
+    turn = ropes.rope_of(g, config, "norm")
+    index_turn = ropes.rope_of(g, config, "neox")
     latents = {}
-    for suffix, rotation in (("", turn), ("_swa", blocks.window_rotation(config, "norm"))):
+    for suffix, rotation in (("", turn), ("_swa", ropes.window_rotation(config, "norm"))):
         scale = config.metadata.get(f"attention.key_length_mla{suffix}", int) ** -0.5
         latents[bool(suffix)] = mla.Latent.from_config(
             config, suffix=suffix, turn=(rotation, scale)
@@ -37,7 +38,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def feed_forward(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, scale=True)
 
-    nn.decoder(g, config, attention, feed_forward)
+    stack.decoder(g, config, attention, feed_forward)
 
 
 def _gate(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

@@ -3,18 +3,20 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama."""
-    rotation = nn.rope_of(g, config, "norm")
+    rotation = ropes.rope_of(g, config, "norm")
 
     def attention(x: Value, i: int) -> Value:
-        return blocks.attend(g, x, config, i, rotation)
+        return attn.block(g, x, config, i, rotation)
 
     def network(x: Value, i: int) -> Value:
-        return nn.gated_mlp(g, x, config, i)
+        return mlp.gated_mlp(g, x, config, i)
 
-    nn.decoder(g, config, attention, network)
+    stack.decoder(g, config, attention, network)

@@ -2,22 +2,25 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: attention and network side by side, of one norm (7B) or two (40B)."""
-    rotation = dense.plain_rope(config, "neox")
+    rotation = ropes.plain_rope(config, "neox")
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        normed = h = dense.layer_norm(g, x, config, blk + "attn_norm")
+        normed = h = nn.layer_norm(g, x, config, blk + "attn_norm")
         if g.has(blk + "attn_norm_2.weight"):
-            h = dense.layer_norm(g, x, config, blk + "attn_norm_2")
-        heads = dense.turned_qkv(g, h, config, rotation, i)
-        attention = nn.attend(g, *heads, config, i)
-        network = blocks.plain_mlp(g, normed, config, i, act="gelu")
-        x = dense.side_by_side(g, x, attention, network, i)
-    dense.logits(g, x, config, lambda x, name: dense.layer_norm(g, x, config, name))
+            h = nn.layer_norm(g, x, config, blk + "attn_norm_2")
+        heads = attn.turned_qkv(g, h, config, rotation, i)
+        attention = attn.attend(g, *heads, config, i)
+        network = mlp.plain_mlp(g, normed, config, i, act="gelu")
+        x = stack.side_by_side(g, x, attention, network, i)
+    lm_head.normed_logits(g, x, config, lambda x, name: nn.layer_norm(g, x, config, name))

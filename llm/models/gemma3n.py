@@ -6,10 +6,11 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.gaussian_top import gaussian_top
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _gemma as gemma
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 from jitllm.llm.models._altup import Streams
 
 # Of the released models, for files that do not say.
@@ -23,10 +24,10 @@ FINAL_CAP = 30.0
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: several residual streams, inputs of layers, shared keys, sparse networks."""
-    meta, windows = config.metadata, nn.windows_of(config, WINDOW_PERIOD)
+    meta, windows = config.metadata, attn.windows_of(config, WINDOW_PERIOD)
     n_shared = meta.get("attention.shared_kv_layers", int, max(0, len(windows) - OWN_KEYS))
     key_layers = gemma.key_layers(config, windows, n_shared)
-    near, far = gemma.window_rotation(config), dense.plain_rope(config, "neox")
+    near, far = gemma.window_rotation(config), ropes.plain_rope(config, "neox")
     altup, deviations = Streams.from_config(config), _deviations(config)
     x = gemma.embeddings(g, config)
     width = meta.get("embedding_length_per_layer_input", int, INPUT_WIDTH)
@@ -37,7 +38,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = predicted[altup.active]
         h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
         laurel = _laurel(g, h, config, i)
-        heads = nn.qkv(g, h, config, i) if key_layers[i] == i else gemma.query(g, h, config, i)
+        heads = attn.qkv(g, h, config, i) if key_layers[i] == i else gemma.query(g, h, config, i)
         turned = near if window else far
         h = gemma.attend(g, heads, config, i, turned, window=window, key_layer=key_layers[i])
         x = g.add(x, h, name=f"blk.{i}.attn_residual")
@@ -48,7 +49,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         own = altup.scaled(g, streams[altup.active], i)
         streams = altup.add(g, streams, gemma.input_of_layer(g, own, inputs, config, i), i)
     cap = meta.get("final_logit_softcapping", float, FINAL_CAP)
-    blocks.scaled_logits(g, altup.end(g, streams), config, 1.0, cap)
+    lm_head.scaled_logits(g, altup.end(g, streams), config, 1.0, cap)
 
 
 def _deviations(config: ModelConfig) -> tuple[float, ...]:

@@ -7,18 +7,20 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
 from jitllm.llm.graph.words.experts import Routing
-from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _gemma as gemma
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
-from jitllm.llm.models._gated import Unit
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models._mlp import Unit
 
 FINAL_CAP = 30.0
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: smaller heads in windows, shared keys, inputs of layers, experts."""
-    meta, windows = config.metadata, nn.windows_of(config, 0)
+    meta, windows = config.metadata, attn.windows_of(config, 0)
     key_layers = gemma.key_layers(config, windows, meta.get("attention.shared_kv_layers", int, 0))
     local = _in_windows(config)
     near = gemma.window_rotation(local)
@@ -35,7 +37,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = g.add(x, h, name=f"blk.{i}.ffn_inp")
         x = _end_of_layer(g, x, _network(g, x, config, i), inputs, config, i)
     cap = meta.get("final_logit_softcapping", float, FINAL_CAP)
-    blocks.scaled_logits(g, x, config, 1.0, cap)
+    lm_head.scaled_logits(g, x, config, 1.0, cap)
 
 
 def _in_windows(config: ModelConfig) -> ModelConfig:
@@ -52,7 +54,7 @@ def _heads(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> gemma.Head
     """Queries, keys and values; a layer without a matrix for values uses its keys."""
     blk = f"blk.{i}."
     if g.has(blk + "attn_qkv.weight") or g.has(blk + "attn_v.weight"):
-        return nn.qkv(g, x, config, i)
+        return attn.qkv(g, x, config, i)
     width = config.num_key_value_heads[i] * config.head_dim
     q, _, _ = gemma.query(g, x, config, i)
     k = nn.linear(g, x, blk + "attn_k", width)
@@ -63,7 +65,7 @@ def _network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """A gated network, beside it perhaps experts, and the norm behind them: [T, n]."""
     blk = f"blk.{i}."
     h = nn.norm(g, x, config, blk + "ffn_norm")
-    h = nn.gated_mlp(g, h, config, i, act="gelu", scale=True)
+    h = mlp.gated_mlp(g, h, config, i, act="gelu", scale=True)
     if g.has(blk + "ffn_gate_inp.weight"):
         h = nn.norm(g, h, config, blk + "ffn_post_norm_1", blk + "post_ffw_norm_1")
         h = g.add(h, _experts(g, x, config, i), name=blk + "ffn_both")

@@ -7,31 +7,33 @@ Source: Schechter Vera et al., "EmbeddingGemma: Powerful and Lightweight Text Re
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _gemma as gemma
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 WINDOW_PERIOD = 6  # five layers with a window, then one without
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Gemma 3 whose tokens all see each other, and the matrices behind it."""
-    windows = nn.windows_of(config, WINDOW_PERIOD)
-    whole, local = dense.plain_rope(config, "neox"), gemma.window_rotation(config)
+    windows = attn.windows_of(config, WINDOW_PERIOD)
+    whole, local = ropes.plain_rope(config, "neox"), gemma.window_rotation(config)
 
     def attention(x: Value, i: int) -> Value:
         turned = local if windows[i] else whole
-        return blocks.attend(
+        return attn.block(
             g, x, config, i, turned, head_norms=True, window=windows[i], causal=False, cache=False
         )
 
     def network(x: Value, i: int) -> Value:
-        return nn.gated_mlp(g, x, config, i, act="gelu")
+        return mlp.gated_mlp(g, x, config, i, act="gelu")
 
     x = gemma.embeddings(g, config)
     for i in range(config.num_hidden_layers):
-        x = dense.between_norms(g, x, config, i, attention, network)
+        x = stack.between_norms(g, x, config, i, attention, network)
     x = nn.norm(g, x, config, "output_norm")
     # these belong behind the pooling, but they are linear: before it they give the same
     for name in ("dense_2", "dense_3"):

@@ -11,10 +11,10 @@ from jitllm.llm.graph.words import streams as words
 from jitllm.llm.graph.words.compress import compress
 from jitllm.llm.graph.words.heads import head_matmul
 from jitllm.llm.graph.words.sparse import index_positions, sparse_attention, whole_blocks
-from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _kda as kda
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models._streams import Streams
 
 L2_EPS = 1e-6  # of queries and keys of delta attention, whatever the file says of norms
@@ -49,8 +49,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "ffn_inp")
         h, gates = _read(g, x, config, streams, "ffn", i)
         h = moe.feed_forward(
-            g, h, config, i, default_gating="sigmoid", unit=gated.clamped(config, shared_key, i),
-            expert_unit=gated.clamped(config, "swiglu_clamp_exp", i),
+            g, h, config, i, default_gating="sigmoid", unit=mlp.clamped(config, shared_key, i),
+            expert_unit=mlp.clamped(config, "swiglu_clamp_exp", i),
         )  # fmt: skip
         x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "l_out")
     x = _mean(g, g.select_outputs(x, name="output_rows"), streams.n)

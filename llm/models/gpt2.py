@@ -4,10 +4,10 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: learned positions, layer norms, biases everywhere."""
-    dense.gpt(g, config, dense.with_positions(g, nn.embeddings(g, config), config))
+    stack.gpt(g, config, nn.with_positions(g, nn.embeddings(g, config), config))

@@ -4,8 +4,8 @@ import numpy as np
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _granite
-from jitllm.llm.models import _layers as nn
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -14,4 +14,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     turned = (True,) * n
     if isinstance(config.metadata.values.get(f"{config.architecture}.{key}"), np.ndarray):
         turned = config.metadata.per_layer(key, bool, n)
-    _granite.build(g, config, nn.windows_of(config, 0), turned, "attn_sinks.weight")
+    _granite.build(g, config, attn.windows_of(config, 0), turned, "attn_sinks.weight")

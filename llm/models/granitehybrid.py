@@ -4,9 +4,11 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.models import _blocks as blocks
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _granite
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 from jitllm.llm.models._mamba import mamba2
 
 
@@ -15,10 +17,10 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     meta, rotation = config.metadata, None
     if meta.get("rope.scaling.finetuned", bool, True):  # here it says whether there is rope
         has_long = config.rope_scaling.type == "longrope"
-        rotation = (nn.long_rope_of if has_long else nn.rope_of)(g, config, "norm")
+        rotation = (ropes.long_rope_of if has_long else ropes.rope_of)(g, config, "norm")
     branch = meta.get("residual_scale", float, 0.0)
     x = nn.embeddings(g, config)
-    x = blocks.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
+    x = nn.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
@@ -26,20 +28,20 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             h = _attention(g, h, rotation, config, i)
         else:
             h = mamba2(g, h, config, i)
-        h = blocks.scaled(g, h, branch, blk + "attn_out_scaled")
+        h = nn.scaled(g, h, branch, blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = _granite.network(g, nn.norm(g, x, config, blk + "ffn_norm"), config, i)
-        h = blocks.scaled(g, h, branch, blk + "ffn_out_scaled")
+        h = nn.scaled(g, h, branch, blk + "ffn_out_scaled")
         x = g.add(x, h, name=blk + "l_out")
-    blocks.scaled_logits(g, x, config, 1 / (meta.get("logit_scale", float, 0.0) or 1.0))
+    lm_head.scaled_logits(g, x, config, 1 / (meta.get("logit_scale", float, 0.0) or 1.0))
 
 
 def _attention(
     g: GraphBuilder, x: Value, rotation: Rotation | None, config: ModelConfig, i: int
 ) -> Value:
-    q, k, v = nn.qkv(g, x, config, i)
+    q, k, v = attn.qkv(g, x, config, i)
     if rotation:
-        q, k = nn.turn(g, q, k, rotation, config, i)
+        q, k = attn.turn(g, q, k, rotation, config, i)
     scale = config.metadata.get("attention.scale", float, 0.0)
-    return nn.attend(g, q, k, v, config, i, scale=scale or None, bias=True)
+    return attn.attend(g, q, k, v, config, i, scale=scale or None, bias=True)

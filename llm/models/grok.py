@@ -7,10 +7,11 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation, rotation
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
 from jitllm.llm.models import _moe as moe
-from jitllm.llm.models._gated import Unit
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models._mlp import Unit
 
 LOGIT_SCALE = 0.5773502691896257
 EMBEDDING_SCALE = 78.38367176906169
@@ -26,11 +27,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     scale = meta.get("attention.output_scale", float, SCORE_SCALE)
     cap = meta.get("attn_logit_softcapping", float, SCORE_CAP)
     x = nn.embeddings(g, config)
-    x = blocks.scaled(g, x, meta.get("embedding_scale", float, EMBEDDING_SCALE), "inp_scaled")
+    x = nn.scaled(g, x, meta.get("embedding_scale", float, EMBEDDING_SCALE), "inp_scaled")
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
-        h = blocks.attend(g, h, config, i, turned, scale=scale, soft_cap=cap)
+        h = attn.block(g, h, config, i, turned, scale=scale, soft_cap=cap)
         h = nn.norm(g, h, config, blk + "attn_post_norm", blk + "attn_output_norm")
         x = g.add(x, h, name=blk + "ffn_inp")
 
@@ -43,7 +44,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         tensor = tensor if g.has(f"{tensor}.weight") else blk + "post_ffw_norm"
         x = g.add(x, nn.norm(g, y, config, blk + "ffn_post_norm", tensor), name=blk + "l_out")
     factor = meta.get("logit_scale", float, LOGIT_SCALE)
-    blocks.scaled_logits(g, x, config, factor, meta.get("final_logit_softcapping", float, 0.0))
+    lm_head.scaled_logits(g, x, config, factor, meta.get("final_logit_softcapping", float, 0.0))
 
 
 def _rotation(config: ModelConfig) -> Rotation:

@@ -8,15 +8,15 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import experts
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: experts, and on what they give a small one for each group of them."""
-    meta, rotation = config.metadata, dense.plain_rope(config, "neox")
+    meta, rotation = config.metadata, ropes.plain_rope(config, "neox")
     routing, scale = moe.softmax_routing(config, norm=True), meta.get("expert_group_scale", float)
     size = meta.get("experts_per_group", int)
     if size < 1 or config.num_experts % size:
@@ -38,9 +38,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return g.add(y, z, name=blk + "ffn_out")
 
     def attention(x: Value, i: int) -> Value:
-        return blocks.attend(g, x, config, i, rotation, head_norms=True)
+        return attn.block(g, x, config, i, rotation, head_norms=True)
 
-    nn.decoder(g, config, attention, network)
+    stack.decoder(g, config, attention, network)
 
 
 def _stacks(blk: str, end: str) -> dict[str, Any]:

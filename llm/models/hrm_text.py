@@ -7,8 +7,11 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 from jitllm.llm.models._loops import weights_of
 
 
@@ -32,9 +35,9 @@ class _Cycles:
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: two states of each token, refined in turns by a low and a high stack."""
     cycles = _cycles(config)
-    rotation = nn.rope_of(g, config, "neox")
+    rotation = ropes.rope_of(g, config, "neox")
     factor = config.metadata.get("embedding_scale", float, 0.0)
-    high = blocks.scaled(g, nn.embeddings(g, config), factor, "inp_scaled")
+    high = nn.scaled(g, nn.embeddings(g, config), factor, "inp_scaled")
     low: Value | None = None
     with weights_of(g, cycles.block_of, config.num_hidden_layers):
         for i in range(0, config.num_hidden_layers, cycles.size):
@@ -45,12 +48,12 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
                 x = g.add(high, low, name=name)
             for layer in range(i, i + cycles.size):
                 x = _layer(g, x, config, rotation, layer)
-            x = blocks.bare_norm(g, x, config, f"blk.{i}.stack_norm")
+            x = nn.bare_norm(g, x, config, f"blk.{i}.stack_norm")
             if cycles.block_of(i) < cycles.size:
                 low = x
             else:
                 high = x
-    blocks.output(g, g.select_outputs(high, name="output_rows"), config)
+    lm_head.output(g, g.select_outputs(high, name="output_rows"), config)
 
 
 def _cycles(config: ModelConfig) -> _Cycles:
@@ -67,13 +70,13 @@ def _cycles(config: ModelConfig) -> _Cycles:
 
 def _layer(g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i: int) -> Value:
     """A Llama layer with gated attention and norms without weights."""
-    normed = blocks.bare_norm(g, x, config, f"blk.{i}.attn_norm")
-    q, k, v = nn.qkv(g, normed, config, i)
-    q, k = nn.turn(g, q, k, rotation, config, i)
-    z = nn.attention(g, q, k, v, config, i)
-    h = blocks.gated_attention_output(g, z, normed, config, i, width=z.width)
+    normed = nn.bare_norm(g, x, config, f"blk.{i}.attn_norm")
+    q, k, v = attn.qkv(g, normed, config, i)
+    q, k = attn.turn(g, q, k, rotation, config, i)
+    z = attn.attention(g, q, k, v, config, i)
+    h = attn.gated_output(g, z, normed, config, i, width=z.width)
     x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
-    h = blocks.bare_norm(g, x, config, f"blk.{i}.ffn_norm")
-    h = nn.gated_mlp(g, h, config, i)
+    h = nn.bare_norm(g, x, config, f"blk.{i}.ffn_norm")
+    h = mlp.gated_mlp(g, h, config, i)
     return g.add(x, h, name=f"blk.{i}.l_out")

@@ -4,7 +4,9 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import rotation
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -19,12 +21,12 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     turned = rotation("neox", config.rotary_dim, theta, config.rope_scaling)
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = nn.qkv(g, x, config, i)
-        q, k = nn.turn(g, q, k, turned, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        return nn.attend(g, q, k, v, config, i)
+        q, k, v = attn.qkv(g, x, config, i)
+        q, k = attn.turn(g, q, k, turned, config, i)
+        q, k = attn.head_rms_norms(g, q, k, config, i)
+        return attn.attend(g, q, k, v, config, i)
 
     def network(x: Value, i: int) -> Value:
-        return nn.gated_mlp(g, x, config, i)
+        return mlp.gated_mlp(g, x, config, i)
 
-    nn.decoder(g, config, attention, network)
+    stack.decoder(g, config, attention, network)

@@ -6,16 +6,16 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.models import _dsa, _streams
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
-from jitllm.llm.models._gated import clamped
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models._mlp import clamped
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: latent attention, gated and with sinks, around several residual streams."""
     meta, n = config.metadata, config.num_hidden_layers
-    turn = nn.rope_of(g, config, "norm")
+    turn = ropes.rope_of(g, config, "norm")
     scale = meta.get("attention.key_length_mla", int) ** -0.5
     latent = mla.Latent.from_config(config, turn=(turn, scale))
     streams = _streams.Streams(

@@ -6,8 +6,8 @@ Source: Guenther et al., "Jina Embeddings 2", 2023.
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
 from jitllm.llm.models import _encoder as encoder
+from jitllm.llm.models import _mlp as mlp
 
 MAX_ALIBI_BIAS = 8.0
 
@@ -23,7 +23,7 @@ def _mlp(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     if not g.has(blk + "ffn_gate.weight"):
         if g.weight(blk + "ffn_up.weight", (-1, x.width))[0] == n_ff:
             return encoder.gelu_mlp(g, x, config, i)
-        return blocks.fused_mlp(g, x, config, i, act="gelu", bias=True)
+        return mlp.fused_mlp(g, x, config, i, act="gelu", bias=True)
     up_bias, down_bias = (g.optional(f"{blk}ffn_{part}.bias") for part in ("up", "down"))
     gate = g.matmul(x, blk + "ffn_gate.weight", name=blk + "ffn_gate", width=n_ff)
     up = g.matmul(x, blk + "ffn_up.weight", name=blk + "ffn_up", width=n_ff, bias=up_bias)

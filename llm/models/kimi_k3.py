@@ -14,11 +14,12 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.row_dot import row_dot
 from jitllm.llm.graph.words.softmax_mix import softmax_mix
-from jitllm.llm.models import _gated as gated
 from jitllm.llm.models import _kda as kda
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nn as nn
 
 
 @dataclass
@@ -74,10 +75,10 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = residuals.mix(g, x, blk + "ffn_res_score")
         h = nn.norm(g, h, config, blk + "ffn_norm")
         x = g.add(x, _feed_forward(g, h, config, unit, i), name=blk + "l_out")
-    nn.logits(g, residuals.mix(g, x, "output_res_score"), config)
+    lm_head.logits(g, residuals.mix(g, x, "output_res_score"), config)
 
 
-def _unit(config: ModelConfig) -> gated.Unit:
+def _unit(config: ModelConfig) -> mlp.Unit:
     bounds = (
         config.metadata.get("activation.situ_beta", float),
         config.metadata.get("activation.situ_linear_beta", float),
@@ -87,17 +88,15 @@ def _unit(config: ModelConfig) -> gated.Unit:
             f"keys '{config.architecture}.activation.situ_beta' and '.situ_linear_beta': expected "
             f"a positive number and no negative one, got {bounds}"
         )
-    return gated.Unit("situ", bounds)
+    return mlp.Unit("situ", bounds)
 
 
-def _feed_forward(
-    g: GraphBuilder, x: Value, config: ModelConfig, unit: gated.Unit, i: int
-) -> Value:
+def _feed_forward(g: GraphBuilder, x: Value, config: ModelConfig, unit: mlp.Unit, i: int) -> Value:
     """A gated network in the leading layers, else experts, which see a projection of x."""
     meta, blk = config.metadata, f"blk.{i}."
     if moe.is_dense(config, i):
         n_ff = config.intermediate_size[i]
-        return gated.network(g, x, blk + "ffn_", "", n_ff, unit=unit, name=blk + "ffn_out")
+        return mlp.network(g, x, blk + "ffn_", "", n_ff, unit=unit, name=blk + "ffn_out")
     y, latent = x, meta.get("expert_latent_length", int, 0) or config.hidden_size
     if g.has(blk + "ffn_routed_down.weight"):
         name = blk + "ffn_routed_down"

@@ -6,9 +6,10 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.models import _kda as kda
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -24,11 +25,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q = mla.query_latent(g, x, config, absorbed, i)
         return mla.attend(g, x, q, config, absorbed, i)
 
-    nn.decoder(g, config, attention, lambda x, i: _feed_forward(g, x, config, i))
+    stack.decoder(g, config, attention, lambda x, i: _feed_forward(g, x, config, i))
 
 
 def _feed_forward(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     if moe.is_dense(config, i):
-        return nn.gated_mlp(g, x, config, i)
+        return mlp.gated_mlp(g, x, config, i)
     routing = replace(moe.routing_of(g, config, i, "sigmoid"), norm=True)
     return moe.mixture(g, x, config, i, routing)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models._lfm2 import layers
 from jitllm.llm.models._moe import routed, routing_of
 
@@ -16,7 +16,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def feed_forward(x: Value, i: int) -> Value:
         if i < n_dense:
-            return nn.gated_mlp(g, x, config, i)
+            return mlp.gated_mlp(g, x, config, i)
         routing = replace(routing_of(g, config, i, "sigmoid"), norm=True, factor=1.0)
         return routed(g, x, config, i, routing)
 

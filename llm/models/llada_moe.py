@@ -5,20 +5,20 @@ Source: Zhu et al., "LLaDA-MoE", 2025.
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms on heads, experts, tokens that all see each other."""
-    rotation = dense.plain_rope(config, "neox")
+    rotation = ropes.plain_rope(config, "neox")
     routing = moe.softmax_routing(config, norm=False)
     rules = {"head_norms": True, "causal": False, "cache": False}
-    nn.decoder(
+    stack.decoder(
         g,
         config,
-        lambda x, i: blocks.attend(g, x, config, i, rotation, **rules),
+        lambda x, i: attn.block(g, x, config, i, rotation, **rules),
         lambda x, i: moe.mixture(g, x, config, i, routing),
     )

@@ -8,7 +8,11 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.heads import head_columns, join_heads
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 EMBEDDING_SCALE = 12.0
 BRANCH_SCALE = 1.4  # by the root of the number of layers
@@ -28,7 +32,7 @@ class _Latents:
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: queries, keys and values made from latents, keys and values kept in full."""
     sizes = _latents(config)
-    rotation = nn.long_rope_of(g, config, "neox")
+    rotation = ropes.long_rope_of(g, config, "neox")
     branch_scale = BRANCH_SCALE * config.num_hidden_layers**-0.5
     x = g.scale(nn.embeddings(g, config), EMBEDDING_SCALE, name="inp_scaled")
     for i in range(config.num_hidden_layers):
@@ -36,15 +40,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = nn.norm(g, x, config, blk + "attn_norm")
         q = _queries(g, h, config, sizes, rotation, i)
         k, v = _keys(g, h, config, sizes, rotation, i)
-        h = nn.attend(g, q, k, v, config, i)
+        h = attn.attend(g, q, k, v, config, i)
         h = g.scale(h, branch_scale, name=blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")
-        h = nn.gated_mlp(g, h, config, i)
+        h = mlp.gated_mlp(g, h, config, i)
         h = g.scale(h, branch_scale, name=blk + "ffn_out_scaled")
         x = g.add(x, h, name=blk + "l_out")
-    y = nn.logits(g, x, config, name="output.unscaled")
+    y = lm_head.logits(g, x, config, name="output.unscaled")
     g.scale(y, LOGIT_WIDTH / config.hidden_size, name="output")
 
 

@@ -12,7 +12,9 @@ from jitllm.llm.graph.rope import rotation
 from jitllm.llm.graph.words.experts import Routing
 from jitllm.llm.graph.words.heads import head_columns
 from jitllm.llm.graph.words.ssm import ssm_scan
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models._moe import routed
 
 FULL_ATTENTION_EVERY = 8  # where the file does not say
@@ -30,15 +32,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         if linear[i]:
             h = _lightning(g, x, config, i)
         else:
-            q, k, v = nn.qkv(g, x, config, i)
-            q, k = nn.turn(g, q, k, turns, config, i)
-            h = nn.attend(g, q, k, v, config, i)
+            q, k, v = attn.qkv(g, x, config, i)
+            q, k = attn.turn(g, q, k, turns, config, i)
+            h = attn.attend(g, q, k, v, config, i)
         x = g.add(h, g.scale(x, around, name=blk + "attn_around"), name=blk + "ffn_inp")
 
         x = nn.norm(g, x, config, blk + "ffn_norm")
         h = routed(g, x, config, i, routing)
         x = g.add(h, g.scale(x, around, name=blk + "ffn_around"), name=blk + "l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def _linear_layers(config: ModelConfig) -> tuple[bool, ...]:

@@ -6,16 +6,19 @@ from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.sparse import index_blocks, sparse_attention
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _moe as moe
-from jitllm.llm.models._gated import Unit
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
+from jitllm.llm.models._mlp import Unit
 
 UNIT = Unit("swiglu_oai", (7.0, 1.702))
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: attention that in most layers reads the blocks that an index chooses."""
-    turn = nn.rope_of(g, config, "neox")
+    turn = ropes.rope_of(g, config, "neox")
     meta = config.metadata
     n_dense = meta.get("leading_dense_block_count", int, 0)
     chosen = meta.get("attention.indexer.top_k", int) * meta.get(
@@ -23,11 +26,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     )
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = nn.qkv(g, x, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, turn, config, i)
+        q, k, v = attn.qkv(g, x, config, i)
+        q, k = attn.head_rms_norms(g, q, k, config, i)
+        q, k = attn.turn(g, q, k, turn, config, i)
         if i < n_dense or g.n_ctx <= chosen:  # else the index would choose everything
-            return nn.attend(g, q, k, v, config, i)
+            return attn.attend(g, q, k, v, config, i)
         n_kv = config.num_key_value_heads[i]
         z = sparse_attention(
             g, q, k, v, _choose(g, x, config, turn, i), n_heads=config.num_attention_heads[i],
@@ -39,7 +42,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def feed_forward(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i, unit=UNIT)
 
-    nn.decoder(g, config, attention, feed_forward)
+    stack.decoder(g, config, attention, feed_forward)
 
 
 def _choose(g: GraphBuilder, x: Value, config: ModelConfig, turn: Rotation, i: int) -> Value:

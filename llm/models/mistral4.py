@@ -3,9 +3,9 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _layers as nn
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -19,4 +19,4 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def feed_forward(x: Value, i: int) -> Value:
         return moe.feed_forward(g, x, config, i)
 
-    nn.decoder(g, config, attention, feed_forward)
+    stack.decoder(g, config, attention, feed_forward)

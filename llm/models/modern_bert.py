@@ -7,9 +7,10 @@ import numpy as np
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _encoder as encoder
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 WINDOW_PERIOD = 3  # one layer without a window, then two with one
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "swiglu": "silu", "relu": "relu", "reglu": "relu"}
@@ -19,21 +20,21 @@ LOCAL_THETA = 10000.0
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms before the blocks, halves that gate each other, windows on most."""
     act = ACTIVATIONS.get(config.metadata.get("hidden_activation", str, ""), "gelu")
-    whole = dense.plain_rope(config, "neox")
-    local = blocks.window_rotation(config, "neox", theta=LOCAL_THETA, scaled=False)
+    whole = ropes.plain_rope(config, "neox")
+    local = ropes.window_rotation(config, "neox", theta=LOCAL_THETA, scaled=False)
     x = encoder.embeddings(g, config)
     for i, window in enumerate(_windows(config)):
         blk, h = f"blk.{i}.", x
         if i or g.has(blk + "attn_norm.weight"):  # the first layer may have none
             h = g.layer_norm(
-                x, blk + "attn_norm.weight", "", eps=dense.layer_eps(config), name=blk + "attn_norm"
+                x, blk + "attn_norm.weight", "", eps=nn.layer_eps(config), name=blk + "attn_norm"
             )
         h = encoder.attend(g, h, config, i, local if window else whole, window=window)
         x = g.add(h, x, name=blk + "ffn_inp")
-        h = dense.layer_norm(g, x, config, blk + "ffn_norm")
-        h = blocks.fused_mlp(g, h, config, i, act=act)
+        h = nn.layer_norm(g, x, config, blk + "ffn_norm")
+        h = mlp.fused_mlp(g, h, config, i, act=act)
         x = g.add(h, x, name=blk + "l_out")
-    x = dense.layer_norm(g, x, config, "output_norm")
+    x = nn.layer_norm(g, x, config, "output_norm")
     g.select_outputs(x, name="hidden_states")
 
 

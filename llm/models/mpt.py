@@ -6,8 +6,10 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.ssm import column_scale
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -15,19 +17,19 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     max_alibi_bias = config.metadata.get("attention.max_alibi_bias", float, 0.0)
 
     def norm(x: Value, name: str) -> Value:
-        return dense.layer_norm(g, x, config, name)
+        return nn.layer_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = dense.clamped_qkv(g, x, config, i)
+        q, k, v = attn.clamped_qkv(g, x, config, i)
         if g.has(f"blk.{i}.attn_q_norm.weight"):
             q, k = norm(q, f"blk.{i}.attn_q_norm"), norm(k, f"blk.{i}.attn_k_norm")
-        return nn.attend(g, q, k, v, config, i, bias=True, max_alibi_bias=max_alibi_bias)
+        return attn.attend(g, q, k, v, config, i, bias=True, max_alibi_bias=max_alibi_bias)
 
     x = nn.embeddings(g, config)
     if g.has("position_embd.weight"):
-        x = dense.with_positions(g, x, config)
-    x = dense.in_turn(g, x, config, norm, attention, lambda x, i: _network(g, x, config, i))
-    dense.logits(g, x, config, norm)
+        x = nn.with_positions(g, x, config)
+    x = stack.in_turn(g, x, config, norm, attention, lambda x, i: _network(g, x, config, i))
+    lm_head.normed_logits(g, x, config, norm)
 
 
 def _network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

@@ -5,7 +5,11 @@ import dataclasses
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 from jitllm.llm.models._loops import weights_of
 
 MAX_LAYERS = 4096
@@ -16,22 +20,22 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     n_blocks = config.num_hidden_layers
     config = _unrolled(config)
     has_norm = not config.metadata.get("skip_loop_final_norm", bool, False)
-    rotation = nn.rope_of(g, config, "norm")
+    rotation = ropes.rope_of(g, config, "norm")
     x = nn.embeddings(g, config)
     with weights_of(g, lambda i: i % n_blocks, config.num_hidden_layers):
         for i in range(config.num_hidden_layers):
             if i and i % n_blocks == 0 and has_norm:
                 x = nn.norm(g, x, config, f"blk.{i}.inp_norm", "output_norm")
             h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
-            q, k, v = nn.qkv(g, h, config, i)
-            q, k = nn.turn(g, q, k, rotation, config, i)
-            h = nn.attend(g, q, k, v, config, i)
+            q, k, v = attn.qkv(g, h, config, i)
+            q, k = attn.turn(g, q, k, rotation, config, i)
+            h = attn.attend(g, q, k, v, config, i)
             x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
             h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
-            h = nn.gated_mlp(g, h, config, i, scale=True)
+            h = mlp.gated_mlp(g, h, config, i, scale=True)
             x = g.add(x, h, name=f"blk.{i}.l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def _unrolled(config: ModelConfig) -> ModelConfig:

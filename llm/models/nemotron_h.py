@@ -8,10 +8,10 @@ from dataclasses import replace
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _moe as moe
-from jitllm.llm.models._gated import Unit
 from jitllm.llm.models._mamba import mamba2, single_blocks
+from jitllm.llm.models._mlp import Unit
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -21,8 +21,8 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         if config.intermediate_size[i]:
             return network(g, x, config, i)
         if config.num_key_value_heads[i]:
-            q, k, v = nn.qkv(g, x, config, i)
-            return nn.attend(g, q, k, v, config, i, bias=True)
+            q, k, v = attn.qkv(g, x, config, i)
+            return attn.attend(g, q, k, v, config, i, bias=True)
         return mamba2(g, x, config, i)
 
     single_blocks(g, config, block)

@@ -3,9 +3,11 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
 from jitllm.llm.models import _nextn as nextn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 from jitllm.llm.models import nemotron_h
 
 
@@ -25,10 +27,10 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
         eps = config.metadata.get("attention.layer_norm_epsilon", float)
         return g.layer_norm(x, f"{tensor}.weight", "", eps=eps, name=name)
 
-    layer = nn.Blocks(
-        lambda x, i: blocks.attend(g, x, config, i, None, bias=True),
+    layer = stack.Blocks(
+        lambda x, i: attn.block(g, x, config, i, None, bias=True),
         lambda x, i: nemotron_h.network(g, x, config, i),
         "post_attention_norm",
     )
-    x = nn.layer(g, nextn.begins(g, config, i, norm), config, layer, i)
-    blocks.output(g, nextn.ends(g, x, i, last_norm), config, block=i)
+    x = stack.layer(g, nextn.begins(g, config, i, norm), config, layer, i)
+    lm_head.output(g, nextn.ends(g, x, i, last_norm), config, block=i)

@@ -7,13 +7,13 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import Routing, experts
-from jitllm.llm.models import _dense as dense
 from jitllm.llm.models import _encoder as encoder
+from jitllm.llm.models import _rope as ropes
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a BERT with rope, some of whose networks are experts without gates."""
-    rotation = dense.plain_rope(config, "neox")
+    rotation = ropes.plain_rope(config, "neox")
     encoder.bert(g, config, encoder.embeddings(g, config), _mlp, rotation=rotation)
 
 

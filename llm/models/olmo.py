@@ -2,17 +2,18 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama whose layer norms have no weights, perhaps with bounds of q, k, v."""
-    eps = dense.layer_eps(config)
-    dense.llama(
+    eps = nn.layer_eps(config)
+    stack.llama(
         g,
         config,
         nn.embeddings(g, config),
-        rotation=dense.plain_rope(config, "norm"),
+        rotation=ropes.plain_rope(config, "norm"),
         norm=lambda x, name: g.layer_norm(x, "", "", eps=eps, name=name),
     )

@@ -2,16 +2,17 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama with layer norms."""
-    dense.llama(
+    stack.llama(
         g,
         config,
         nn.embeddings(g, config),
-        rotation=dense.plain_rope(config, "neox"),
-        norm=lambda x, name: dense.layer_norm(g, x, config, name),
+        rotation=ropes.plain_rope(config, "neox"),
+        norm=lambda x, name: nn.layer_norm(g, x, config, name),
     )

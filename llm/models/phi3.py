@@ -3,8 +3,10 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -13,12 +15,12 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     A sliding window in the metadata is not used: files do not say which layers have one, and the
     models were shown to work without.
     """
-    rotation = nn.long_rope_of(g, config, "neox")
+    rotation = ropes.long_rope_of(g, config, "neox")
 
     def attention(x: Value, i: int) -> Value:
-        return blocks.attend(g, x, config, i, rotation)
+        return attn.block(g, x, config, i, rotation)
 
     def network(x: Value, i: int) -> Value:
-        return blocks.fused_mlp(g, x, config, i)
+        return mlp.fused_mlp(g, x, config, i)
 
-    nn.decoder(g, config, attention, network)
+    stack.decoder(g, config, attention, network)

@@ -6,8 +6,10 @@ from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation, rotation
 from jitllm.llm.graph.words.heads import columns, head_columns
 from jitllm.llm.graph.words.ssm import causal_conv, ssm_scan
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models._mamba import StateSpace, group_norm, normed_parts
 
 LEAST_DT = 64  # columns that steps are made of: n / 16, but no fewer
@@ -30,10 +32,10 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = g.add(h, x, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")
-        h = blocks.fused_mlp(g, h, config, i)
+        h = mlp.fused_mlp(g, h, config, i)
         h = g.rms_norm(h, _tensor(g, blk, "post_ffw_norm"), eps=eps, name=blk + "ffn_post_norm")
         x = g.add(h, x, name=blk + "l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def _tensor(g: GraphBuilder, blk: str, name: str) -> str:
@@ -43,12 +45,12 @@ def _tensor(g: GraphBuilder, blk: str, name: str) -> str:
 
 def _attention(g: GraphBuilder, x: Value, turns: Rotation, config: ModelConfig, i: int) -> Value:
     """Attention whose heads of queries and keys have norms of their own: [T, n]."""
-    q, k, v = blocks.fused_qkv(g, x, config, i)
+    q, k, v = attn.fused_qkv(g, x, config, i)
     heads, kv_heads = config.num_attention_heads[i], config.num_key_value_heads[i]
     q = group_norm(g, q, config, f"blk.{i}.attn_q_norm", heads)
     k = group_norm(g, k, config, f"blk.{i}.attn_k_norm", kv_heads)
-    q, k = nn.turn(g, q, k, turns, config, i)
-    return nn.attend(g, q, k, v, config, i, scale=config.v_head_dim**-0.5)
+    q, k = attn.turn(g, q, k, turns, config, i)
+    return attn.attend(g, q, k, v, config, i, scale=config.v_head_dim**-0.5)
 
 
 def _mamba(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

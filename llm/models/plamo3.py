@@ -3,8 +3,11 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 WINDOW_PERIOD = 8  # seven layers with a window, then one without
 LOCAL_THETA = 10000.0
@@ -12,24 +15,24 @@ LOCAL_THETA = 10000.0
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: norms around both blocks and on heads, windows on most layers."""
-    whole = nn.rope_of(g, config, "neox")
-    local = blocks.window_rotation(config, "neox", theta=LOCAL_THETA, scaled=False)
+    whole = ropes.rope_of(g, config, "neox")
+    local = ropes.window_rotation(config, "neox", theta=LOCAL_THETA, scaled=False)
     x = nn.embeddings(g, config)
-    for i, window in enumerate(nn.windows_of(config, WINDOW_PERIOD)):
+    for i, window in enumerate(attn.windows_of(config, WINDOW_PERIOD)):
         blk = f"blk.{i}."
         h = nn.norm(g, x, config, blk + "attn_norm")
-        q, k, v = blocks.fused_qkv(g, h, config, i)
-        q, k = nn.head_norms(g, q, k, config, i)
-        q, k = nn.turn(g, q, k, local if window else whole, config, i)
-        h = nn.attend(g, q, k, v, config, i, window=window)
+        q, k, v = attn.fused_qkv(g, h, config, i)
+        q, k = attn.head_rms_norms(g, q, k, config, i)
+        q, k = attn.turn(g, q, k, local if window else whole, config, i)
+        h = attn.attend(g, q, k, v, config, i, window=window)
         h = _post_norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = nn.norm(g, x, config, blk + "ffn_norm")
-        h = blocks.fused_mlp(g, h, config, i)
+        h = mlp.fused_mlp(g, h, config, i)
         h = _post_norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
         x = g.add(x, h, name=blk + "l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def _post_norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, tensor: str) -> Value:

@@ -3,9 +3,12 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
@@ -13,17 +16,17 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     The epsilon of its norms may be 0.
     """
-    rotation = nn.rope_of(g, config, "neox")
+    rotation = ropes.rope_of(g, config, "neox")
     eps = config.metadata.get("attention.layer_norm_rms_epsilon", float)
 
     def norm(x: Value, name: str) -> Value:
         return g.rms_norm(x, f"{name}.weight", eps=eps, name=name)
 
     def attention(x: Value, i: int) -> Value:
-        return blocks.attend(g, x, config, i, rotation)
+        return attn.block(g, x, config, i, rotation)
 
     def network(x: Value, i: int) -> Value:
-        return nn.gated_mlp(g, x, config, i)
+        return mlp.gated_mlp(g, x, config, i)
 
-    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
-    dense.logits(g, x, config, norm)
+    x = stack.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    lm_head.normed_logits(g, x, config, norm)

@@ -2,14 +2,15 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
 from jitllm.llm.models import _qwen35 as qwen35
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
-    nn.decoder(g, config, *_blocks(g, config))
+    stack.decoder(g, config, *_blocks(g, config))
 
 
 def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
@@ -17,5 +18,5 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     nextn.head(g, config, block, _blocks(g, config))
 
 
-def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
-    return qwen35.blocks(g, config, lambda x, i: nn.moe(g, x, config, i))
+def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
+    return qwen35.blocks(g, config, lambda x, i: moe.normalized_mixture(g, x, config, i))

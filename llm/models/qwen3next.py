@@ -5,13 +5,15 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.heads import head_columns, join_heads
 from jitllm.llm.models import _delta as delta
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
-    nn.decoder(g, config, *_blocks(g, config))
+    stack.decoder(g, config, *_blocks(g, config))
 
 
 def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
@@ -19,13 +21,13 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     nextn.head(g, config, block, _blocks(g, config))
 
 
-def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
-    sizes, rotation = delta.DeltaNet.from_config(config), nn.rope_of(g, config, "neox")
+def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
+    sizes, rotation = delta.DeltaNet.from_config(config), ropes.rope_of(g, config, "neox")
     return delta.blocks(
         config,
         lambda x, i: _delta_layer(g, x, config, sizes, i),
         lambda x, i: delta.gated_attention(g, x, config, rotation, i),
-        lambda x, i: nn.moe(g, x, config, i),
+        lambda x, i: moe.normalized_mixture(g, x, config, i),
     )
 
 

@@ -5,7 +5,7 @@ import math
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.pad_columns import pad_columns
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models import qwen3vl
 
 

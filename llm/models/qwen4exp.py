@@ -24,8 +24,10 @@ from jitllm.llm.graph.words.ngram import ngram_embed, signed_root_dot
 from jitllm.llm.graph.words.sparse import index_positions, whole_blocks
 from jitllm.llm.graph.words.ssm import causal_conv, column_scale
 from jitllm.llm.models import _delta as delta
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _moe as moe
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models import _qwen35 as qwen35
+from jitllm.llm.models import _rope as ropes
 from jitllm.llm.models._sections import interleaved, sections_of
 
 MAX_ROWS = 1 << 31  # of the table of n-grams
@@ -84,7 +86,7 @@ class Streams:
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: delta nets, every fourth layer attention with an output gate, experts."""
     sizes, streams = delta.DeltaNet.from_config(config), _streams(config)
-    rotation = interleaved(nn.rope_of(g, config, "neox"), sections_of(config))
+    rotation = interleaved(ropes.rope_of(g, config, "neox"), sections_of(config))
     with_ngrams = _ngram_layer(config)
 
     x = streams.repeat(g, nn.embeddings(g, config), "streams")
@@ -99,7 +101,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             return delta.gated_attention(g, h, config, rotation, i, bias=False, chosen=chosen)
 
         def network(h: Value, i: int = i) -> Value:
-            return nn.moe(g, h, config, i)
+            return moe.normalized_mixture(g, h, config, i)
 
         x = streams.around(g, x, f"blk.{i}.hc_attn", mixer)
         x = streams.around(g, x, f"blk.{i}.hc_ffn", network)

@@ -3,8 +3,11 @@
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _mlp as mlp
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _stack as stack
 
 MAX_ALIBI_BIAS = 8.0
 
@@ -20,13 +23,13 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return nn.norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        heads = nn.qkv(g, x, config, i)
-        return nn.attend(g, *heads, config, i, max_alibi_bias=MAX_ALIBI_BIAS)
+        heads = attn.qkv(g, x, config, i)
+        return attn.attend(g, *heads, config, i, max_alibi_bias=MAX_ALIBI_BIAS)
 
     def network(x: Value, i: int) -> Value:
         if config.num_experts:
             return g.activation(x, act="silu", name=f"blk.{i}.ffn_out")
-        return nn.gated_mlp(g, x, config, i)
+        return mlp.gated_mlp(g, x, config, i)
 
-    x = dense.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
-    dense.logits(g, x, config, norm)
+    x = stack.in_turn(g, nn.embeddings(g, config), config, norm, attention, network)
+    lm_head.normed_logits(g, x, config, norm)

@@ -7,8 +7,10 @@ from jitllm.llm.config import ModelConfig
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.experts import Routing, experts
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
 
 PERIOD = 4  # a layer without window and rope, then three with both
 GATINGS = {1: "softmax", 2: "sigmoid", 3: "softmax_topk"}
@@ -19,7 +21,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     Without windows in the metadata, every layer has rope.
     """
-    whole, local = nn.rope_of(g, config, "neox"), blocks.window_rotation(config, "neox")
+    whole, local = ropes.rope_of(g, config, "neox"), ropes.window_rotation(config, "neox")
     has_windows = config.sliding_window > 0
     x = nn.embeddings(g, config)
     for i, window in enumerate(_windows(config)):
@@ -28,15 +30,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
         )
         h = nn.norm(g, x, config, blk + "attn_norm")
-        q, k, v = nn.qkv(g, h, config, i)
+        q, k, v = attn.qkv(g, h, config, i)
         if i % PERIOD or not has_windows:
-            q, k = nn.turn(g, q, k, local if window else whole, config, i)
-        h = nn.attend(g, q, k, v, config, i, window=window)
+            q, k = attn.turn(g, q, k, local if window else whole, config, i)
+        h = attn.attend(g, q, k, v, config, i, window=window)
         x = g.add(x, h, name=blk + "ffn_inp")
 
         h = _experts(g, nn.norm(g, x, config, blk + "ffn_norm"), logits, config, i)
         x = g.add(x, h, name=blk + "l_out")
-    nn.logits(g, x, config)
+    lm_head.logits(g, x, config)
 
 
 def _windows(config: ModelConfig) -> tuple[int, ...]:
@@ -45,7 +47,7 @@ def _windows(config: ModelConfig) -> tuple[int, ...]:
     if not config.sliding_window:
         return (0,) * n
     if isinstance(config.metadata.values.get(f"{config.architecture}.{key}"), np.ndarray):
-        return nn.windows_of(config, PERIOD)
+        return attn.windows_of(config, PERIOD)
     period = config.metadata.get(key, int, PERIOD)
     return tuple(0 if period and i % period == 0 else config.sliding_window for i in range(n))
 

@@ -4,11 +4,12 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation, rotation
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _attention as attn
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nextn as nextn
-from jitllm.llm.models._gated import clamped, network
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
+from jitllm.llm.models._mlp import clamped, network
 
 WINDOW_THETA = 10000.0
 LIMIT = "swiglu_limit"
@@ -16,7 +17,7 @@ LIMIT = "swiglu_limit"
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: windows, half-turned heads without one, gates of heads, bounded experts."""
-    nn.decoder(g, config, *_blocks(g, config))
+    stack.decoder(g, config, *_blocks(g, config))
     nextn.reads_sums(g, config)
 
 
@@ -25,22 +26,22 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     nextn.head(g, config, block, _blocks(g, config), normed=False)
 
 
-def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
-    windows = nn.windows_of(config, 0)
+def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
+    windows = attn.windows_of(config, 0)
     whole = _whole_rotation(g, config)
-    local = blocks.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
+    local = ropes.window_rotation(config, "neox", theta=WINDOW_THETA, scaled=False)
 
     def attention(x: Value, i: int) -> Value:
-        q, k, v = nn.qkv(g, x, config, i)
+        q, k, v = attn.qkv(g, x, config, i)
         q, k = (
             _normed(g, y, config, f"blk.{i}.attn_{part}_norm") for y, part in ((q, "q"), (k, "k"))
         )
-        q, k = nn.turn(g, q, k, local if windows[i] else whole, config, i)
-        z = nn.attention(g, q, k, v, config, i, window=windows[i])
+        q, k = attn.turn(g, q, k, local if windows[i] else whole, config, i)
+        z = attn.attention(g, q, k, v, config, i, window=windows[i])
         if not g.has(f"blk.{i}.attn_gate.weight"):
-            return nn.attention_output(g, z, config, i)
+            return attn.output(g, z, config, i)
         width = config.num_attention_heads[i]
-        return blocks.gated_attention_output(g, z, x, config, i, width=width)
+        return attn.gated_output(g, z, x, config, i, width=width)
 
     def feed_forward(x: Value, i: int) -> Value:
         blk, unit = f"blk.{i}.", clamped(config, "swiglu_clamp_shexp", i, LIMIT)
@@ -51,7 +52,7 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> nn.Blocks:
         routing = moe.routing_of(g, config, i, "sigmoid")
         return moe.mixture(g, x, config, i, routing, unit=expert, shared_unit=unit)
 
-    return nn.Blocks(attention, feed_forward)
+    return stack.Blocks(attention, feed_forward)
 
 
 def _normed(g: GraphBuilder, x: Value, config: ModelConfig, name: str) -> Value:

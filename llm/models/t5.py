@@ -8,8 +8,8 @@ from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words.keep import keep
-from jitllm.llm.models import _blocks as blocks
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _lm_head as lm_head
+from jitllm.llm.models import _nn as nn
 from jitllm.llm.models import _t5 as t5
 
 
@@ -23,7 +23,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = _cross_attention(g, x, config, i)
         x = t5.network(g, x, config, f"dec.blk.{i}.", f"blk.{i}.")
     x = g.select_outputs(x, name="output_rows")
-    blocks.output(g, nn.norm(g, x, config, "output_norm", "dec.output_norm"), config)
+    lm_head.output(g, nn.norm(g, x, config, "output_norm", "dec.output_norm"), config)
 
 
 def _encoder(g: GraphBuilder, config: ModelConfig, n_layers: int) -> None:

@@ -2,11 +2,12 @@
 
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph.builder import GraphBuilder
-from jitllm.llm.models import _dense as dense
-from jitllm.llm.models import _layers as nn
+from jitllm.llm.models import _nn as nn
+from jitllm.llm.models import _rope as ropes
+from jitllm.llm.models import _stack as stack
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes of a Llama."""
-    rotation = dense.plain_rope(config, "norm")
-    dense.llama(g, config, nn.embeddings(g, config), rotation=rotation)
+    rotation = ropes.plain_rope(config, "norm")
+    stack.llama(g, config, nn.embeddings(g, config), rotation=rotation)

@@ -175,7 +175,7 @@ def test_unknown_architecture_lists_the_known() -> None:
     with pytest.raises(UnsupportedArchitecture, match=r"gemma3, .*llama, .*got 'no-such'"):
         models.get("no-such")
     with pytest.raises(UnsupportedArchitecture):
-        models.get("_layers")
+        models.get("_stack")
 
 
 def test_registered_architecture(

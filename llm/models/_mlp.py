@@ -1,4 +1,4 @@
-"""Gated networks, down(act(gate(x)) * up(x)), and the units that act may be."""
+"""Feed-forward networks: gated, down(act(gate(x)) * up(x)), and plain, down(act(up(x)))."""
 
 from dataclasses import dataclass
 
@@ -65,3 +65,61 @@ def network(
     up = project(x, "up", n_ff, f"{prefix}up{suffix}")
     h = unit(g, gate, up, f"{prefix}act{suffix}")
     return project(h, "down", x.width, name)
+
+
+def gated_mlp(
+    g: GraphBuilder,
+    x: Value,
+    config: ModelConfig,
+    i: int,
+    *,
+    act: str = "silu",
+    bias: bool = False,
+    scale: bool = False,
+) -> Value:
+    """down(act(gate(x)) * up(x)): [rows, n]. `bias` and `scale`: use such tensors if there are."""
+    blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
+    return network(
+        g, x, blk + "ffn_", "", n_ff, unit=Unit(act), bias=bias, scale=scale, name=blk + "ffn_out"
+    )
+
+
+def fused_mlp(
+    g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str = "silu", bias: bool = False
+) -> Value:
+    """down(act(gate(x)) * up(x)), gate and up being the halves of one matrix: [rows, n].
+
+    `bias`: use the biases of both matrices if there are such.
+    """
+    blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
+
+    def own(name: str) -> str:
+        return g.optional(f"{blk}{name}.bias") if bias else ""
+
+    weight = blk + "ffn_up.weight"
+    both = g.matmul(x, weight, width=2 * n_ff, bias=own("ffn_up"), name=blk + "ffn_gate_up")
+    gate = g.columns(both, 0, n_ff, name=blk + "ffn_gate")
+    up = g.columns(both, n_ff, 2 * n_ff, name=blk + "ffn_up")
+    h = g.glu(gate, up, act=act, name=blk + "ffn_act")
+    return g.matmul(
+        h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size,
+        bias=own("ffn_down"),
+    )  # fmt: skip
+
+
+def plain_mlp(
+    g: GraphBuilder, x: Value, config: ModelConfig, i: int, *, act: str, squared: bool = False
+) -> Value:
+    """down(act(up(x))), or the square of act: [rows, n]. Biases that are there are used."""
+    blk = f"blk.{i}."
+    h = g.matmul(
+        x, blk + "ffn_up.weight", name=blk + "ffn_up", width=config.intermediate_size[i],
+        bias=g.optional(blk + "ffn_up.bias"),
+    )  # fmt: skip
+    h = g.activation(h, act=act, name=blk + ("ffn_act.root" if squared else "ffn_act"))
+    if squared:
+        h = g.mul(h, h, name=blk + "ffn_act")
+    return g.matmul(
+        h, blk + "ffn_down.weight", name=blk + "ffn_out", width=config.hidden_size,
+        bias=g.optional(blk + "ffn_down.bias"),
+    )  # fmt: skip
