@@ -16,6 +16,7 @@ from jitllm.llm.errors import StateError
 from jitllm.llm.state import layout, slices
 from jitllm.llm.state.checkpoint import KIND, CacheHead, Checkpoint
 from jitllm.llm.state.log import Array, Damage, Entry, RecordLog
+from jitllm.llm.state.versions import upgraded
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -101,7 +102,7 @@ class StateFile:
             if record.head.get("kind") != KIND:
                 continue
             try:
-                found = Checkpoint.of(record)
+                found = Checkpoint.of(upgraded(record))
             except StateError as error:
                 self.damages.append(Damage(record.offset, str(error)))
             else:

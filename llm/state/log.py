@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import StateError
+from jitllm.llm.state import versions
 from jitllm.llm.state.locked import locked, stamp, sync_folder
 
 Array = npt.NDArray[Any]
 
 MAGIC = b"JITSTATE"
-VERSION = 1
 ALIGNMENT = 64
 
 _HEAD = struct.Struct("<8sIIQQ28xI")  # magic, version, JSON's CRC, JSON bytes, data bytes, own CRC
@@ -138,7 +138,7 @@ class RecordLog:
         text = json.dumps({**head, "arrays": table}, separators=(",", ":")).encode()
         text += b" " * (-len(text) % ALIGNMENT)
         n_data = sum(len(part) for part in parts)
-        front = _HEAD.pack(MAGIC, VERSION, zlib.crc32(text), len(text), n_data, 0)[:-4]
+        front = _HEAD.pack(MAGIC, versions.VERSION, zlib.crc32(text), len(text), n_data, 0)[:-4]
         pieces = [front + zlib.crc32(front).to_bytes(4, "little") + text, *parts]
         end = self.end
         with locked(self.path) as file:
@@ -254,10 +254,10 @@ class RecordLog:
         magic, version, crc, n_text, n_data, own = _HEAD.unpack_from(view, offset)
         if magic != MAGIC or zlib.crc32(view[offset : offset + _HEAD.size - 4]) != own:
             return "a damaged record"
-        if version > VERSION:
+        if version > versions.VERSION:
             raise StateError(
-                f"{self.path}: expected format version {VERSION} or older, got {version}; "
-                "use a newer jitllm"
+                f"{self.path}: expected format version {versions.VERSION} or older, got "
+                f"{version}; use a newer jitllm"
             )
         start = offset + _HEAD.size
         if n_text > _MAX_JSON or n_text + n_data > len(view) - start:

@@ -5,6 +5,8 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from tiny import conformance_model
 import jitllm
 from jitllm.llm.cli import cli
 from jitllm.llm.errors import ContextLengthExceeded, StateError
+from jitllm.llm.state import versions
 from jitllm.llm.state.counters import state_counters
 from jitllm.llm.state.file import StateFile
+from jitllm.llm.state.log import Record
 from jitllm.llm.state.pruning import prune
 
 _TOKENS = [1, *range(3, 260)]
@@ -110,6 +114,44 @@ def test_pruning_to_a_budget_keeps_labels_longest(path: Path) -> None:
     assert all(len(a) >= len(b) for a, b in zip(sizes, sizes[1:], strict=False))
     with pytest.raises(StateError, match="expected a checkpoint to keep"):
         prune(path, keep=[99])
+
+
+def _rename(record: Record) -> Record:
+    """Make a record of version 1 one of version 2, which has no array "logits"."""
+    head = {name: value for name, value in record.head.items() if name != "label"}
+    entries = dict(record.entries)
+    if "logits" in entries:
+        entries["last"] = entries.pop("logits")
+    return replace(record, version=2, head={**head, "name": record.head["label"]}, entries=entries)
+
+
+def _restore_names(record: Record) -> Record:
+    """Make a record of version 2 one of version 3, which is like version 1."""
+    head = {name: value for name, value in record.head.items() if name != "name"}
+    entries = dict(record.entries)
+    if "last" in entries:
+        entries["logits"] = entries.pop("last")
+    return replace(record, version=3, head={**head, "label": record.head["name"]}, entries=entries)
+
+
+def test_older_versions_are_upgraded_step_by_step(
+    stories: jitllm.Model, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "VERSION", 3)
+    with StateFile(path) as file:
+        assert file.checkpoints == []
+        assert "expected a record of version 3 to 3, got version 1" in file.damages[0].reason
+    monkeypatch.setattr(versions, "UPGRADES", {1: _rename, 2: _restore_names})
+    for number in _LENGTHS:
+        _check(stories, path, number)
+    with stories.load_sequence(path, "tip") as s:
+        s.append([4]).save(path)  # versions side by side
+    with StateFile(path) as file:
+        assert [r.version for r in file._log.records] == [1, 1, 1, 1, 1, 1, 3]
+    prune(path, keep=[3, 5])
+    monkeypatch.setattr(versions, "UPGRADES", {})
+    for number in (3, 5):  # written anew as version 3
+        _check(stories, path, number)
 
 
 def _flip(path: Path, place: int) -> None:
@@ -252,6 +294,45 @@ def test_events_are_counted_and_logged(
     messages = [record.getMessage() for record in caplog.records]
     assert any("saved checkpoint 1 ('x') of 3 tokens" in m and "bytes" in m for m in messages)
     assert any("restored checkpoint 1 ('x') of 3 tokens" in m and " ms" in m for m in messages)
+
+
+def test_writers_take_turns(stories: jitllm.Model, tmp_path: Path) -> None:
+    """Threads with a sequence each, and one that prunes, on one file: nothing is lost."""
+    path, n_saves = tmp_path / "busy.state", 12
+
+    def write(first: int) -> None:
+        with stories.sequence([1, first]) as s:
+            for i in range(n_saves):
+                s.append([first + i]).save(path, label=f"{first} {i}", sync=False)
+
+    with stories.sequence([1]) as s:
+        s.save(path)
+    with ThreadPoolExecutor(4) as pool:
+        for job in [pool.submit(write, first) for first in (10, 40, 70)]:
+            for _ in range(3):
+                assert prune(path) == []
+            job.result()
+    with StateFile(path) as file:
+        assert file.verify() == {} and file.damages == []
+        assert [c.id for c in file.checkpoints] == list(range(1, 2 + 3 * n_saves))
+        for first in (10, 40, 70):
+            for i in range(n_saves):
+                expected = [1, first, *range(first, first + i + 1)]
+                assert file.tokens(file.get(f"{first} {i}")).tolist() == expected
+
+
+def test_numbers_used_again_are_no_parents(stories: jitllm.Model, tmp_path: Path) -> None:
+    path = tmp_path / "one.state"
+    with stories.sequence([1, 5, 6]) as s, stories.sequence([1, 7, 8, 9]) as other:
+        s.save(path)
+        assert other.save(path).id == 2
+        prune(path, keep=[1])
+        assert s.append([4] * 70).save(path).id == 2
+        found = other.append([3]).save(path)
+        assert found.id == 3 and found.parent is None
+        with stories.load_sequence(path, 3) as loaded:
+            assert loaded.token_ids == [1, 7, 8, 9, 3]
+            assert np.array_equal(loaded.append([2]).logits, other.append([2]).logits)
 
 
 def test_history_is_kept_within_a_budget(stories: jitllm.Model) -> None:

@@ -131,7 +131,7 @@ def test_other_files_are_refused_and_kept(tmp_path: Path) -> None:
 
 def test_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
-    monkeypatch.setattr("jitllm.llm.state.log.VERSION", 99)
+    monkeypatch.setattr("jitllm.llm.state.versions.VERSION", 99)
     _write(path, [1])
     monkeypatch.undo()
     with pytest.raises(StateError, match="version 1 or older, got 99"):
