@@ -113,18 +113,17 @@ class Column:
         return keys, values
 
     def _write(self, layer: int, start: int, keys: Floats, values: Floats) -> None:
-        """Overwrite the cells from `start` on."""
+        """Overwrite the cells from `start` on; those before stay as they are, bit for bit."""
         pool, stop = self.pool.pool, start + len(keys)
         for block in range(start // PAGE_TOKENS, pages_of(stop)):
             page, near = int(self.pages[block]), block * PAGE_TOKENS
             first, last = max(start, near), min(stop, near + PAGE_TOKENS)
-            k, v = keys[first - start : last - start], values[first - start : last - start]
-            if len(k) < PAGE_TOKENS:
-                old = pool.read(layer, page)
-                for rows, new in zip(old, (k, v), strict=True):
-                    rows[first - near : last - near] = new
-                k, v = old
+            kept = np.empty((first - near) * pool.cell_bytes(layer), np.uint8)
+            pool.read_cells(layer, page, 0, first - near, kept)
+            around = (first - near, near + PAGE_TOKENS - last), (0, 0)
+            k, v = (np.pad(x[first - start : last - start], around) for x in (keys, values))
             pool.write(layer, page, k, v)
+            pool.write_cells(layer, page, 0, first - near, kept)
 
     def _part(self, block: int, page: int, *, copy: bool) -> None:
         """Take a page of its own in the place of a shared one."""

@@ -317,3 +317,24 @@ def test_going_back_starts_at_the_nearest_checkpoint(
             assert sequence.n_pending == len(sequence) - 207
             logits = model.forward(sequence.token_ids, rows=-1)[0]
             np.testing.assert_array_equal(sequence.logits, logits)
+
+
+@pytest.mark.parametrize(
+    ("kv_dtype", "most"), [("f16", 1e-5), ("bf16", 1e-3), ("q8_0", 1e-3), ("q8_0/q4_0", 0.1)]
+)
+def test_other_types_of_caches(kv_dtype: str, most: float, tmp_path: Path) -> None:
+    name = "llama-frequency-factors"
+    path = shifted.write_model(name, tmp_path / "model.gguf")
+    options: dict[str, Any] = {"precision": "exact", "n_threads": 1, "n_ctx": shifted.N_CTX}
+    with (
+        np.load(_DATA) as golden,
+        jitllm.load(path, kv_dtype=kv_dtype, progress=False, **options) as model,
+        model.sequence(shifted.tokens(model.n_vocab)) as sequence,
+    ):
+        start, stop = shifted.REMOVED[0]
+        before = sequence.contents.cells.read(0, 0, start)
+        sequence.remove(start, stop)
+        np.testing.assert_array_equal(sequence.contents.cells.read(0, 0, start), before)
+        logits = sequence.append(shifted.after(model.n_vocab)[:1]).logits
+        error = _nmse(logits, golden[name][0])
+        assert error < most, error
