@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 CPU = "cpu"
 ALL = -1
@@ -25,6 +26,7 @@ _FIRST_LAYER = ("token_embd_norm.", "hrm.z_l_init")  # computed where the first 
 _EMBEDDING = "token_embd.weight"
 
 Override = tuple[str, str]
+Floats = npt.NDArray[np.float32]
 
 
 def layer_of(name: str) -> int | None:
@@ -165,7 +167,7 @@ def _cpu_rules(cpu_moe: bool, n_cpu_moe: int, n_cpu_ffn: int) -> list[Override]:
     return rules + [(rf"blk\.{i}{DENSE}", CPU) for i in range(n_cpu_ffn)]
 
 
-def _ends(split: Sequence[float] | None, n_devices: int) -> "np.typing.NDArray[np.float32]":
+def _ends(split: Sequence[float] | None, n_devices: int) -> Floats:
     """Return where each device's part ends, from 0 to 1, in float32 as llama.cpp has them."""
     given = list(split or ())
     if len(given) > n_devices or not all(0 <= x < float("inf") for x in given):
@@ -174,8 +176,9 @@ def _ends(split: Sequence[float] | None, n_devices: int) -> "np.typing.NDArray[n
             f"got {given}"
         )
     parts = given + [0.0] * (n_devices - len(given)) if any(given) else [1.0] * n_devices
-    ends = np.cumsum(np.array(parts, np.float32), dtype=np.float32)
-    return ends / ends[-1]
+    ends: Floats = np.cumsum(np.array(parts, np.float32), dtype=np.float32)
+    ends /= ends[-1]
+    return ends
 
 
 def _check(n_layers: int, n_cpu_moe: int, n_cpu_ffn: int) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from jitllm.llm.evaluate_choices import ChoiceScores, hellaswag, multiple_choice, winogrande
     from jitllm.llm.evaluate_divergence import KLDivergence, kl_divergence
     from jitllm.llm.lora import LoraAdapter
+    from jitllm.llm.plan import Plan, plan
+    from jitllm.llm.plan_fit import Fit, fit
     from jitllm.llm.quantize.api import Quantized, quantize
     from jitllm.llm.results import Chunk, Generation
     from jitllm.llm.sampling import SamplingError, SamplingParams
@@ -47,6 +49,7 @@ __all__ = [
     "ContextLengthExceeded",
     "ControlVector",
     "Converted",
+    "Fit",
     "GGUFError",
     "Generation",
     "HookError",
@@ -56,6 +59,7 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "ModelNotFoundError",
+    "Plan",
     "Quantized",
     "SamplingError",
     "SamplingParams",
@@ -67,12 +71,14 @@ __all__ = [
     "UnsupportedFormat",
     "UnsupportedTokenizer",
     "convert",
+    "fit",
     "hellaswag",
     "imatrix",
     "kl_divergence",
     "load",
     "load_tokenizer",
     "multiple_choice",
+    "plan",
     "quantize",
     "samplers",
     "state_counters",
@@ -84,10 +90,12 @@ _MODULES = {
     "Chunk": "llm.results",
     "ControlVector": "llm.control_vector",
     "Converted": "llm.convert.api",
+    "Fit": "llm.plan_fit",
     "Generation": "llm.results",
     "KLDivergence": "llm.evaluate_divergence",
     "LoraAdapter": "llm.lora",
     "Model": "llm.api",
+    "Plan": "llm.plan",
     "Quantized": "llm.quantize.api",
     "SamplingError": "llm.sampling",
     "SamplingParams": "llm.sampling",
@@ -95,11 +103,13 @@ _MODULES = {
     "Sequence": "llm.state.sequence",
     "Tokenizer": "llm.tokenizer.tokenizer",
     "convert": "llm.convert.api",
+    "fit": "llm.plan_fit",
     "hellaswag": "llm.evaluate_choices",
     "kl_divergence": "llm.evaluate_divergence",
     "load": "llm.api",
     "load_tokenizer": "llm.api",
     "multiple_choice": "llm.evaluate_choices",
+    "plan": "llm.plan",
     "quantize": "llm.quantize.api",
     "state_counters": "llm.state.counters",
     "winogrande": "llm.evaluate_choices",

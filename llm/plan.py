@@ -1,0 +1,241 @@
+"""`plan`: how many bytes a configuration uses on each device, before anything is loaded."""
+
+import logging
+import operator
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jitllm.backends.placement import ALL, CPU, Placement
+from jitllm.llm.api import checked_n_ctx
+from jitllm.llm.plan_sizes import ModelSizes, PlanSettings, Share
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_log = logging.getLogger("jitllm.plan")
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
+
+Bytes = int | str
+Budget = Bytes | Mapping[str, Bytes]
+
+__all__ = ["Plan", "Share", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a model's parts are and how many bytes they take.
+
+    Attributes
+    ----------
+    model : str
+    n_ctx : int
+    n_sequences : int
+        Full sequences of `n_ctx` tokens that `caches` counts.
+    kv_dtype : str
+    cache_bytes : int or None
+        What `jitllm.load` needs to reserve what was planned.
+    n_layers : int
+        All layers of the file, blocks that predict further tokens included.
+    n_layers_on_device : int
+        Layers on the devices that were asked for.
+    output_on_device : bool
+        Whether the output is there too. llama.cpp counts it as one more layer.
+    placement : Placement
+    shares : tuple of Share
+        One for each device that holds something.
+    """
+
+    model: str
+    n_ctx: int
+    n_sequences: int
+    kv_dtype: str
+    cache_bytes: int | None
+    n_layers: int
+    n_layers_on_device: int
+    output_on_device: bool
+    placement: Placement
+    shares: tuple[Share, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes on all devices together when the planned sequences are full."""
+        return sum(share.total for share in self.shares)
+
+    @property
+    def holds_sequences(self) -> bool:
+        """Whether loading reserves cells enough for the planned sequences on every device."""
+        return all(share.caches <= share.pool for share in self.shares)
+
+    def share(self, device: str) -> Share:
+        """Return what a device holds: nothing, for one that is not used."""
+        return next((s for s in self.shares if s.device == device), Share(device))
+
+    def fits(self, budget: Budget) -> bool:
+        """Return whether no device needs more than its bytes.
+
+        Parameters
+        ----------
+        budget : int, str, or mapping of str to these
+            Bytes, or a text such as "8 GiB". One number is for all devices together; in a mapping
+            each device has its own, and those left out have no limit.
+        """
+        return fit_together([self], budget)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as dicts, lists, texts and numbers."""
+        shares = [asdict(s) | {"reserve": s.reserve, "total": s.total} for s in self.shares]
+        return asdict(self) | {"shares": shares, "total": self.total}
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw a bar for each device; needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            By default those of a new figure.
+        """
+        from jitllm.llm.plan_view import picture
+
+        return picture([self], ax)
+
+    def __str__(self) -> str:
+        from jitllm.llm.plan_view import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from jitllm.llm.plan_view import html
+
+        return html(self)
+
+
+def plan(
+    ref: str | os.PathLike[str],
+    *,
+    device: str | Sequence[str] = CPU,
+    n_ctx: int = 0,
+    n_gpu_layers: int | str | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Plan:
+    """Return how many bytes a model would use; nothing is loaded.
+
+    The file's header is read, and the few tensors that are constants of the model's graph. The
+    devices need not be there. Loading with the same settings then holds just these bytes:
+    `Model.memory()` tells weights, `Share.pool` as "caches", and `Share.compute` as "buffers".
+
+    Parameters
+    ----------
+    ref : str or path
+        As for `jitllm.load`.
+    device : str or sequence of str
+        Names of backends, "name:1" being a second device of that kind.
+    n_ctx : int
+        0 for what the model was made for.
+    n_gpu_layers : int or str, optional
+        Without it the first device runs the model alone, as with `jitllm.load`. With it, so many
+        layers go to the devices as llama.cpp counts them, and the others and the input embedding
+        to the CPU: the last layers first, the output being one; -1 or "all" for all. Then
+        `compute` is that of the whole graph on every device, more than its part needs.
+    progress : bool
+        As for `jitllm.load`.
+    **settings
+        `n_threads`, `kv_dtype`, `precision` and `cache_bytes` as for `jitllm.load`;
+        `n_sequences` (1): full sequences to count; `split`, `overrides`, `cpu_moe`, `n_cpu_moe`,
+        `n_cpu_ffn` and `offload_kv` as for `jitllm.backends.placement.place`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is none of what it may be.
+    ModelNotFoundError, ModelFormatError, UnsupportedArchitecture, UnsupportedFormat
+        As `jitllm.load` does.
+    BackendError
+        If a device has no byte rules, or cannot run the model.
+    """
+    given = PlanSettings(device=device, n_ctx=n_ctx, n_gpu_layers=n_gpu_layers, **settings)
+    with open_sizes(ref, given, progress=progress) as sizes:
+        n_ctx = checked_n_ctx(n_ctx) or sizes.config.max_position_embeddings
+        return plan_of(sizes, n_ctx, as_number(n_gpu_layers))
+
+
+def open_sizes(
+    ref: str | os.PathLike[str], settings: PlanSettings, *, progress: bool, is_tight: bool = False
+) -> ModelSizes:
+    """Open a model's file for planning; errors are those of `plan`."""
+    from jitllm.llm.loaders.sources import resolve
+
+    _check(settings)
+    return ModelSizes(Path(resolve(ref, progress=progress)), settings, is_tight=is_tight)
+
+
+def plan_of(sizes: ModelSizes, n_ctx: int, n_gpu_layers: int) -> Plan:
+    """Return the plan of an open file."""
+    placement = sizes.placement(n_gpu_layers)
+    devices = sizes.settings.devices
+    return Plan(
+        sizes.name, n_ctx, sizes.settings.n_sequences, sizes.kv_dtype, sizes.cache_bytes(n_ctx),
+        sizes.n_layers,
+        sum(device in devices for device in placement.layers), placement.output in devices,
+        placement, sizes.shares(n_ctx, placement),
+    )  # fmt: skip
+
+
+def fit_together(plans: Sequence[Plan], budget: Budget) -> bool:
+    """Return whether several plans at once stay within a budget; see `Plan.fits`."""
+    if not all(plan.holds_sequences for plan in plans):
+        return False
+    if not isinstance(budget, Mapping):
+        return sum(plan.total for plan in plans) <= n_bytes(budget)
+    return all(
+        sum(plan.share(device).total for plan in plans) <= n_bytes(limit)
+        for device, limit in budget.items()
+    )
+
+
+def n_bytes(size: Bytes) -> int:
+    """Return the bytes that a number or a text such as "8 GiB" or "512M" says.
+
+    K, M, G and T are powers of 1024, as with llama.cpp and the system's tools.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such thing.
+    """
+    if not isinstance(size, str):
+        return operator.index(size)
+    match = _SIZE.fullmatch(size)
+    if not match:
+        raise ValueError(f'expected bytes as a number or as "512 MiB", "8G"; got {size!r:.80}')
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def as_number(n_gpu_layers: int | str | None) -> int:
+    """Return the number of layers that `plan` was asked for; TypeError if it is none."""
+    if n_gpu_layers is None or n_gpu_layers == "all":
+        return ALL
+    if isinstance(n_gpu_layers, bool | str) or not hasattr(n_gpu_layers, "__index__"):
+        raise TypeError(
+            f'expected n_gpu_layers as an int or "all" ("auto" is for `jitllm.fit`), got '
+            f"{n_gpu_layers!r:.80}"
+        )
+    return operator.index(n_gpu_layers)
+
+
+def _check(settings: PlanSettings) -> None:
+    devices = settings.devices
+    if not devices or (len(devices) > 1 and (CPU in devices or len({*devices}) < len(devices))):
+        raise ValueError(
+            f"expected one device, or several different ones beside the CPU: {devices}"
+        )
+    if len(devices) > 1 and settings.n_gpu_layers is None:
+        raise ValueError('expected n_gpu_layers with several devices, such as "all"')
+    if settings.n_sequences < 1:
+        raise ValueError(f"expected n_sequences of at least 1, got {settings.n_sequences}")
+    if devices == (CPU,) and settings.n_gpu_layers is not None:
+        _log.warning("n_gpu_layers=%s has no effect with device='cpu'", settings.n_gpu_layers)
