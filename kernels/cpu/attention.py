@@ -120,22 +120,22 @@ def _finisher(values):
 
 
 def _reader(kind, unpacker):
-    """Make read(cells, n, own, ahead): the address of a page's cells as the products read them.
+    """Make read(cells, n, own): the address of a page's cells as the products read them.
 
     They are unpacked to `own` if they are quantized.
     """
     if not cache_types.is_quantized(kind):
 
         @inline
-        def stay(cells, n, own, ahead):
+        def stay(cells, n, own):
             return cells
 
         return stay
     unpack = unpacker(kind)
 
     @inline
-    def move(cells, n, own, ahead):
-        unpack(cells, n, own, ahead)
+    def move(cells, n, own):
+        unpack(cells, n, own)
         return own
 
     return move
@@ -160,14 +160,14 @@ def _block(kv, alibi, reach):
     bias = biases(alibi, reach)
 
     @inline
-    def block(args, segment, group, g, row, n_rows, at, keys, values, ahead, q, p, lane_sums,
-              states):  # fmt: skip
+    def block(args, segment, group, g, row, n_rows, at, keys, values, first_ahead, ahead, q, p,
+              lane_sums, states):  # fmt: skip
         dk, dv = load_i64(args + DK), load_i64(args + DV)
         n, stride, cap = padded(dv), 4 * state_floats(dv), load_f32(args + SOFT_CAP)
         if n_rows == 1:
-            one_scores(q, 4 * padded(dk), keys, dk, p, values)
+            one_scores(q, 4 * padded(dk), keys, dk, p, first_ahead)
         else:
-            many_scores(q, 4 * padded(dk), keys, dk, p, values)
+            many_scores(q, 4 * padded(dk), keys, dk, p, first_ahead)
         bias(args, segment, group, g, row, n_rows, at, p)
         common, common_end = 0, PAGE
         for r in range(n_rows):
@@ -202,6 +202,7 @@ def _tile_span(kv, alibi, reach):
     read_keys = _reader(keys_type, key_unpacker)
     read_values = _reader(values_type, value_unpacker)
     own_keys = PAGE if cache_types.is_quantized(keys_type) else 0
+    unpacks_values = cache_types.is_quantized(values_type)
     block = _block(kv, alibi, reach)
 
     @inline
@@ -224,12 +225,16 @@ def _tile_span(kv, alibi, reach):
             values = keys + PAGE * key_row(dk)
             following = min(page + 1, end - 1)
             ahead = page_at(pages, page_bytes, tables, cache, table_pages, following) + head
-            keys = read_keys(keys, dk, own, values)
-            values = read_values(values, dv, own + 4 * own_keys * dk, ahead)
+            # What the scores fetch meanwhile, and the sums of values: the next that is read.
+            first_ahead = ahead if unpacks_values else values
+            if unpacks_values:
+                ahead += PAGE * key_row(dk)
+            keys = read_keys(keys, dk, own)
+            values = read_values(values, dv, own + 4 * own_keys * dk)
             for r in range(0, n_rows, BLOCK_ROWS):
                 block(args, segment, group, g, row + r, min(BLOCK_ROWS, n_rows - r), PAGE * page,
-                      keys, values, ahead, q + 4 * padded(dk) * r, p, lane_sums + 64 * r,
-                      states + stride * r)  # fmt: skip
+                      keys, values, first_ahead, ahead, q + 4 * padded(dk) * r, p,
+                      lane_sums + 64 * r, states + stride * r)  # fmt: skip
         for r in range(n_rows):
             store_f32(states + stride * r + 4 * n + 4, reduce_add(load_f32x16(lane_sums + 64 * r)))
 

@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from jitllm.kernels import formats
 from jitllm.kernels import level as levels
 from jitllm.kernels.abi import PAGE_TOKENS
 from jitllm.kernels.atomics import prefetch
@@ -165,18 +166,27 @@ def part_loader(kv):
     return load_one
 
 
+def _fetches(kv):
+    """Return lines to fetch per BLOCK_VECTORS vectors of type `kv`, and bytes to go on by."""
+    if kv in QUANTIZED:
+        fmt = formats.get(kv.upper())
+        return 1, 16 * BLOCK_VECTORS * fmt.block_bytes // fmt.block_size
+    lines = cell_bytes(kv) * BLOCK_VECTORS // 4
+    return lines, 64 * lines
+
+
 @cache
 def scores(kv, rows):
     """Make scores(q, q_stride, k, dk, s, ahead): s[row][key] = sum of q[row][.] k[.][key].
 
     `rows` rows of q lie q_stride bytes apart, rows of s 64 floats; k is [dk][64]. As many bytes as
-    k has are fetched from `ahead`, where the next step reads: a page is too short a stream for the
-    machine to foresee its end. What was unpacked was fetched then.
+    k has in the cache are fetched from `ahead`, where a later step reads: a page is too short a
+    stream for the machine to foresee its end.
     """
     load, vectors = tile_loader(kv, BLOCK_VECTORS), BLOCK_VECTORS
     size = cell_bytes(kv)
     n = rows * vectors
-    step = 0 if kv in QUANTIZED else size * vectors // 4
+    lines, step = _fetches(kv)
 
     @inline
     def block(q, q_stride, k, dk, s, ahead):
@@ -184,9 +194,9 @@ def scores(kv, rows):
             acc = zeros(n)
             at = k + size * c
             for d in range(dk):
-                for line in range(step):
+                for line in range(lines):
                     prefetch(ahead + 64 * line)
-                ahead += 64 * step
+                ahead += step
                 acc = add_outer(acc, load(at), q + 4 * d, q_stride)
                 at += size * PAGE_TOKENS
             store_block(rows, acc, s + 4 * c, 4 * PAGE_TOKENS)
@@ -203,7 +213,7 @@ def weigh(kv, rows):
     """
     load, load_last = tile_loader(kv, BLOCK_VECTORS), part_loader(kv)
     vectors, size = BLOCK_VECTORS, cell_bytes(kv)
-    step = 0 if kv in QUANTIZED else size * vectors // 4
+    lines, step = _fetches(kv)
 
     @inline
     def block(p, v, dv, first, end, acc, stride, ahead):
@@ -212,9 +222,9 @@ def weigh(kv, rows):
             total = load_block(rows, vectors, acc + 4 * c, stride)
             at = v + size * (first * dv + c)
             for i in range(first, end):
-                for line in range(step):
+                for line in range(lines):
                     prefetch(ahead + 64 * line)
-                ahead += 64 * step
+                ahead += step
                 total = add_outer(total, load(at), p + 4 * i, 4 * PAGE_TOKENS)
                 at += size * dv
             store_block(rows, total, acc + 4 * c, stride)

@@ -12,7 +12,6 @@ from numba.extending import intrinsic
 
 from jitllm.kernels import formats
 from jitllm.kernels.abi import PAGE_TOKENS
-from jitllm.kernels.atomics import prefetch
 from jitllm.kernels.cpu.half import widen
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.lookup import lookup
@@ -97,7 +96,7 @@ def _halves_of_keys(at):
 
 
 def key_unpacker(kind):
-    """Make unpack(k, dk, out, ahead): keys at k as float32 [dk][64]; fetches as many bytes ahead.
+    """Make unpack(k, dk, out): keys at k as float32 [dk][64].
 
     Parameters
     ----------
@@ -131,16 +130,13 @@ def key_unpacker(kind):
     block = bytes_block if fmt.bits == 8 else nibbles_block
 
     @inline
-    def unpack(k, dk, out, ahead):
+    def unpack(k, dk, out):
         for start in range(0, dk, 32):
-            for line in range(n_bytes):
-                prefetch(ahead + 64 * line)
             for c in range(0, PAGE, 16):
                 scale = _halves_of_keys(k + c)
                 offset = _halves_of_keys(k + c + 2 * PAGE) if has_offset else scale
                 block(k + c, scale, offset, out + 4 * (PAGE * start + c))
             k += PAGE * n_bytes
-            ahead += PAGE * n_bytes
 
     return unpack
 
@@ -151,7 +147,7 @@ def _half_at(at):
 
 
 def value_unpacker(kind):
-    """Make unpack(v, dv, out, ahead): values at v as float32 [64][dv]; fetches as many bytes ahead.
+    """Make unpack(v, dv, out): values at v as float32 [64][dv].
 
     Parameters
     ----------
@@ -164,10 +160,8 @@ def value_unpacker(kind):
     n_bytes, eight = fmt.block_bytes, fmt.bits == 8
 
     @inline
-    def unpack(v, dv, out, ahead):
-        for i in range(PAGE * dv // 32):
-            if i % 2 == 0:
-                prefetch(ahead + n_bytes * i)
+    def unpack(v, dv, out):
+        for _ in range(PAGE * dv // 32):
             scale = _half_at(v)
             offset = _half_at(v + 2) if has_offset else scale
             low = load_i8x16(v + codes_at)
