@@ -70,6 +70,16 @@ class Cells:
             found |= {(id(column.pool), int(page)): size for page in column.held()}
         return found | (self._states.held() if self._states else {})
 
+    def page_holders(self) -> list[list[int]]:
+        """Return how many hold each page of each cache, block by block; 0 where none is held."""
+        return [
+            [
+                column.pool.n_holders(int(page)) if page >= 0 else 0
+                for page in column.pages[: column.end]
+            ]
+            for column in self._columns
+        ]
+
     def prepare_cross(self, n_tokens: int) -> None:
         """Make cells writable for another text of the encoder, of `n_tokens`.
 

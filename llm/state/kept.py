@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from jitllm.llm.state import saving
 from jitllm.llm.state.checkpoint import Checkpoint
@@ -14,6 +14,9 @@ from jitllm.llm.state.log import FileChanged
 from jitllm.llm.state.partial import restore_states
 from jitllm.llm.state.restoring import restore
 from jitllm.llm.state.running import RunningSequence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class KeptSequence(RunningSequence):
@@ -64,6 +67,20 @@ class KeptSequence(RunningSequence):
     def history(self) -> History:
         """The checkpoints in memory, oldest first; forks begin without any."""
         return self._box.history
+
+    def show_cells(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw which pages each cache holds: its own, shared ones, those that windows dropped.
+
+        Kept states are marks, checkpoints in memory dotted lines. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            By default those of a new figure.
+        """
+        from jitllm.llm.state.picture import picture
+
+        return picture(self, ax)
 
     def save(
         self,

@@ -177,3 +177,24 @@ def test_what_does_not_fit_is_refused(
             path.write_bytes(content)
             assert s.restore(path, small.id).token_ids == tokens[:150]
     assert model.memory()["caches_used"] == 0
+
+
+def test_cells_are_drawn(model: jitllm.Model, tokens: list[int]) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    with model.sequence(tokens[:130]) as s:
+        s.checkpoint("start")
+        s.append(tokens[130:]).append(tokens[:200])
+        axes = s.show_cells()
+        cells = s.contents.cells
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        n_rows = len(cells.pools) + bool(cells.state_sizes)
+        assert len(names) == n_rows and ("states" in names) == bool(cells.state_sizes)
+        held = [n for holders in cells.page_holders() for n in holders]
+        assert len(axes.patches) == len(held)
+        assert held.count(0) == sum(first // 64 for first in cells.firsts)
+        assert (2 in held) == bool(cells.pools)
+        assert s.show_cells(axes) is axes
+        s.push(1)
+        with s.fork() as twin:
+            pyplot.close(twin.show_cells().figure)
+        pyplot.close(axes.figure)
