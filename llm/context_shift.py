@@ -18,6 +18,15 @@ def check_shift(sequence: Sequence, params: SamplingParams) -> None:
         turns_of(sequence.model.engine.graph)
 
 
+def make_room(sequence: Sequence, n_tokens: int, params: SamplingParams) -> None:
+    """Take tokens out until so many more fit, as far as those that are kept allow."""
+    while len(sequence) + n_tokens > sequence.n_ctx:
+        before = len(sequence)
+        if before <= _n_kept(sequence, params) + 1:
+            return
+        shift(sequence, params)
+
+
 def shift(sequence: Sequence, params: SamplingParams) -> None:
     """Take tokens out of a full sequence, behind those that are kept.
 
@@ -32,7 +41,7 @@ def shift(sequence: Sequence, params: SamplingParams) -> None:
     StateError
         If cells must move and cannot.
     """
-    start = min(params.n_keep + _n_beginning(sequence), max(0, sequence.n_ctx - _LEAST_BEHIND))
+    start = _n_kept(sequence, params)
     behind = len(sequence) - start
     stop = start + min(max(1, params.n_discard or behind // 2), behind - 1)
     if params.context_shift == "recompute":
@@ -50,8 +59,9 @@ def shift(sequence: Sequence, params: SamplingParams) -> None:
         )  # fmt: skip
 
 
-def _n_beginning(sequence: Sequence) -> int:
-    """1 if the first token is the one that texts, or a decoder's texts, begin with."""
+def _n_kept(sequence: Sequence, params: SamplingParams) -> int:
+    """First tokens that stay, the one that texts, or a decoder's texts, begin with among them."""
     model = sequence.model
     bos = model.tokenizer.bos_id if model.tokenizer else None
-    return int(model.has_encoder or sequence.token_ids[0] == bos)
+    n_beginning = int(model.has_encoder or sequence.token_ids[:1] == [bos])
+    return min(params.n_keep + n_beginning, max(0, sequence.n_ctx - _LEAST_BEHIND))

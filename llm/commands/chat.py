@@ -53,7 +53,7 @@ class Conversation:
         """Forget all messages but the system prompt."""
         self.messages = [{"role": "system", "content": self.system}] if self.system else []
         self.sequence.truncate(0)
-        self._read = ""  # what the sequence holds, as text
+        self._read, self._ids = "", list[int]()  # what the sequence has held, as text and tokens
 
     def ask(self, text: str) -> None:
         """Send a message and write the answer to stdout.
@@ -70,9 +70,7 @@ class Conversation:
         written: list[str] = []
         try:
             self._read_new_tokens()
-            for chunk in self.sequence.generate(stream=True, **self.sampling):
-                written.append(chunk.text)
-                write_chunk(chunk.text)
+            self._answer(written)
         except KeyboardInterrupt:
             pass
         except ContextLengthExceeded:
@@ -84,15 +82,35 @@ class Conversation:
 
     def _read_new_tokens(self) -> None:
         """Bring the sequence to the whole conversation; what it has read or written stays."""
+        from jitllm.llm.context_shift import make_room
+        from jitllm.llm.sampling import SamplingParams
+        from jitllm.llm.state.contents import common_prefix
+
         text = self.model.apply_chat_template(self.messages, template=self.template)
         tokens = self.model.chat_ids(text)
         new = self._continuation(text, tokens)
         if new is None:  # the template changed earlier turns: keep what both begin with
-            same = _common_prefix(self.sequence.token_ids, tokens)
+            same = common_prefix(self.sequence.token_ids, tokens)
             self.sequence.truncate(min(same, len(tokens) - 1))
+            self._ids = self.sequence.token_ids
             new = tokens[len(self.sequence) :]
+        if self.sampling.get("context_shift"):
+            make_room(self.sequence, len(new), SamplingParams.create(**self.sampling))
         self.sequence.append(new)
-        self._read = text
+        self._read, self._ids = text, [*self._ids, *new]
+
+    def _answer(self, written: list[str]) -> None:
+        """Generate, and write the pieces of the text."""
+        stream = self.sequence.generate(stream=True, **self.sampling)
+        try:
+            for chunk in stream:
+                written.append(chunk.text)
+                write_chunk(chunk.text)
+        finally:
+            stream.close()
+            held, read = self.sequence.token_ids, self._ids
+            is_whole = held[: len(read)] == read  # else a context shift took tokens out
+            self._ids = held if is_whole else [*read, *stream.result.token_ids]
 
     def _continuation(self, text: str, tokens: list[int]) -> list[int] | None:
         """Tokens that bring the sequence to `text`; None if it does not begin like it.
@@ -102,17 +120,8 @@ class Conversation:
         if not len(self.sequence) or not text.startswith(self._read):
             return None
         new = self.model.tokenize(text[len(self._read) :], add_special=False)
-        joined = self.model.detokenize([*self.sequence.token_ids, *new])
+        joined = self.model.detokenize([*self._ids, *new])
         return new if joined == self.model.detokenize(tokens) else None
-
-
-def _common_prefix(a: Any, b: Any) -> int:
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return n
 
 
 @click.command(cls=ModelCommand)

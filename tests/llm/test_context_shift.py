@@ -10,6 +10,8 @@ from models import model_path
 from tiny import conformance_model
 
 import jitllm
+from jitllm.llm.commands.chat import Conversation
+from jitllm.llm.state.sequence import Sequence
 
 _N_CTX = 80
 _MOVES = {
@@ -152,3 +154,38 @@ def test_wrong_wishes(small: jitllm.Model) -> None:
     ):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
             small.generate("a", **wrong)
+
+
+_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }}</s>{% endfor %}assistant:"
+
+
+def test_a_conversation_goes_on(
+    small: jitllm.Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn reads only its own message, however often the context was shifted before."""
+    wishes: dict[str, Any] = {"max_tokens": 30, "temperature": 0.0, "ignore_eos": True}
+    lengths, append = list[int](), Sequence.append
+
+    def counted(self: Sequence, tokens: list[int]) -> Sequence:
+        lengths.append(len(tokens))
+        return append(self, tokens)
+
+    monkeypatch.setattr(Sequence, "append", counted)
+    talk = Conversation(small, "Be a cat.", {**wishes, "context_shift": True}, _TEMPLATE)
+    for i in range(8):
+        talk.ask(f"What about {i}?")
+        assert len(talk.sequence) <= small.n_ctx
+        whole = small.apply_chat_template(talk.messages, template=_TEMPLATE)
+        assert small.detokenize(talk.sequence.token_ids)[-25:] in whole
+    assert len(small.tokenize(whole)) > 3 * small.n_ctx and max(lengths) < 50
+    with pytest.raises(jitllm.ContextLengthExceeded):
+        talk.ask("cat " * 200)
+    talk.ask("Still there?")
+    assert talk.messages[-2]["content"] == "Still there?"
+    talk.sequence.close()
+    assert capsys.readouterr().out
+    without = Conversation(small, "Be a cat.", wishes, _TEMPLATE)
+    with pytest.raises(jitllm.ContextLengthExceeded):
+        for i in range(8):
+            without.ask(f"What about {i}?")
+    without.sequence.close()
