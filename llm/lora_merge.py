@@ -12,16 +12,15 @@ import numpy.typing as npt
 
 from jitllm.kernels import formats
 from jitllm.llm.config import ModelConfig
-from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
-from jitllm.llm.loaders.gguf_header import DEFAULT_ALIGNMENT
-from jitllm.llm.loaders.gguf_writer import NewTensor, read_values, scalar, write_gguf
+from jitllm.llm.loaders.gguf_copy import alignment_of, check_targets, copied, metadata_of
+from jitllm.llm.loaders.gguf_writer import NewTensor, scalar, write_gguf
 from jitllm.llm.loaders.sources import resolve
-from jitllm.llm.loaders.split import SPLIT_KEYS, copied
 from jitllm.llm.lora import LoraAdapter
 from jitllm.llm.lora_graph import EMBEDDINGS, Part, scales_behind
 from jitllm.llm.models.loading import build_graph
 from jitllm.llm.progress import ProgressBar
+from jitllm.llm.quantize.writing import blocks_of
 
 _log = logging.getLogger("jitllm.lora")
 
@@ -30,7 +29,6 @@ Adapter = LoraAdapter | str | os.PathLike[str]
 
 _WEIGHTS_AT_ONCE = 1 << 22
 _MOSTLY_F16 = 1
-_LARGEST = {"F32": np.inf, "BF16": np.inf}  # other types have float16 scales or exponents
 
 
 def merge(
@@ -81,14 +79,13 @@ def merge(
         raise ValueError("expected adapters to merge, got none")
     path = Path(target)
     with GGUFFile(resolve(source, progress=progress)) as file:
-        if path.exists() and any(path.samefile(p) for p in file.paths):
-            raise ValueError(f"expected a target other than the source, got {path} for both")
+        check_targets(file, [path])
         _check(file, loaded)
         changed = {name for adapter, _ in loaded for name in adapter.factors}
         merger = _Merger(file, loaded, {name: _type(file, name, keep_types) for name in changed})
         with ProgressBar(progress, "merging", scale=True) as bar:
-            write_gguf(path, merger.values(), merger.tensors, merger.data(bar),
-                       file.get("general.alignment", int, DEFAULT_ALIGNMENT))  # fmt: skip
+            data = merger.data(bar)
+            write_gguf(path, merger.values(), merger.tensors, data, alignment_of(file))
     return path
 
 
@@ -173,17 +170,17 @@ class _Merger:
 
     def values(self) -> dict[str, bytes]:
         """The metadata of the new file."""
-        values = read_values(self._file.paths[0])
+        values = metadata_of(self._file)
         if "F16" in self._types.values():
             values["general.file_type"] = scalar("uint32", _MOSTLY_F16)
-        return {key: value for key, value in values.items() if key not in SPLIT_KEYS}
+        return values
 
     def data(self, bar: ProgressBar) -> Iterator[Iterator[bytes]]:
         """Yield pieces of the data of every tensor."""
         done, total = 0, sum(tensor.nbytes for tensor in self.tensors)
         for info, tensor in zip(self._file.tensors.values(), self.tensors, strict=True):
             is_changed = info.name in self._types
-            yield self._changed(info) if is_changed else copied(self._file, info)
+            yield self._changed(info) if is_changed else copied(self._file, info.name)
             done += tensor.nbytes
             bar.update(done, total)
             self._file.release(info.name)
@@ -206,10 +203,4 @@ class _Merger:
         scale = scales[expert % len(scales)] or np.float32(1)
         for change in self._changes[name]:
             values = values + change.rows(name, rows, expert) / scale
-        kind = self._types[name]
-        if not (np.abs(values) <= _LARGEST.get(kind, 65504)).all():
-            raise ModelFormatError(
-                f"tensor {name!r}: expected finite weights that {kind} can hold, got larger ones, "
-                "infinite ones or NaN; use a smaller scale"
-            )
-        return formats.quantize(kind, values).tobytes()
+        return blocks_of(name, self._types[name], values, hint="use a smaller scale")

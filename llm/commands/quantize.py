@@ -69,14 +69,13 @@ def command(ref: str, target: str, ftype: str, *, overrides: tuple[str, ...],
 def _importance(
     path: str | None, included: tuple[str, ...], excluded: tuple[str, ...]
 ) -> "Importance | None":
-    from jitllm.llm.quantize.api import only
     from jitllm.llm.quantize.importance import load_importance
 
     if included and excluded or (included or excluded) and not path:
         raise click.UsageError(
             "give --imatrix with --include-weights or --exclude-weights, not with both"
         )
-    return only(load_importance(path), included, excluded) if path else None
+    return load_importance(path).only(included, excluded) if path else None
 
 
 def _pairs(overrides: Iterable[str]) -> dict[str, str]:

@@ -10,16 +10,14 @@ from typing import NamedTuple
 
 from jitllm.llm.errors import GGUFError
 from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
-from jitllm.llm.loaders.gguf_header import DEFAULT_ALIGNMENT
-from jitllm.llm.loaders.gguf_writer import NewTensor, read_values, scalar, write_gguf
+from jitllm.llm.loaders.gguf_copy import alignment_of, check_targets, copied, metadata_of
+from jitllm.llm.loaders.gguf_writer import NewTensor, scalar, write_gguf
 from jitllm.llm.loaders.splits import split_names
 from jitllm.llm.progress import ProgressBar
 
 MAX_TENSORS = 128
 """Tensors of a part where nothing else is asked for, as in `llama-gguf-split`."""
 
-SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
-_COPY_BYTES = 1 << 24
 _MAX_PARTS = 65535  # the number of parts is a uint16 in the files
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -109,11 +107,11 @@ def split(
     """
     limits = _limits(max_tensors, max_size)
     with GGUFFile(source) as file:
-        alignment = file.get("general.alignment", int, DEFAULT_ALIGNMENT)
+        alignment = alignment_of(file)
         groups: list[list[TensorInfo]] = [[]] if no_tensor_first else []
         groups += _groups([*file.tensors.values()], limits, alignment)
         parts = _parts(Path(prefix), groups or [[]], alignment)
-        _check_targets(file, parts)
+        check_targets(file, (part.path for part in parts))
         if not dry_run:
             with ProgressBar(progress, "splitting", scale=True) as bar:
                 _write(file, parts, alignment, bar)
@@ -159,13 +157,13 @@ def merge(
                 f"{file.paths[0]}: expected the first file of a model in several, got a whole "
                 "model (no key 'split.count')"
             )
-        alignment = file.get("general.alignment", int, DEFAULT_ALIGNMENT)
+        alignment = alignment_of(file)
         part = _part(Path(target), file.tensors.values(), alignment)
-        _check_targets(file, [part])
+        check_targets(file, [target])
         if not dry_run:
             with ProgressBar(progress, "merging", scale=True) as bar:
                 report = partial(_report, bar, 0, part.nbytes)
-                _write_part(file, part, _values(file), alignment, report)
+                _write_part(file, part, metadata_of(file), alignment, report)
     return part
 
 
@@ -222,18 +220,12 @@ def _part(path: Path, infos: Iterable[TensorInfo], alignment: int) -> Part:
     return Part(path, kept, sum(_padded(info, alignment) for info in kept))
 
 
-def _check_targets(file: GGUFFile, parts: Iterable[Part]) -> None:
-    for path, *_ in parts:
-        if path.exists() and any(path.samefile(source) for source in file.paths):
-            raise ValueError(f"expected a target other than the source, got {path} for both")
-
-
 def _write(file: GGUFFile, parts: Sequence[Part], alignment: int, bar: ProgressBar) -> None:
     counts = {
         "split.count": scalar("uint16", len(parts)),
         "split.tensors.count": scalar("int32", len(file.tensors)),
     }
-    all_values = _values(file)
+    all_values = metadata_of(file)
     few = {key: all_values[key] for key in ("general.alignment",) if key in all_values}
     done, total = 0, sum(part.nbytes for part in parts)
     folder = parts[0].path.parent
@@ -252,11 +244,6 @@ def _report(bar: ProgressBar, before: int, total: int, done: int) -> None:
     bar.update(before + done, total)
 
 
-def _values(file: GGUFFile) -> dict[str, bytes]:
-    values = read_values(file.paths[0])
-    return {key: value for key, value in values.items() if key not in SPLIT_KEYS}
-
-
 def _write_part(
     file: GGUFFile,
     part: Part,
@@ -271,7 +258,7 @@ def _write_part(
 def _data(file: GGUFFile, part: Part, report: Callable[[int], None]) -> Iterator[Iterator[bytes]]:
     done = 0
     for info in part.tensors:
-        yield _counted(copied(file, info), done, report)
+        yield _counted(copied(file, info.name), done, report)
         done += info.nbytes
         file.release(info.name)
 
@@ -281,10 +268,3 @@ def _counted(pieces: Iterator[bytes], done: int, report: Callable[[int], None]) 
         yield piece
         done += len(piece)
         report(done)
-
-
-def copied(file: GGUFFile, info: TensorInfo) -> Iterator[bytes]:
-    """Yield a tensor's data as it is, piece by piece."""
-    data = file.data(info.name)
-    for start in range(0, len(data), _COPY_BYTES):
-        yield data[start : start + _COPY_BYTES].tobytes()

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jitllm.llm.loaders.gguf import GGUFFile
-from jitllm.llm.loaders.gguf_writer import read_values, scalar
+from jitllm.llm.loaders.gguf_copy import check_targets, metadata_of
+from jitllm.llm.loaders.gguf_writer import scalar
 from jitllm.llm.loaders.sources import resolve
 from jitllm.llm.quantize import ftypes
 from jitllm.llm.quantize.importance import Importance, load_importance
@@ -122,24 +123,6 @@ def quantize(
         return job.result(dry_run)
 
 
-def only(matrix: Importance, included: Sequence[str], excluded: Sequence[str]) -> Importance:
-    """Return what an importance matrix says of some tensors.
-
-    Parameters
-    ----------
-    matrix : Importance
-    included, excluded : sequence of str
-        Parts of names: of tensors to keep, all if there are none, and of tensors to leave out.
-    """
-    squares = {
-        name: value
-        for name, value in matrix.squares.items()
-        if not any(part in name for part in excluded)
-        and (not included or any(part in name for part in included))
-    }
-    return replace(matrix, squares=squares)
-
-
 class _Job:
     """A source, and what is to become of it."""
 
@@ -163,8 +146,7 @@ class _Job:
     ) -> None:
         """Write the new file."""
         check_plan(self._plan, self._wishes.ftype, self._measured, requantize)
-        if self._path.exists() and any(self._path.samefile(p) for p in self._file.paths):
-            raise ValueError(f"expected a target other than the source, got {self._path} for both")
+        check_targets(self._file, [self._path])
         values = _values(self._file, self._wishes, self._plan, self._importance)
         values |= _encoded(metadata)
         write_model(
@@ -176,9 +158,7 @@ def _values(
     file: GGUFFile, wishes: Wishes, plan: tuple[TensorPlan, ...], importance: Importance | None
 ) -> dict[str, bytes]:
     """The metadata of the new file."""
-    values = read_values(file.paths[0])
-    for key in ("split.no", "split.count", "split.tensors.count"):
-        values.pop(key, None)
+    values = metadata_of(file)
     values["general.quantization_version"] = scalar("uint32", _QUANTIZATION_VERSION)
     if wishes.ftype is not ftypes.COPY:
         values["general.file_type"] = scalar("uint32", wishes.ftype.number)

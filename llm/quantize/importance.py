@@ -1,8 +1,8 @@
 """Importance of columns, as `llama-imatrix` measures it: mean squares of a matrix's inputs."""
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -97,6 +97,22 @@ class Importance:
             f"{self.path or 'importance'}: tensor {name!r}: expected importance of shape "
             f"{expected}, got {found.shape}; it was measured on another model"
         )
+
+    def only(self, included: Sequence[str], excluded: Sequence[str]) -> "Importance":
+        """Return what is known of some tensors.
+
+        Parameters
+        ----------
+        included, excluded : sequence of str
+            Parts of names: of tensors to keep, all if there are none, and of tensors to leave out.
+        """
+        squares = {
+            name: value
+            for name, value in self.squares.items()
+            if not any(part in name for part in excluded)
+            and (not included or any(part in name for part in included))
+        }
+        return replace(self, squares=squares)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it for `llama-quantize` and `jitllm.quantize`.

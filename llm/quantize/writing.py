@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from jitllm.kernels import formats
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile
-from jitllm.llm.loaders.gguf_header import DEFAULT_ALIGNMENT
+from jitllm.llm.loaders.gguf_copy import alignment_of, copied
 from jitllm.llm.loaders.gguf_writer import NewTensor, write_gguf
 from jitllm.llm.progress import ProgressBar
 from jitllm.llm.quantize.importance import Importance
 from jitllm.llm.quantize.plan import TensorPlan
 
 _WEIGHTS_AT_ONCE = 1 << 18  # enough for NumPy to be busy, few enough for caches
-_COPY_BYTES = 1 << 24
+_LARGEST_F16 = 65504
 _LARGEST = {"F32": np.inf, "BF16": np.inf}  # other types have float16 scales or exponents
 
 
@@ -55,11 +55,10 @@ def write_model(
         If the file cannot be written.
     """
     tensors = [NewTensor(step.name, step.shape, step.type_name) for step in plan]
-    alignment = file.get("general.alignment", int, DEFAULT_ALIGNMENT)
     with ProgressBar(progress, "quantizing", scale=True) as bar:
         with ThreadPoolExecutor(n_threads) as pool:
             data = _all_data(file, plan, importance, _Workers(pool, n_threads), bar)
-            write_gguf(path, values, tensors, data, alignment)
+            write_gguf(path, values, tensors, data, alignment_of(file))
 
 
 class _Workers:
@@ -94,7 +93,7 @@ def _all_data(
     done, total = 0, sum(step.nbytes for step in plan)
     for step in plan:
         if step.type_name == step.source_type:
-            pieces = _copy(file, step)
+            pieces = copied(file, step.source_name)
         else:
             columns = importance.of(step.source_name, step.shape) if importance else None
             pieces = workers.quantize(file, step, columns)
@@ -110,12 +109,6 @@ def _counted(pieces: Iterator[bytes], bar: ProgressBar, done: int, total: int) -
         bar.update(done, total)
 
 
-def _copy(file: GGUFFile, step: TensorPlan) -> Iterator[bytes]:
-    data = file.data(step.source_name)
-    for start in range(0, len(data), _COPY_BYTES):
-        yield data[start : start + _COPY_BYTES].tobytes()
-
-
 def _convert(
     file: GGUFFile, step: TensorPlan, columns: NDArray[np.float32] | None, rows: range
 ) -> bytes:
@@ -123,13 +116,43 @@ def _convert(
     n_columns, row_bytes = step.shape[-1], step.source_nbytes // prod(step.shape[:-1])
     data = file.data(step.source_name)[rows.start * row_bytes : rows.stop * row_bytes]
     values = formats.dequantize(step.source_type, data, (len(rows), n_columns))
-    if not (np.abs(values) <= _LARGEST.get(step.type_name, 65504)).all():
-        raise ModelFormatError(
-            f"tensor {step.name!r}: expected finite weights that {step.type_name} can hold, got "
-            "larger ones, infinite ones or NaN; fetch or convert the model again"
-        )
     weight = None
     if columns is not None:
         expert = np.arange(rows.start, rows.stop) // step.shape[-2]
         weight = columns[expert]
-    return formats.quantize(step.type_name, values, weight).tobytes()
+    hint = "fetch or convert the model again"
+    return blocks_of(step.name, step.type_name, values, weight, hint=hint)
+
+
+def blocks_of(
+    name: str,
+    type_name: str,
+    values: NDArray[np.float32],
+    weight: NDArray[np.float32] | None = None,
+    *,
+    hint: str,
+) -> bytes:
+    """Return rows of a tensor as the bytes of a type.
+
+    Parameters
+    ----------
+    name : str
+        The tensor's, for the message.
+    type_name : str
+    values : float32 array (rows, K)
+    weight : float32 array (rows, K), optional
+        Importance.
+    hint : str
+        What to do if the type cannot hold them.
+
+    Raises
+    ------
+    ModelFormatError
+        If it cannot.
+    """
+    if not (np.abs(values) <= _LARGEST.get(type_name, _LARGEST_F16)).all():
+        raise ModelFormatError(
+            f"tensor {name!r}: expected finite weights that {type_name} can hold, got larger "
+            f"ones, infinite ones or NaN; {hint}"
+        )
+    return formats.quantize(type_name, values, weight).tobytes()

@@ -19,7 +19,6 @@ from jitllm.llm.cli import main
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.loaders.gguf_writer import read_values
 from jitllm.llm.quantize import writing
-from jitllm.llm.quantize.api import only
 from jitllm.llm.quantize.importance import Importance, Squares, load_importance
 
 STORIES = model_path("stories260K")
@@ -200,12 +199,12 @@ def test_importance_of_some_tensors_only(tmp_path: Path, caplog: pytest.LogCaptu
     )  # fmt: skip
     target = tmp_path / "b.gguf"
     measured = load_importance(matrix)
-    options: dict[str, Any] = {"imatrix": only(measured, [], ["exps"]), "progress": False}
+    options: dict[str, Any] = {"imatrix": measured.only([], ["exps"]), "progress": False}
     with pytest.raises(ValueError, match="exps.*IQ2_M needs an importance matrix"):
         jitllm.quantize(source, target, "IQ2_M", **options)
     jitllm.quantize(source, target, "IQ2_M", **options, dry_run=True)
     assert f"will need an importance matrix, for {names[1]!r}" in caplog.text
-    options["imatrix"] = only(measured, ["up", "down"], [])
+    options["imatrix"] = measured.only(["up", "down"], [])
     result = jitllm.quantize(source, target, "IQ2_M", **options)
     written = values_of(target)
     assert types(result)[names[0]] == "IQ2_S" == written[names[0]][0]
@@ -277,12 +276,12 @@ def test_an_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     target.write_bytes(b"old")
     copied: list[str] = []
 
-    def copy(_: Any, step: Any) -> Iterator[bytes]:
-        copied.append(step.name)
+    def copy(_: Any, name: str) -> Iterator[bytes]:
+        copied.append(name)
         yield b"\0"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "_copy", copy)
+    monkeypatch.setattr(writing, "copied", copy)
     with pytest.raises(KeyboardInterrupt):
         jitllm.quantize(STORIES, target, "Q4_0", progress=False)
     assert copied and os.listdir(tmp_path) == ["q.gguf"] and target.read_bytes() == b"old"

@@ -14,6 +14,7 @@ import jitllm
 from jitllm.llm import cli
 from jitllm.llm.loaders import split as module
 from jitllm.llm.loaders.gguf import GGUFFile
+from jitllm.llm.loaders.gguf_copy import copied
 from jitllm.llm.loaders.gguf_writer import read_values
 from jitllm.llm.loaders.split import merge, parse_size, split
 
@@ -45,7 +46,7 @@ def test_there_and_back(tmp_path: Path, words: dict[str, Any]) -> None:
     assert _content(merge(again[0].path, tmp_path / "w.gguf").path) == _content(STORIES)
 
 
-def test_limits() -> None:
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     with GGUFFile(STORIES) as file:
         sizes = [-(-info.nbytes // 32) * 32 for info in file.tensors.values()]
     parts = split(STORIES, "nowhere/p", max_tensors=7, dry_run=True)
@@ -68,19 +69,21 @@ def test_limits() -> None:
     with pytest.raises(ValueError, match="limits from 1"):
         split(STORIES, "nowhere/p", max_tensors=0)
     many: dict[str, Any] = {"max_size": 1}
-    old, module._MAX_PARTS = module._MAX_PARTS, 9
+    monkeypatch.setattr(module, "_MAX_PARTS", 9)
     with pytest.raises(ValueError, match="at most 9 files"):
         split(STORIES, "nowhere/p", **many)
-    module._MAX_PARTS = old
+
+
+SPLIT_KEYS = "split.no", "split.count", "split.tensors.count"
 
 
 def test_keys_and_the_model(tmp_path: Path) -> None:
     parts = split(STORIES, tmp_path / "p", max_tensors=20)
     fields = [gguf.GGUFReader(part.path).fields for part in parts]
     for i, each in enumerate(fields):
-        kinds = [each[key].types[0].name for key in module.SPLIT_KEYS]
+        kinds = [each[key].types[0].name for key in SPLIT_KEYS]
         assert kinds == ["UINT16", "UINT16", "INT32"]
-        values = [each[key].contents() for key in module.SPLIT_KEYS]
+        values = [each[key].contents() for key in SPLIT_KEYS]
         assert values == [i, len(parts), sum(len(part.tensors) for part in parts)]
         assert ("general.architecture" in each) == (i == 0)
     expected, tokens = None, [1, 400, 300, 20]
@@ -107,13 +110,13 @@ def test_alignment(tmp_path: Path) -> None:
 
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (kept := tmp_path / "p-00001-of-00002.gguf").write_bytes(b"before")
-    copied, calls = module.copied, list[str]()
+    calls = list[str]()
 
-    def interrupted(file: Any, info: Any) -> Any:
-        calls.append(info.name)
+    def interrupted(file: GGUFFile, name: str) -> Any:
+        calls.append(name)
         if len(calls) == 30:
             raise KeyboardInterrupt
-        return copied(file, info)
+        return copied(file, name)
 
     monkeypatch.setattr(module, "copied", interrupted)
     with pytest.raises(KeyboardInterrupt):
