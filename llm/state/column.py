@@ -118,11 +118,14 @@ class Column:
         for block in range(start // PAGE_TOKENS, pages_of(stop)):
             page, near = int(self.pages[block]), block * PAGE_TOKENS
             first, last = max(start, near), min(stop, near + PAGE_TOKENS)
+            k, v = keys[first - start : last - start], values[first - start : last - start]
+            if len(k) == PAGE_TOKENS:
+                pool.write(layer, page, k, v)
+                continue
             kept = np.empty((first - near) * pool.cell_bytes(layer), np.uint8)
             pool.read_cells(layer, page, 0, first - near, kept)
             around = (first - near, near + PAGE_TOKENS - last), (0, 0)
-            k, v = (np.pad(x[first - start : last - start], around) for x in (keys, values))
-            pool.write(layer, page, k, v)
+            pool.write(layer, page, np.pad(k, around), np.pad(v, around))
             pool.write_cells(layer, page, 0, first - near, kept)
 
     def _part(self, block: int, page: int, *, copy: bool) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models import model_path
 from numpy.typing import NDArray
 from tiny import conformance_model
+from variants.written import written_model
 
 import jitllm
 from jitllm.backends import open_backend
@@ -338,3 +339,19 @@ def test_other_types_of_caches(kv_dtype: str, most: float, tmp_path: Path) -> No
         logits = sequence.append(shifted.after(model.n_vocab)[:1]).logits
         error = _nmse(logits, golden[name][0])
         assert error < most, error
+
+
+def test_a_decoder_forgets_tokens_of_its_own(tmp_path: Path) -> None:
+    """What the encoder read stays; the first block's cells depend on the tokens alone."""
+    path = written_model("t5.gated", tmp_path / "t5.gguf")
+    with jitllm.load(path, n_threads=1, progress=False) as model:
+        source, ids = [5, 6, 7, 8], _tokens(model, 150)
+        with model.sequence(source).append(ids) as sequence, model.sequence(source) as fresh:
+            sequence.remove(3, 90)
+            fresh.append(sequence.token_ids[1:])
+            assert sequence.source_ids == source and not sequence.n_pending
+            for part in ("k", "v"):
+                got, expected = (np.asarray(getattr(s.kv[0], part)) for s in (sequence, fresh))
+                np.testing.assert_array_equal(got, expected)
+            error = _nmse(sequence.append([3]).logits, fresh.append([3]).logits)
+            assert 0 < error < 1
