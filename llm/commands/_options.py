@@ -57,6 +57,7 @@ class ModelOptions:
     device: str
     kv_dtype: str
     precision: Literal["fast", "exact"]
+    cache_bytes: int | None
     quiet: bool
     adapters: Adapters
 
@@ -66,7 +67,7 @@ class ModelOptions:
 
         model = api.load(self.ref, n_ctx=self.n_ctx, device=self.device, n_threads=self.n_threads,
                          kv_dtype=self.kv_dtype, precision=self.precision,
-                         progress=not self.quiet)  # fmt: skip
+                         cache_bytes=self.cache_bytes, progress=not self.quiet)  # fmt: skip
         try:
             self._attach(model)
         except BaseException:
@@ -80,6 +81,18 @@ class ModelOptions:
 
             for path, scale in self.adapters:
                 LoraAdapter.load(path).attach(model, scale=scale)
+
+
+def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a number of bytes."""
+    if value is None:
+        return None
+    from jitllm.llm.plan import n_bytes
+
+    try:
+        return n_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def verbosity(function: Function) -> Function:
@@ -126,6 +139,8 @@ def model_options(function: Function) -> Function:
                   type=click.Choice(["fast", "exact"]),
                   help="exact: activations stay float32.")  # fmt: skip
     @adapter_options
+    @click.option("--cache-bytes", metavar="BYTES", callback=_bytes,
+                  help="Most bytes of all caches, such as 512M or 8G.")  # fmt: skip
     @verbosity
     @functools.wraps(function)
     def wrapped(keys: str | None, values: str | None, **kwargs: Any) -> Any:

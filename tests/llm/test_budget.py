@@ -14,6 +14,7 @@ from tiny import conformance_model
 import jitllm
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.backends.ir import CacheSpec, Graph
+from jitllm.llm.cli import main
 from jitllm.llm.state.budget import sizes_within
 from jitllm.llm.state.reserve import Reserve
 
@@ -147,3 +148,11 @@ def test_what_is_shared_out_fits(
         for n, spec in zip(sizes.pages, specs, strict=True)
     )
     assert taken + sizes.slots * 4 * sum(states) <= n_bytes
+
+
+def test_the_command_takes_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["run", str(model_path("stories260K")), "Once", "-n", "3", "-q", "-c", "128"]
+    assert main([*args, "--cache-bytes", "1M"]) == 0
+    assert main([*args, "--cache-bytes", "1K"]) == 1
+    assert "expected cache_bytes of at least" in capsys.readouterr().err
+    assert main([*args, "--cache-bytes", "much"]) == 2

@@ -10,6 +10,7 @@ from models import model_path
 from tiny import conformance_model
 
 import jitllm
+from jitllm.llm.cli import main
 from jitllm.llm.commands.chat import Conversation
 from jitllm.llm.state.sequence import Sequence
 
@@ -189,3 +190,13 @@ def test_a_conversation_goes_on(
         for i in range(8):
             without.ask(f"What about {i}?")
     without.sequence.close()
+
+
+def test_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["run", str(model_path("stories260K")), "Once upon a time", "--temp", "0", "-q"]
+    limits = ["-n", "200", "-c", "96", "--repeat-penalty", "1.1"]
+    texts = []
+    for more in ([], ["--context-shift", "--keep", "3"]):
+        assert main([*args, *limits, *more]) == 0
+        texts.append(capsys.readouterr().out.strip())
+    assert texts[1].startswith(texts[0]) and len(texts[1]) > len(texts[0])
