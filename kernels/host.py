@@ -205,12 +205,10 @@ def rope(
 
 def _cache_type(pages: npt.NDArray[Any], kv: str, sizes: tuple[int, int, int]) -> str:
     """Return the types of a cache, checked to have pages of these bytes."""
-    kv = kv or {np.dtype(np.float16): "f16", np.dtype(np.float32): "f32"}.get(pages.dtype, "")
+    kv = kv or {2: "f16", 4: "f32"}.get(pages.itemsize, "")
     if not kv or not pages.flags.c_contiguous or pages.ndim != 2:
-        raise TypeError(
-            "pages must be a contiguous float16 or float32 array of 2 dimensions, or any where kv "
-            f"is given, got {pages.dtype} {list(pages.shape)}"
-        )
+        kinds = "float16 or float32, or uint8 and kv is given"
+        raise TypeError(f"pages must be 2 contiguous dimensions of {kinds}, got {pages.dtype}")
     n_bytes = abi.PAGE_TOKENS * cache_types.cell_bytes(kv, [sizes])
     if pages.strides[0] != n_bytes:
         raise ValueError(f"a page must have {n_bytes} bytes, got {pages.strides[0]}")
@@ -323,8 +321,8 @@ def paged_attention(
     sinks = None if sinks is None else _vector("sinks", sinks, n_heads)
     biases, by_distance = _by_distance(slopes, table, n_heads, soft_cap)
     mask = abi.MASK_CHUNK if chunked else abi.MASK_CAUSAL if causal else abi.MASK_NONE
-    size = layout.scratch_bytes(dk, dv, n_heads=n_heads, n_threads=n, max_positions=last,
-                                kv=kv)  # fmt: skip
+    sizes = {"n_heads": n_heads, "n_threads": n, "max_positions": last}
+    size = layout.scratch_bytes(dk, dv, kv=kv, **sizes)
     scratch, out = aligned(n * size), empty_rows(len(queries), n_heads * dv)
     words, kept = _segments(segments)
     run = _run(len(queries), N_SEGMENTS=len(segments), SEGMENTS=words.ctypes.data)

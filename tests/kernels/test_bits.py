@@ -20,7 +20,7 @@ from jitllm.kernels import host, jit
 from jitllm.kernels import level as levels
 
 FILES = ["norm", "activation", "elementwise", "rope", "attention", "moe", "vmath", "bits",
-         "decoder_rows"]  # fmt: skip
+         "decoder_rows", "cache_types"]  # fmt: skip
 
 
 def _numbers(*shape: int, seed: int = 1, size: float = 4.0) -> np.ndarray:
