@@ -62,6 +62,8 @@ class Checkpoint:
         Numbers of tokens behind which states are kept.
     model : mapping
         Of which model it is: name, architecture, fingerprint.
+    computed_by : mapping or None
+        The model's settings; None where adapters, hooks or edits had changed something.
     sampler : mapping or None
         How the generation under way samples, and how far it is.
     record : Record
@@ -82,6 +84,7 @@ class Checkpoint:
     state_sizes: tuple[int, ...]
     states: tuple[int, ...]
     model: Mapping[str, Any]
+    computed_by: Mapping[str, Any] | None
     sampler: Mapping[str, Any] | None
     record: Record
 
@@ -119,6 +122,7 @@ class Checkpoint:
             head.numbers("state_sizes"),
             head.numbers("states"),
             head.get("model", dict),
+            head.get("computed_by", (dict, type(None))),
             head.get("sampler", (dict, type(None))),
             record,
         )

@@ -77,6 +77,7 @@ class Engine:
     ) -> None:
         kv_dtype = spelled(kv_dtype)
         self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
+        self.own_graph = model.graph  # without adapters
         self.remembers = remembers(self.graph)
         reserve = Reserve.of(self.graph, self.n_ctx, kv_dtype)
         self.max_tokens, self.max_source = reserve.max_tokens, reserve.max_source

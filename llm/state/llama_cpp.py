@@ -116,6 +116,7 @@ def load(model: "Model", path: str | os.PathLike[str], *, seq_id: int = 0) -> Se
         contents = Contents(model.engine.new_cells(), ids)
         try:
             contents.n_done = _fill(contents.cells, caches, parts, len(ids))
+            contents.cells.graph = None  # another program computed them
         except BaseException:
             contents.cells.release()
             raise

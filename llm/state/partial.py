@@ -12,6 +12,7 @@ from jitllm.llm.state.restoring import (
     check_fits,
     fill_rest,
     ids_of,
+    is_exact,
     pieces_of,
     states_of,
     write_piece,
@@ -63,6 +64,8 @@ def _restored(
     except BaseException:
         contents.cells.release()
         raise
+    if not is_exact(checkpoint, model):
+        contents.cells.graph = None
     contents.lineage = now.lineage and now.lineage.cut(n_done)
     return contents
 

@@ -92,11 +92,20 @@ def _fill(
         contents.source = ids_of(file, checkpoint, source, model.n_vocab, model.engine.max_source)
         model.engine.encode(cells, contents.source, np.empty(0, np.intp))
     contents.n_done = _fill_cells(cells, file, checkpoint)
+    if not is_exact(checkpoint, model):
+        cells.graph = None
     fill_rest(contents, file, checkpoint, model)
     types = [cache.kv_dtype for cache in checkpoint.caches]
     is_same = types == [pool.pool.kv_dtype for pool in cells.pools]
     n_same = contents.n_done if is_same else 0
     contents.lineage = Lineage(file.path, checkpoint.key, len(contents.ids), n_same)
+
+
+def is_exact(checkpoint: Checkpoint, model: "Model") -> bool:
+    """Return whether its cells are what this model would compute, bit for bit."""
+    is_own = model.engine.graph is model.engine.own_graph
+    found = checkpoint.model, checkpoint.computed_by
+    return is_own and found == (model.identity.brief(), model.settings)
 
 
 def fill_rest(contents: Contents, file: StateFile, checkpoint: Checkpoint, model: "Model") -> None:

@@ -70,12 +70,14 @@ def save(
     n_new = sum(array.nbytes for array in arrays.values())
     start = kept if 4 * len(contents.ids) > n_new else 0  # all tokens, where that costs little
     arrays["tokens"] = np.array(contents.ids[start:], np.int32)
+    is_own = contents.cells.graph is model.engine.own_graph
     head = {
         "parent": parent.id if parent else None,
         "label": label,
         "kept": kept,
         "kept_cells": kept_cells,
         "model": model.identity.brief(),
+        "computed_by": model.settings if is_own else None,
         "sampler": saved,
         "is_whole": not only_states,
         "blocks": [[block, *place] for block, place in places(model.engine.graph).items()],

@@ -145,7 +145,8 @@ def places(graph: Graph) -> dict[int, tuple[int, int]]:
     """Return for each block with a cache of the tokens its number and the layer in it."""
     n_cross, found = sum(spec.cross for spec in graph.caches), {}  # they come first
     for node in graph.nodes:
-        block = _BLOCK.match(node.name)
-        if block and "layer" in node.attrs and node.attrs.get("cache", -1) >= n_cross:
+        if "layer" not in node.attrs or node.attrs.get("cache", -1) < n_cross:
+            continue
+        if block := _BLOCK.match(node.name):
             found[int(block[1])] = (node.attrs["cache"] - n_cross, node.attrs["layer"])
     return found

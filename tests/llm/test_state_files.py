@@ -351,6 +351,23 @@ def test_history_is_kept_within_a_budget(stories: jitllm.Model) -> None:
     assert stories.memory()["caches_used"] == 0
 
 
+def test_what_was_edited_is_no_prefix_of_others(stories: jitllm.Model, tmp_path: Path) -> None:
+    path = tmp_path / "two.state"
+    with stories.sequence(_TOKENS[:100]) as s:
+        s.save(path, label="clean")
+        s.kv[2].v[3:5] = 0
+        s.save(path, label="edited")
+        s.save(path, label="states", only_states=True)
+        for label, is_own in (("clean", True), ("edited", False)):
+            with stories.load_sequence(path, label) as found:
+                assert (found.contents.cells.graph is stories.engine.graph) == is_own
+        with s.fork() as twin:
+            assert twin.restore(path, "states").contents.cells.graph is None
+    other = jitllm.load(model_path("stories260K"), n_ctx=512, precision="exact", progress=False)
+    with other, other.load_sequence(path, "clean") as found:
+        assert found.contents.cells.graph is None
+
+
 def test_caches_can_be_read_and_edited(stories: jitllm.Model, tmp_path: Path) -> None:
     with stories.sequence(_TOKENS[:100]) as s, s.fork() as twin:
         assert len(s.kv) == 5 and s.kv[3].k.shape == (100, 4, 8)
