@@ -13,6 +13,7 @@ from tiny import conformance_model
 import jitllm
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.errors import BackendError, JitllmError
+from jitllm.llm.state.budget import Sizes
 from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.sequence import Sequence
@@ -132,7 +133,7 @@ def _refuse_damaged(model: jitllm.Model, path: Path) -> None:
 @pytest.mark.parametrize("name", ["stories260K", "gemma3-dense.gqa", "falcon-h1-dense.gqa"])
 def test_restoring_into_holes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caches have pages for three sequences of 128 tokens, and those of one are free."""
-    monkeypatch.setattr("jitllm.llm.state.engine.pool_pages", lambda *_: 6)
+    monkeypatch.setattr("jitllm.llm.state.reserve.pool_pages", lambda *_: 6)
     path, is_tiny = tmp_path / "middle.state", name != "stories260K"
     source = conformance_model(name, tmp_path / "model.gguf") if is_tiny else model_path(name)
     with jitllm.load(source, n_ctx=400, n_threads=1, progress=False) as model:
