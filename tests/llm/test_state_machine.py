@@ -138,6 +138,16 @@ class Machine(RuleBasedStateMachine):
             one.plain = Plain(one.plain.tokens[:-n])
 
     @precondition(lambda self: self.live)
+    @rule(pick=_PICKS, start=_PICKS, n=_LENGTHS)
+    def remove(self, pick: int, start: int, n: int) -> None:
+        """Drops n tokens from the middle; the samplers know them still."""
+        one = self._pick(pick)
+        start %= len(one.plain.tokens) + 1
+        stop = min(start + n, len(one.plain.tokens))
+        one.sequence.remove(start, stop, recompute=True)
+        del one.plain.tokens[start:stop]
+
+    @precondition(lambda self: self.live)
     @rule(pick=_PICKS)
     def checkpoint(self, pick: int) -> None:
         one = self._pick(pick)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny import conformance_model
+from variants.written import written_model
 
 import jitllm
 from jitllm.llm.errors import StateError
@@ -198,3 +199,21 @@ def test_cells_are_drawn(model: jitllm.Model, tokens: list[int]) -> None:
         with s.fork() as twin:
             pyplot.close(twin.show_cells().figure)
         pyplot.close(axes.figure)
+
+
+def test_caches_of_a_decoder_behind_an_encoder(tmp_path: Path) -> None:
+    """Those of the encoder's text come first in the graph, and are no sequence's own."""
+    path = written_model("t5", tmp_path / "model.gguf")
+    with jitllm.load(path, n_threads=1, progress=False) as model, model.sequence([3, 4, 5]) as s:
+        s.append([7, 8, 9])
+        shapes = [layer.k.shape[0] for layer in s.kv]
+        assert shapes == [len(s)] * len(s.kv) and len(shapes) > 1
+        s.save(tmp_path / "one.state")
+        with StateFile(tmp_path / "one.state") as file:
+            for block, (_, layer) in file.get().blocks.items():
+                k, v = file.read_cells(file.get(), block)
+                assert np.array_equal(k, s.kv[block].read()[0]) and len(v) == len(s)
+                assert layer < len(s.kv)
+        with model.load_sequence(tmp_path / "one.state") as found:
+            assert np.array_equal(found.append([2]).logits, s.append([2]).logits)
+            assert found.source_ids == [3, 4, 5]
