@@ -34,6 +34,17 @@ def clamped(config: ModelConfig, key: str, i: int, form: str = "swiglu_clamp") -
     return Unit(form, (bound, 0.0)) if bound > _NO_BOUND else SILU
 
 
+def clamped_pair(config: ModelConfig, i: int) -> tuple[Unit, Unit]:
+    """Units of layer i, of the network that all tokens use and of experts.
+
+    If the file has no bounds for the first, it has those of experts.
+    """
+    key = "swiglu_clamp_shexp"
+    if f"{config.architecture}.{key}" not in config.metadata.values:
+        key = "swiglu_clamp_exp"
+    return clamped(config, key, i), clamped(config, "swiglu_clamp_exp", i)
+
+
 def network(
     g: GraphBuilder,
     x: Value,

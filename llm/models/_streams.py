@@ -5,6 +5,7 @@ Hyper-Connections", 2025.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 from jitllm.backends.ir import Value
 from jitllm.llm.config import ModelConfig
@@ -35,6 +36,17 @@ class Streams:
     magnitude: float
     post_eps: float = 0.0
     iterations: int = 0
+
+    @classmethod
+    def mixed(cls, config: ModelConfig) -> Self:
+        """Return streams that are mixed, too, as the metadata say."""
+        meta = config.metadata
+        return cls(
+            n=meta.get("hyper_connection.count", int),
+            eps=meta.get("hyper_connection.epsilon", float),
+            magnitude=2.0,
+            iterations=meta.get("hyper_connection.sinkhorn_iterations", int),
+        )
 
     def gates(
         self, g: GraphBuilder, x: Value, config: ModelConfig, prefix: str, n_parts: int

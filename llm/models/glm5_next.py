@@ -15,50 +15,44 @@ from jitllm.llm.models import _kda as kda
 from jitllm.llm.models import _mlp as mlp
 from jitllm.llm.models import _moe as moe
 from jitllm.llm.models import _nn as nn
-from jitllm.llm.models._streams import Streams
+from jitllm.llm.models import _stack as stack
+from jitllm.llm.models._streams import Streams, layer
 
 L2_EPS = 1e-6  # of queries and keys of delta attention, whatever the file says of norms
 
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: four residual streams, delta attention, some layers latent, experts."""
-    meta = config.metadata
-    streams = Streams(
-        n=meta.get("hyper_connection.count", int),
-        eps=meta.get("hyper_connection.epsilon", float),
-        magnitude=2.0,
-        iterations=meta.get("hyper_connection.sinkhorn_iterations", int),
-    )
-    _check(g, config, streams)
+    streams = Streams.mixed(config)
+    _check(config, streams)
     sizes, is_delta = kda.Kda.from_config(config).bounded(config, -1.0), kda.delta_layers(config)
     sizes = replace(sizes, l2_eps=L2_EPS)
-    shared_key = "swiglu_clamp_shexp"
-    if f"{config.architecture}.{shared_key}" not in meta.values:
-        shared_key = "swiglu_clamp_exp"
-
-    is_full = meta.per_layer("attention.indexer.types", bool, config.num_hidden_layers, True)
+    n_layers, key = config.num_hidden_layers, "attention.indexer.types"
+    is_full = config.metadata.per_layer(key, bool, n_layers, True)
     chosen: Value | None = None
+
+    def attention(x: Value, i: int) -> Value:
+        nonlocal chosen
+        if is_delta[i]:
+            return kda.attend(g, x, config, sizes, i)
+        x, chosen = _latent(g, x, config, chosen if not is_full[i] else None, i)
+        return x
+
+    def feed_forward(x: Value, i: int) -> Value:
+        unit, expert_unit = mlp.clamped_pair(config, i)
+        return moe.feed_forward(
+            g, x, config, i, unit=unit, expert_unit=expert_unit, default_gating="sigmoid"
+        )
+
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
     for i in range(len(is_delta)):
-        blk = f"blk.{i}."
-        h, gates = _read(g, x, config, streams, "attn", i)
-        if is_delta[i]:
-            h = kda.attend(g, h, config, sizes, i)
-        else:
-            h, chosen = _latent(g, h, config, chosen if not is_full[i] else None, i)
-        x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "ffn_inp")
-        h, gates = _read(g, x, config, streams, "ffn", i)
-        h = moe.feed_forward(
-            g, h, config, i, default_gating="sigmoid", unit=mlp.clamped(config, shared_key, i),
-            expert_unit=mlp.clamped(config, "swiglu_clamp_exp", i),
-        )  # fmt: skip
-        x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + "l_out")
+        x = layer(g, x, config, streams, stack.Blocks(attention, feed_forward), i)
     x = _mean(g, g.select_outputs(x, name="output_rows"), streams.n)
     x = nn.norm(g, x, config, "output_norm")
     g.matmul(x, "output.weight", width=config.vocab_size, name="output")
 
 
-def _check(g: GraphBuilder, config: ModelConfig, streams: Streams) -> None:
+def _check(config: ModelConfig, streams: Streams) -> None:
     meta, name = config.metadata, config.architecture
     if not 2 <= streams.n <= words.MAX_STREAMS or streams.iterations < 1:
         raise ModelFormatError(
@@ -71,16 +65,6 @@ def _check(g: GraphBuilder, config: ModelConfig, streams: Streams) -> None:
             f"keys '{name}.rope.dimension_count' and '.attention.indexer.kpool_select_tail': "
             f"expected 0 and true, got {config.rotary_dim} and {has_tail}"
         )
-
-
-def _read(
-    g: GraphBuilder, x: Value, config: ModelConfig, streams: Streams, part: str, i: int
-) -> tuple[Value, Value]:
-    """Return the normalized input of a block [T, n], and the gates of the streams."""
-    prefix = f"blk.{i}.hc_{part}"
-    gates = streams.gates(g, x, config, prefix, 3)
-    h = words.stream_read(g, x, gates, n_streams=streams.n, name=f"{prefix}_in")
-    return nn.norm(g, h, config, f"blk.{i}.{part}_norm"), gates
 
 
 def _mean(g: GraphBuilder, x: Value, n: int) -> Value:
