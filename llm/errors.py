@@ -64,7 +64,10 @@ class ChatTemplateError(JitllmError, ValueError):
 
 
 class StateError(JitllmError, ValueError):
-    """A state file is damaged, from another model, or lacks what was asked for."""
+    """A state file is damaged, from another model, or lacks what was asked for.
+
+    Also what a model's memory cannot do, such as moving recurrent states to other positions.
+    """
 
 
 class ClosedError(JitllmError, RuntimeError):

@@ -95,8 +95,10 @@ class PrefixCache:
 
         What hooks or edits may have changed is not kept, nor what another graph computed.
         """
-        n_tokens, cells = contents.n_done, contents.cells
-        if not self._max_bytes or not n_tokens or cells.graph is not self._engine.graph:
+        n_tokens, cells, engine = contents.n_done, contents.cells, self._engine
+        if not self._max_bytes or not n_tokens or not engine.remembers:
+            return
+        if cells.graph is not engine.graph:
             return
         ids = contents.ids[:n_tokens]
         with self._lock:
@@ -151,7 +153,7 @@ def _usable(contents: Contents, ids: Sequence[int]) -> int:
     n_common = common_prefix(contents.ids, ids)
     if n_common == len(ids) == len(contents.ids) and contents.last:
         return n_common
-    return contents.cells.reach(min(n_common, len(ids) - 1))
+    return contents.cells.reach(max(0, min(n_common, len(ids) - 1)))
 
 
 def _covers(new: Contents, old: Contents) -> bool:
