@@ -55,12 +55,13 @@ def byte_rules(device: str, **options: Any) -> ByteRules:
     BackendUnavailable
         If there is no such backend, or it has no byte rules.
     """
-    module = _module(device)
-    if not hasattr(module, "rules"):
+    rules = getattr(_module(device), "rules", None) if device in names() else None
+    if rules is None:
         raise BackendUnavailable(
-            f"no byte rules for device {device!r} yet: backends/{device}.py has no `rules`"
+            f"no byte rules for device {device!r} yet: expected a backend among {names()} whose "
+            "file has `rules`"
         )
-    return cast(ByteRules, module.rules(**options))
+    return cast(ByteRules, rules(**options))
 
 
 def _module(device: str) -> ModuleType:

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jitllm.llm.api import checked_n_ctx
 from jitllm.llm.errors import BackendError
-from jitllm.llm.plan import Budget, Plan, as_number, fit_together, open_sizes, plan_of
+from jitllm.llm.plan import Budget, Plan, as_number, fit_together, n_bytes, open_sizes, plan_of
 from jitllm.llm.plan_sizes import ModelSizes, PlanSettings
 
 Ref = str | os.PathLike[str]
@@ -76,7 +76,8 @@ def fit(
     Where `n_gpu_layers` is "auto", most layers on the devices are looked for, at the given `n_ctx`:
     as many as possible for the first model, then for the second. Else the longest context is, the
     same for all models that were given no `n_ctx`. Only sequences that were planned for
-    (`n_sequences`) get memory.
+    (`n_sequences`) get memory. Several devices share the layers by their budgets, unless `split`
+    says otherwise.
 
     Parameters
     ----------
@@ -104,7 +105,8 @@ def fit(
         raise ValueError("expected at least one model, got none")
     with ExitStack() as stack:
         opened = [
-            stack.enter_context(_opened(model, settings, progress=progress)) for model in given
+            stack.enter_context(_opened(model, settings, budget, progress=progress))
+            for model in given
         ]
         most = checked_n_ctx(max_ctx) or opened[0].config.max_position_embeddings
         if any(sizes.settings.n_gpu_layers == AUTO for sizes in opened):
@@ -112,11 +114,13 @@ def fit(
         return Fit(_longest(opened, budget, most))
 
 
-def _opened(model: Any, common: Mapping[str, Any], *, progress: bool) -> ModelSizes:
+def _opened(model: Any, common: Mapping[str, Any], budget: Budget, *, progress: bool) -> ModelSizes:
     own = dict(model) if isinstance(model, Mapping) else {"ref": model}
     if "ref" not in own:
         raise ValueError(f'expected "ref" among the settings of a model, got {sorted(own)}')
     ref, settings = own.pop("ref"), PlanSettings(**{**common, **own})
+    if settings.split is None and isinstance(budget, Mapping):
+        settings = replace(settings, split=[n_bytes(budget.get(d, 0)) for d in settings.devices])
     checked_n_ctx(settings.n_ctx)
     return open_sizes(ref, settings, progress=progress, is_tight=True)
 

@@ -32,6 +32,8 @@ from jitllm.llm.commands._options import ModelCommand, json_option, verbosity
 @click.option("-cmoe", "--cpu-moe", is_flag=True, help="Experts' weights stay on the CPU.")
 @click.option("-ncmoe", "--n-cpu-moe", default=0, type=click.IntRange(0),
               help="Those of the first N layers.")  # fmt: skip
+@click.option("-ncffn", "--n-cpu-ffn", default=0, type=click.IntRange(0),
+              help="Dense feed-forward weights of the first N layers, too.")  # fmt: skip
 @click.option("--offload-kv/--no-offload-kv", "-kvo/-nkvo", default=True,
               help="Caches are where their layer is.")  # fmt: skip
 @click.option("--budget", multiple=True, metavar="[DEVICE=]BYTES",

@@ -18,6 +18,7 @@ from jitllm.llm.cli import main
 from jitllm.llm.errors import BackendError
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.plan import n_bytes, plan
+from jitllm.llm.plan_fit import fit
 from jitllm.llm.state.pages import PagePool
 from jitllm.llm.state.slots import SlotPool
 
@@ -93,8 +94,11 @@ def test_a_full_sequence_uses_what_was_planned(
     files: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_ctx, used = 1300, [0]
-    planned = plan(files(name), device="reference", n_ctx=n_ctx)
-    with jitllm.load(files(name), device="reference", n_ctx=n_ctx, progress=False) as model:
+    common: dict[str, Any] = {"device": "reference", "progress": False}
+    (planned,) = fit(files(name), "8G", max_ctx=n_ctx, **common).plans
+    loading: dict[str, Any] = {"n_ctx": n_ctx, "cache_bytes": planned.cache_bytes}
+    with jitllm.load(files(name), **loading, **common) as model:
+        assert model.memory()["caches"] == planned.shares[0].caches  # and no more is there
         for pool in (PagePool, SlotPool):
             monkeypatch.setattr(pool, "take", _counting(pool.take, model, used))
         sequence, start = model.sequence(), 0
@@ -195,7 +199,7 @@ def test_sizes_in_words() -> None:
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendError, match="device must be one of"):
+    with pytest.raises(BackendError, match="no byte rules for device 'abacus' yet"):
         plan(STORIES, device="abacus")
     with pytest.raises(ValueError, match="with several devices"):
         plan(STORIES, device=["reference:0", "reference:1"])

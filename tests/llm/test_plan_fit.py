@@ -128,6 +128,37 @@ def test_what_fits_is_what_loading_takes(budget: int) -> None:
     assert planned.n_ctx == 512 or above.total > budget or not above.holds_sequences
 
 
+@given(SHAPES, st.floats(0, 1), st.sampled_from(["f16", "f32", "bf16"]))
+@settings(max_examples=8, deadline=None)
+def test_no_model_takes_more_than_it_was_given(
+    folder: Path, shape: Shape, part: float, kv_dtype: str
+) -> None:
+    path, *_ = model_file(folder, shape)
+    common: dict[str, Any] = {"n_threads": 2, "kv_dtype": kv_dtype}
+    least, most = (fit(path, "1G", max_ctx=n, **common).total for n in (1, 1000))
+    budget = least + round(part * (most - least))
+    found = fit(path, budget, **common)
+    (planned,) = found.plans
+    loading: dict[str, Any] = {"n_ctx": planned.n_ctx, "cache_bytes": planned.cache_bytes}
+    with jitllm.load(path, progress=False, **loading, **common) as model:
+        sequence = model.sequence([0] * planned.n_ctx)
+        memory = model.memory()
+        assert len(sequence.token_ids) == planned.n_ctx
+    assert memory["caches_used"] == memory["caches"]
+    assert sum(memory.values()) - memory["caches_used"] == found.total <= budget
+
+
+def test_devices_share_by_their_budgets() -> None:
+    devices = ["reference:0", "reference:1"]
+    common: dict[str, Any] = {"device": devices, "n_ctx": 64, "n_gpu_layers": "auto"}
+    limit = {"reference:0": "3 MiB", "reference:1": "1 MiB", "cpu": "1G"}
+    (planned,) = fit(STORIES, limit, **common).plans
+    assert planned.placement.layers == ("reference:0",) * 5  # of six places .75 is before the last
+    assert planned.placement.output == "reference:1"
+    (even,) = fit(STORIES, limit, split=(1, 1), **common).plans
+    assert even.placement.layers == ("reference:0",) * 3 + ("reference:1",) * 2
+
+
 def test_models_together() -> None:
     draft = {"ref": STORIES, "n_ctx": 64, "kv_dtype": "f32"}
     common: dict[str, Any] = {"device": "reference"}
