@@ -217,3 +217,9 @@ def test_caches_of_a_decoder_behind_an_encoder(tmp_path: Path) -> None:
         with model.load_sequence(tmp_path / "one.state") as found:
             assert np.array_equal(found.append([2]).logits, s.append([2]).logits)
             assert found.source_ids == [3, 4, 5]
+            found.contents.source = [10**6]
+            found.save(tmp_path / "wrong.state")
+        with pytest.raises(StateError, match=f"expected tokens from 0 to {model.n_vocab - 1}"):
+            model.load_sequence(tmp_path / "wrong.state")
+        s.close()
+        assert model.memory()["caches_used"] == 0

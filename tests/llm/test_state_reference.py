@@ -13,7 +13,6 @@ from tiny import conformance_model
 import jitllm
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.errors import BackendError, JitllmError
-from jitllm.llm.state.budget import Sizes
 from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.sequence import Sequence
