@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,16 @@ def test_the_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([*args, *limits, *more]) == 0
         texts.append(capsys.readouterr().out.strip())
     assert texts[1].startswith(texts[0]) and len(texts[1]) > len(texts[0])
+
+
+def test_windows_that_lost_cells_move_too(tmp_path: Path) -> None:
+    path = conformance_model("gemma3-dense.gqa", tmp_path / "model.gguf")
+    with jitllm.load(path, n_ctx=1024, n_threads=1, progress=False) as model:
+        wishes: dict[str, Any] = {"temperature": 1.0, "seed": 4}
+        ids = _prompt(model, 1010)
+        with model.sequence(ids) as sequence:
+            assert max(sequence.contents.cells.firsts) > 64
+        result = model.generate(
+            ids, max_tokens=30, context_shift="move", n_keep=8, n_discard=600, **wishes
+        )
+        assert result.token_ids == _stepwise(model, ids, 30, (8, 608), False, **wishes)
