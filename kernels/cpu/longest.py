@@ -1,4 +1,4 @@
-"""From left to right the longest token, by a tree of tokens."""
+"""From left to right the longest token, by a trie of tokens."""
 
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.trie import child

@@ -1,6 +1,6 @@
-"""Joining neighbours in words, lowest rank first (Sennrich et al., 2016), by a tree of symbols.
+"""Joining neighbours in words, lowest rank first (Sennrich et al., 2016), by a trie of symbols.
 
-A symbol is a node of the tree (-1: a character that is none) and a range of bytes. Joins that are
+A symbol is a node of the trie (-1: a character that is none) and a range of bytes. Joins that are
 possible wait in a heap, ordered by rank, then by place; one is stale when the symbol on its left or
 right was joined with another since, which its end shows.
 """

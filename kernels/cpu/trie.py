@@ -1,8 +1,8 @@
-"""A tree of byte strings in one hash table, for tokenizers: a step down it is one look-up.
+"""A trie of byte strings in one hash table, for tokenizers: a step down it is one look-up.
 
 An entry of the table is 8 bytes: 1 + 256 * node + byte, then the number of the child; node 0 is the
 root, 0 marks an empty entry, and collisions go on at the next one. A step costs one cache miss,
-some 10 ns for the tree of a large vocabulary.
+some 10 ns for the trie of a large vocabulary.
 """
 
 from jitllm.kernels.cpu.inline import inline

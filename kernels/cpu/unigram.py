@@ -1,4 +1,4 @@
-"""The cover of a text by tokens with the highest sum of scores, by a tree (Kudo, 2018)."""
+"""The cover of a text by tokens with the best sum of scores: Viterbi over a trie (Kudo, 2018)."""
 
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.trie import child

@@ -96,7 +96,7 @@ class Streams:
         """Weights for the sums: [rows, n^2] or [rows, n]."""
         blk, what = f"blk.{i}.", name.rpartition("_")[2]
         width = self.n * self.n if what == "predict" else self.n
-        h = nn.norm(g, x, config, f"{name}.norm", blk + "altup_router_norm")
+        h = nn.rms_norm(g, x, config, f"{name}.norm", blk + "altup_router_norm")
         h = g.matmul(h, blk + "altup_router.weight", width=self.n, name=f"{name}.router")
         h = g.scale(h, 1 / x.width, name=f"{name}.router_scaled")
         h = g.activation(h, act="tanh", name=f"{name}.modalities")

@@ -71,13 +71,13 @@ def clamped_qkv(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Heads
     return q, k, v
 
 
-def turned_qkv(
+def roped_qkv(
     g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation | None, i: int
 ) -> Heads:
-    """Queries, keys and values, the first two turned unless `rotation` is None."""
+    """Queries, keys and values, with rope on the first two unless `rotation` is None."""
     q, k, v = clamped_qkv(g, x, config, i)
     if rotation is not None:
-        q, k = turn(g, q, k, rotation, config, i)
+        q, k = rope(g, q, k, rotation, config, i)
     return q, k, v
 
 
@@ -113,7 +113,7 @@ def head_layer_norms(
     )
 
 
-def turn(
+def rope(
     g: GraphBuilder, q: Value, k: Value, rotation: Rotation, config: ModelConfig, i: int
 ) -> tuple[Value, Value]:
     """Rope on q and k."""
@@ -200,7 +200,7 @@ def block(
     if head_norms:
         q, k = head_rms_norms(g, q, k, config, i)
     if rotation is not None:
-        q, k = turn(g, q, k, rotation, config, i)
+        q, k = rope(g, q, k, rotation, config, i)
     return attend(g, q, k, v, config, i, bias=bias, **rules)
 
 

@@ -59,12 +59,12 @@ def attend(g: GraphBuilder, x: Value, config: ModelConfig, layer: Layer, i: int)
     meta, eps = config.metadata, config.rms_norm_eps
     rank = meta.get("attention.q_lora_rank", int)
     latent = nn.linear(g, x, blk + "attn_q_a", rank, bias=False)
-    latent = nn.norm(g, latent, config, blk + "attn_q_a_norm")
+    latent = nn.rms_norm(g, latent, config, blk + "attn_q_a_norm")
     q = nn.linear(g, latent, blk + "attn_q_b", heads * size, bias=False, as_name=blk + "attn_q")
     q = g.rms_norm(q, "", eps=eps, group=size, name=blk + "attn_q_norm")
     q = rope_behind(g, q, layer.turn, n_heads=heads, behind=0, name=blk + "attn_q_rope")
     kv = nn.linear(g, x, blk + "attn_kv", size, bias=False)
-    kv = nn.norm(g, kv, config, blk + "attn_kv_norm", blk + "attn_kv_a_norm")
+    kv = nn.rms_norm(g, kv, config, blk + "attn_kv_norm", blk + "attn_kv_a_norm")
     kv = rope_behind(g, kv, layer.turn, n_heads=1, behind=0, name=blk + "attn_k_rope")
 
     sinks, name = blk + "attn_sinks.weight", blk + "kqv"
@@ -119,7 +119,7 @@ def _compressed(
         g, values, scores, ratio=layer.ratio, overlap=overlap, name=name,
         ape=g.values(f"{name}_ape.weight", (layer.ratio, width)),
     )  # fmt: skip
-    y = nn.norm(g, y, config, f"{name}_norm")
+    y = nn.rms_norm(g, y, config, f"{name}_norm")
     return rope_behind(
         g, y, layer.turn, n_heads=1, behind=layer.ratio - 1, name=f"{name}_rope"
     )  # fmt: skip

@@ -131,7 +131,7 @@ def gated_attention(
     q = head_columns(g, both, 0, size, n_heads=heads, name=blk + "attn_q_query")
     gate = head_columns(g, both, size, 2 * size, n_heads=heads, name=blk + "attn_q_gate")
     q, k = attn.head_rms_norms(g, q, k, config, i)
-    q, k = attn.turn(g, q, k, rotation, config, i)
+    q, k = attn.rope(g, q, k, rotation, config, i)
     common: dict[str, Any] = {
         "n_heads": heads, "n_kv_heads": config.num_key_value_heads[i], "scale": size**-0.5,
         "name": blk + "kqv_out",

@@ -52,7 +52,7 @@ def attend(
     if norms and g.has(f"blk.{i}.attn_k_norm.weight"):
         k = nn.layer_norm(g, k, config, f"blk.{i}.attn_k_norm")
     if rotation is not None:
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
     return attn.attend(g, q, k, v, config, i, bias=bias, causal=False, cache=False, **rules)
 
 
@@ -97,7 +97,7 @@ def pre_norm(
     parts = stack.Blocks(attention, lambda x, i: mlp(g, x, config, i))
     for i in range(config.num_hidden_layers):
         x = stack.layer(g, x, config, parts, i)
-    x = nn.norm(g, x, config, "output_norm", last_norm)
+    x = nn.rms_norm(g, x, config, "output_norm", last_norm)
     g.select_outputs(x, name="hidden_states")
 
 

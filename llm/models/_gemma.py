@@ -89,14 +89,14 @@ def attend(
         q = g.rope(q, rotation, n_heads=config.num_attention_heads[i], name=blk + "attn_q_rope")
     else:
         q, k = attn.head_rms_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         v = nn.bare_norm(g, v, config, blk + "attn_v_norm", config.v_head_dim)
     z = g.attention(
         q, k, v, n_heads=config.num_attention_heads[i], n_kv_heads=config.num_key_value_heads[i],
         scale=1.0, window=window, keys_of=f"blk.{key_layer}.kqv_out", name=blk + "kqv_out",
     )  # fmt: skip
     h = attn.output(g, z, config, i)
-    return nn.norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
+    return nn.rms_norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
 
 
 def inputs_of_layers(g: GraphBuilder, x: Value, config: ModelConfig, width: int) -> Value:
@@ -119,4 +119,4 @@ def input_of_layer(g: GraphBuilder, x: Value, inputs: Value, config: ModelConfig
     gate = g.matmul(x, blk + "inp_gate.weight", width=width, name=blk + "inp_gate")
     h = g.glu(gate, own, act="gelu", name=blk + "inp_act")
     h = g.matmul(h, blk + "proj.weight", width=config.hidden_size, name=blk + "inp_out")
-    return nn.norm(g, h, config, blk + "inp_post_norm", blk + "post_norm")
+    return nn.rms_norm(g, h, config, blk + "inp_post_norm", blk + "post_norm")

@@ -43,10 +43,10 @@ def build(
     x = nn.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
     for i, window in enumerate(windows):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.qkv(g, h, config, i)
         if turned[i]:
-            q, k = attn.turn(g, q, k, rotation, config, i)
+            q, k = attn.rope(g, q, k, rotation, config, i)
         h = attn.attention(
             g, q, k, v, config, i, scale=scale, window=window, sinks=sinks and blk + sinks
         )
@@ -54,7 +54,7 @@ def build(
         h = nn.scaled(g, h, branch_scale, blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = network(g, nn.norm(g, x, config, blk + "ffn_norm"), config, i)
+        h = network(g, nn.rms_norm(g, x, config, blk + "ffn_norm"), config, i)
         h = nn.scaled(g, h, branch_scale, blk + "ffn_out_scaled")
         x = g.add(x, h, name=blk + "l_out")
     lm_head.scaled_logits(g, x, config, 1 / meta.get("logit_scale", float))

@@ -40,7 +40,7 @@ def layers(
             return _short_conv(g, x, config, i)
         q, k, v = attn.qkv(g, x, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, turns, config, i)
+        q, k = attn.rope(g, q, k, turns, config, i)
         return attn.attend(g, q, k, v, config, i, window=window)
 
     parts, x = stack.Blocks(mixer, feed_forward), nn.embeddings(g, config)
@@ -49,7 +49,7 @@ def layers(
     x = g.select_outputs(x, name="output_rows")
     # the files call the norm behind the last layer that of the embeddings
     tensor = "token_embd_norm" if g.has("token_embd_norm.weight") else "output_norm"
-    lm_head.output(g, nn.norm(g, x, config, "output_norm", tensor), config)
+    lm_head.output(g, nn.rms_norm(g, x, config, "output_norm", tensor), config)
 
 
 def _short_conv(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:

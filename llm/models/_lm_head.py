@@ -43,7 +43,7 @@ def logits(g: GraphBuilder, x: Value, config: ModelConfig, *, name: str = "outpu
 
     A file without "output.weight" uses its embedding table.
     """
-    x = normed_outputs(g, x, lambda x, name: nn.norm(g, x, config, name))
+    x = normed_outputs(g, x, lambda x, name: nn.rms_norm(g, x, config, name))
     return output(g, x, config, name=name, bias=True)
 
 

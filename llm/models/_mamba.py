@@ -84,7 +84,7 @@ def single_blocks(g: GraphBuilder, config: ModelConfig, block: stack.Block) -> N
     """
     x = nn.embeddings(g, config)
     for i in range(stack.n_layers_of(config)):
-        h = block(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
+        h = block(nn.rms_norm(g, x, config, f"blk.{i}.attn_norm"), i)
         x = g.add(x, h, name=f"blk.{i}.l_out")
     lm_head.logits(g, x, config)
 

@@ -146,7 +146,7 @@ def query_latent(g: GraphBuilder, x: Value, config: ModelConfig, mla: Latent, i:
     if not mla.q_rank or not g.has(f"{name}.weight"):
         return x
     x = g.matmul(x, f"{name}.weight", name=name, width=mla.q_rank)
-    return nn.norm(g, x, config, f"{name}_norm")
+    return nn.rms_norm(g, x, config, f"{name}_norm")
 
 
 def queries(g: GraphBuilder, latent: Value, config: ModelConfig, mla: Latent, i: int) -> Value:
@@ -165,10 +165,10 @@ def keys(
     name = f"blk.{i}.attn_kv_a"
     both = g.matmul(x, f"{name}_mqa.weight", name=f"{name}_mqa", width=mla.rank + mla.rope)
     latent = g.columns(both, 0, mla.rank, name=name)
-    latent = nn.norm(g, latent, config, f"{name}_norm")
+    latent = nn.rms_norm(g, latent, config, f"{name}_norm")
     part = g.columns(both, mla.rank, mla.rank + mla.rope, name=f"blk.{i}.attn_k_pe")
     if g.has(f"blk.{i}.attn_k_norm.weight"):
-        part = nn.norm(g, part, config, f"blk.{i}.attn_k_norm")
+        part = nn.rms_norm(g, part, config, f"blk.{i}.attn_k_norm")
     return latent, g.rope(part, mla.rotation, n_heads=1, name=f"blk.{i}.attn_k_pe_rope")
 
 

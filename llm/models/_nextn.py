@@ -31,7 +31,7 @@ def head(
     i = layer_of(g, config, block)
 
     def norm(x: Value, name: str, tensor: str) -> Value:
-        return nn.norm(g, x, config, name, tensor)
+        return nn.rms_norm(g, x, config, name, tensor)
 
     x = stack.layer(g, begins(g, config, i, norm), config, blocks, i)
     lm_head.output(g, ends(g, x, i, norm, normed=normed), config, block=i)

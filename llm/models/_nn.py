@@ -50,7 +50,7 @@ def scaled(g: GraphBuilder, x: Value, factor: float, name: str) -> Value:
     return x if factor in (0.0, 1.0) else g.scale(x, factor, name=name)
 
 
-def norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, tensor: str = "") -> Value:
+def rms_norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, tensor: str = "") -> Value:
     """RMS norm with the tensor `tensor`.weight, by default the one called `name`."""
     return g.rms_norm(x, f"{tensor or name}.weight", eps=config.rms_norm_eps, name=name)
 

@@ -63,7 +63,7 @@ def qwen_layers(g: GraphBuilder, config: ModelConfig, time_mix: stack.Block) -> 
         x = stack.layer(g, x, config, parts, i)
     bias = g.optional("output_norm.bias")
     name = "output_norm.scaled" if bias else "output_norm"
-    x = nn.norm(g, g.select_outputs(x, name="output_rows"), config, name, "output_norm")
+    x = nn.rms_norm(g, g.select_outputs(x, name="output_rows"), config, name, "output_norm")
     if bias:
         x = g.add_bias(x, bias, name="output_norm")
     lm_head.output(g, x, config)

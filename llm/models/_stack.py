@@ -38,9 +38,11 @@ def n_layers_of(config: ModelConfig) -> int:
 
 def layer(g: GraphBuilder, x: Value, config: ModelConfig, blocks: Blocks, i: int) -> Value:
     """x + attention(norm(x)), then x + network(norm(x)): [T, n]."""
-    h = blocks.attention(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
+    h = blocks.attention(nn.rms_norm(g, x, config, f"blk.{i}.attn_norm"), i)
     x = g.add(x, h, name=f"blk.{i}.ffn_inp")
-    h = blocks.network(nn.norm(g, x, config, f"blk.{i}.ffn_norm", f"blk.{i}.{blocks.ffn_norm}"), i)
+    h = blocks.network(
+        nn.rms_norm(g, x, config, f"blk.{i}.ffn_norm", f"blk.{i}.{blocks.ffn_norm}"), i
+    )
     return g.add(x, h, name=f"blk.{i}.l_out")
 
 
@@ -77,9 +79,9 @@ def between_norms(
     g: GraphBuilder, x: Value, config: ModelConfig, i: int, attention: Block, network: Block
 ) -> Value:
     """A layer with norms on both sides of its blocks: x + norm(block(norm(x))), twice: [T, n]."""
-    h = attention(nn.norm(g, x, config, f"blk.{i}.attn_norm"), i)
+    h = attention(nn.rms_norm(g, x, config, f"blk.{i}.attn_norm"), i)
     x = _behind_norm(g, x, h, config, i, "attn_post_norm", "post_attention_norm", "ffn_inp")
-    h = network(nn.norm(g, x, config, f"blk.{i}.ffn_norm"), i)
+    h = network(nn.rms_norm(g, x, config, f"blk.{i}.ffn_norm"), i)
     return _behind_norm(g, x, h, config, i, "ffn_post_norm", "post_ffw_norm", "l_out")
 
 
@@ -98,7 +100,7 @@ def _behind_norm(
     name: str, tensor: str, end: str,
 ) -> Value:  # fmt: skip
     """x + norm(h), the norm's tensor having another name than its value."""
-    h = nn.norm(g, h, config, f"blk.{i}.{name}", f"blk.{i}.{tensor}")
+    h = nn.rms_norm(g, h, config, f"blk.{i}.{name}", f"blk.{i}.{tensor}")
     return g.add(x, h, name=f"blk.{i}.{end}")
 
 
@@ -123,7 +125,7 @@ def gpt(
         return nn.layer_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        heads = attn.turned_qkv(g, x, config, rotation, i)
+        heads = attn.roped_qkv(g, x, config, rotation, i)
         return attn.attend(g, *heads, config, i, bias=True, max_alibi_bias=max_alibi_bias)
 
     def network(x: Value, i: int) -> Value:
@@ -150,10 +152,10 @@ def llama(
     """
 
     def rms_norm(x: Value, name: str) -> Value:
-        return nn.norm(g, x, config, name)
+        return nn.rms_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        heads = attn.turned_qkv(g, x, config, rotation, i)
+        heads = attn.roped_qkv(g, x, config, rotation, i)
         return attn.attend(g, *heads, config, i, bias=attention_bias, **rules)
 
     def network(x: Value, i: int) -> Value:

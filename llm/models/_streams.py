@@ -81,7 +81,7 @@ def layers(
     x = words.new_streams(g, nn.embeddings(g, config), streams.n, name="streams")
     for i in range(n_layers or stack.n_layers_of(config)):
         x = layer(g, x, config, streams, blocks, i)
-    x = nn.norm(g, read_outputs(g, x, config, streams), config, "output_norm")
+    x = nn.rms_norm(g, read_outputs(g, x, config, streams), config, "output_norm")
     g.matmul(x, "output.weight", width=config.vocab_size, name="output")
 
 
@@ -94,7 +94,7 @@ def layer(
     for (part, norm, block), out in zip(parts, ("ffn_inp", "l_out"), strict=True):
         gates = streams.gates(g, x, config, f"{blk}hc_{part}", n_parts)
         h = words.stream_read(g, x, gates, n_streams=streams.n, name=f"{blk}hc_{part}_in")
-        h = block(nn.norm(g, h, config, f"{blk}{part}_norm", blk + norm), i)
+        h = block(nn.rms_norm(g, h, config, f"{blk}{part}_norm", blk + norm), i)
         x = words.stream_write(g, h, x, gates, n_streams=streams.n, name=blk + out)
     return x
 

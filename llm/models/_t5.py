@@ -73,7 +73,7 @@ def self_attention(
 ) -> Value:
     """x + attention(norm(x)): [T, n]. A decoder ("dec") sees what was, an encoder everything."""
     tensors, causal = f"{stack}.blk.{i}.", stack == "dec"
-    h = nn.norm(g, x, config, f"{blk}attn_norm", f"{tensors}attn_norm")
+    h = nn.rms_norm(g, x, config, f"{blk}attn_norm", f"{tensors}attn_norm")
     q, k, v = projected(g, h, config, f"{tensors}attn_", f"{blk}attn_", "qkv")
     z = g.attention(
         q, k, v, n_heads=config.num_attention_heads[0], n_kv_heads=config.num_key_value_heads[0],
@@ -87,7 +87,7 @@ def self_attention(
 def network(g: GraphBuilder, x: Value, config: ModelConfig, tensors: str, blk: str) -> Value:
     """x + network(norm(x)): [T, n]. The network has GELU where it has a gate, else ReLU."""
     n_ff = config.intermediate_size[0]
-    h = nn.norm(g, x, config, f"{blk}ffn_norm", f"{tensors}ffn_norm")
+    h = nn.rms_norm(g, x, config, f"{blk}ffn_norm", f"{tensors}ffn_norm")
     up = nn.linear(g, h, f"{tensors}ffn_up", n_ff, bias=False, as_name=f"{blk}ffn_up")
     if g.has(f"{tensors}ffn_gate.weight"):
         gate = nn.linear(g, h, f"{tensors}ffn_gate", n_ff, bias=False, as_name=f"{blk}ffn_gate")
@@ -105,4 +105,4 @@ def encoder(g: GraphBuilder, config: ModelConfig, names: str = "") -> Value:
         blk = f"{names}blk.{i}."
         x = self_attention(g, x, config, "enc", blk, i)
         x = network(g, x, config, f"enc.blk.{i}.", blk)
-    return nn.norm(g, x, config, f"{names}output_norm", "enc.output_norm")
+    return nn.rms_norm(g, x, config, f"{names}output_norm", "enc.output_norm")

@@ -24,7 +24,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         q, k, v = attn.qkv(g, x, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
         if (i + 1) % NO_ROPE_EVERY:
-            q, k = attn.turn(g, q, k, local if windows[i] else whole, config, i)
+            q, k = attn.rope(g, q, k, local if windows[i] else whole, config, i)
         z = attn.attention(g, q, k, v, config, i, window=windows[i])
         return attn.gated_output(g, z, x, config, i, width=z.width)
 

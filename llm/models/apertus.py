@@ -21,12 +21,12 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation = ropes.any_rope_of(g, config, "neox")
 
     def norm(x: Value, name: str) -> Value:
-        return nn.norm(g, x, config, name)
+        return nn.rms_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         return attn.attend(g, q, k, v, config, i, bias=True)
 
     def network(x: Value, i: int) -> Value:

@@ -21,13 +21,13 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(n):
         blk = f"blk.{i}."
         before = x
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         h = attn.block(g, h, config, i, rotation)
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         x = g.add(x, mlp.gated_mlp(g, h, dense, i), name=blk + "ffn_dense")
-        h = nn.norm(g, before, config, blk + "ffn_norm_exps")
+        h = nn.rms_norm(g, before, config, blk + "ffn_norm_exps")
         h = moe.routed(g, h, config, i, routing, name=blk + "ffn_moe_out")
         x = g.add(x, h, name=blk + "l_out")
     lm_head.logits(g, x, config)

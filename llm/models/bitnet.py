@@ -19,11 +19,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation = ropes.plain_rope(config, "neox")
 
     def norm(x: Value, name: str) -> Value:
-        return nn.norm(g, x, config, name)
+        return nn.rms_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         z = attn.attention(g, q, k, v, config, i)
         z = norm(z, f"blk.{i}.attn_sub_norm")
         return attn.output(g, z, config, i, bias=True)

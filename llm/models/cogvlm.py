@@ -17,7 +17,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.fused_qkv(g, x, config, i)
-        q, k = attn.turn(g, q, k, turned, config, i)
+        q, k = attn.rope(g, q, k, turned, config, i)
         return attn.attend(g, q, k, v, config, i)
 
     def network(x: Value, i: int) -> Value:

@@ -19,7 +19,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i, window in enumerate(attn.windows_of(config, WINDOW_PERIOD)):
         h = nn.layer_norm(g, x, config, f"blk.{i}.attn_norm")
-        heads = attn.turned_qkv(g, h, config, rotation if window else None, i)
+        heads = attn.roped_qkv(g, h, config, rotation if window else None, i)
         attention = attn.attend(g, *heads, config, i, bias=True, window=window)
         network = mlp.gated_mlp(g, h, config, i, scale=True)
         x = stack.side_by_side(g, x, attention, network, i)

@@ -50,7 +50,7 @@ def _layer(
 
 def _norm(g: GraphBuilder, x: Value, config: ModelConfig, name: str, tensor: str) -> Value:
     if config.metadata.get("attention.layer_norm_rms_epsilon", float, 0.0):
-        return nn.norm(g, x, config, name, tensor)
+        return nn.rms_norm(g, x, config, name, tensor)
     eps = config.metadata.get("attention.layer_norm_epsilon", float)
     return g.layer_norm(x, f"{tensor}.weight", g.optional(f"{tensor}.bias"), eps=eps, name=name)
 

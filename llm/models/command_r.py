@@ -19,7 +19,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = nn.layer_norm(g, x, config, f"blk.{i}.attn_norm")
         q, k, v = attn.qkv(g, h, config, i)
         q, k = attn.head_layer_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         attention = attn.attend(g, q, k, v, config, i, bias=True)
         network = mlp.gated_mlp(g, h, config, i)
         x = stack.side_by_side(g, x, attention, network, i)

@@ -18,7 +18,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
         h = nn.layer_norm(g, x, config, blk + "attn_norm")
-        h = attn.attend(g, *attn.turned_qkv(g, h, config, rotation, i), config, i)
+        h = attn.attend(g, *attn.roped_qkv(g, h, config, rotation, i), config, i)
         x = g.add(x, h, name=blk + "ffn_inp")
 
         name = blk + "attn_output_norm"

@@ -23,7 +23,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             h = _attention(g, x, config, rotation, i)
             x = g.add(x, h, name=f"blk.{i}.ffn_inp")
         if config.intermediate_size[i]:
-            h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
+            h = nn.rms_norm(g, x, config, f"blk.{i}.ffn_norm")
             h = mlp.gated_mlp(g, h, config, i, bias=True)
             x = g.add(x, h, name=f"blk.{i}.l_out")
     lm_head.logits(g, x, config)
@@ -32,11 +32,11 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 def _attention(g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i: int) -> Value:
     """Attention, or where there are no key heads one matrix in its place."""
     blk = f"blk.{i}."
-    h = nn.norm(g, x, config, blk + "attn_norm")
+    h = nn.rms_norm(g, x, config, blk + "attn_norm")
     if not config.num_key_value_heads[i]:
         return g.matmul(
             h, blk + "attn_output.weight", name=blk + "attn_out", width=config.hidden_size
         )
     q, k, v = attn.qkv(g, h, config, i)
-    q, k = attn.turn(g, q, k, rotation, config, i)
+    q, k = attn.rope(g, q, k, rotation, config, i)
     return attn.attend(g, q, k, v, config, i, bias=True)

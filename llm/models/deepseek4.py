@@ -27,7 +27,7 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     i, streams = nextn.layer_of(g, config, block), _streams.Streams.mixed(config)
 
     def norm(x: Value, name: str, tensor: str) -> Value:
-        return nn.norm(g, x, config, name, tensor)
+        return nn.rms_norm(g, x, config, name, tensor)
 
     x = nextn.begins(g, config, i, norm, n_streams=streams.n)
     x = _streams.layer(g, x, config, streams, _blocks(g, config), i)

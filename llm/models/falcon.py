@@ -19,7 +19,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         normed = h = nn.layer_norm(g, x, config, blk + "attn_norm")
         if g.has(blk + "attn_norm_2.weight"):
             h = nn.layer_norm(g, x, config, blk + "attn_norm_2")
-        heads = attn.turned_qkv(g, h, config, rotation, i)
+        heads = attn.roped_qkv(g, h, config, rotation, i)
         attention = attn.attend(g, *heads, config, i)
         network = mlp.plain_mlp(g, normed, config, i, act="gelu")
         x = stack.side_by_side(g, x, attention, network, i)

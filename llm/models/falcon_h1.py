@@ -16,9 +16,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.qkv(g, h, config, i)
-        q, k = attn.turn(g, q, k, turns, config, i)
+        q, k = attn.rope(g, q, k, turns, config, i)
         z = attn.attend(g, q, k, v, config, i)
         both = g.add(z, mamba2(g, h, config, i), name=blk + "layer_out")
         x = g.add(both, x, name=blk + "ffn_inp")

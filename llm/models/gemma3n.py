@@ -36,7 +36,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i, window in enumerate(windows):
         predicted = altup.predict(g, streams, config, i)
         x = predicted[altup.active]
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+        h = nn.rms_norm(g, x, config, f"blk.{i}.attn_norm")
         laurel = _laurel(g, h, config, i)
         heads = attn.qkv(g, h, config, i) if key_layers[i] == i else gemma.query(g, h, config, i)
         turned = near if window else far
@@ -68,17 +68,17 @@ def _laurel(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     blk = f"blk.{i}."
     h = g.matmul(x, blk + "laurel_l.weight", name=blk + "laurel_l")
     h = g.matmul(h, blk + "laurel_r.weight", width=x.width, name=blk + "laurel_r")
-    return g.add(x, nn.norm(g, h, config, blk + "laurel_post_norm"), name=blk + "laurel_out")
+    return g.add(x, nn.rms_norm(g, h, config, blk + "laurel_post_norm"), name=blk + "laurel_out")
 
 
 def _network(g: GraphBuilder, x: Value, config: ModelConfig, i: int, deviations: float) -> Value:
     """A gated network between norms, of whose gates only the largest may count: [T, n]."""
     blk, n_ff = f"blk.{i}.", config.intermediate_size[i]
-    h = nn.norm(g, x, config, blk + "ffn_norm")
+    h = nn.rms_norm(g, x, config, blk + "ffn_norm")
     gate = g.matmul(h, blk + "ffn_gate.weight", width=n_ff, name=blk + "ffn_gate")
     up = g.matmul(h, blk + "ffn_up.weight", width=n_ff, name=blk + "ffn_up")
     if deviations > -math.inf:
         gate = gaussian_top(g, gate, deviations, name=blk + "ffn_gate_top")
     h = g.glu(gate, up, act="gelu", name=blk + "ffn_act")
     h = g.matmul(h, blk + "ffn_down.weight", width=config.hidden_size, name=blk + "ffn_out")
-    return nn.norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
+    return nn.rms_norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")

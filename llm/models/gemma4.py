@@ -31,7 +31,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     inputs = gemma.inputs_of_layers(g, x, config, width) if width else None
     for i, window in enumerate(windows):
         own, turned = (local, near) if window else (config, far)
-        h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+        h = nn.rms_norm(g, x, config, f"blk.{i}.attn_norm")
         heads = _heads(g, h, own, i) if key_layers[i] == i else gemma.query(g, h, own, i)
         h = gemma.attend(g, heads, own, i, turned, window=window, key_layer=key_layers[i])
         x = g.add(x, h, name=f"blk.{i}.ffn_inp")
@@ -64,12 +64,12 @@ def _heads(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> gemma.Head
 def _network(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """A gated network, beside it perhaps experts, and the norm behind them: [T, n]."""
     blk = f"blk.{i}."
-    h = nn.norm(g, x, config, blk + "ffn_norm")
+    h = nn.rms_norm(g, x, config, blk + "ffn_norm")
     h = mlp.gated_mlp(g, h, config, i, act="gelu", scale=True)
     if g.has(blk + "ffn_gate_inp.weight"):
-        h = nn.norm(g, h, config, blk + "ffn_post_norm_1", blk + "post_ffw_norm_1")
+        h = nn.rms_norm(g, h, config, blk + "ffn_post_norm_1", blk + "post_ffw_norm_1")
         h = g.add(h, _experts(g, x, config, i), name=blk + "ffn_both")
-    return nn.norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
+    return nn.rms_norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
 
 
 def _experts(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
@@ -78,12 +78,12 @@ def _experts(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     h = g.rms_norm(x, blk + "ffn_gate_inp.scale", eps=eps, name=blk + "ffn_router_norm")
     h = g.scale(h, config.hidden_size**-0.5, name=blk + "ffn_router_in")
     logits = moe.router(g, h, config, i)
-    h = nn.norm(g, x, config, blk + "ffn_norm_2", blk + "pre_ffw_norm_2")
+    h = nn.rms_norm(g, x, config, blk + "ffn_norm_2", blk + "pre_ffw_norm_2")
     h = moe.routed(
         g, h, config, i, Routing(config.num_experts_per_tok), unit=Unit("gelu"), scale=True,
         logits=logits, name=blk + "ffn_moe_out",
     )  # fmt: skip
-    return nn.norm(g, h, config, blk + "ffn_post_norm_2", blk + "post_ffw_norm_2")
+    return nn.rms_norm(g, h, config, blk + "ffn_post_norm_2", blk + "post_ffw_norm_2")
 
 
 def _end_of_layer(

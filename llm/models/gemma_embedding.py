@@ -34,7 +34,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = gemma.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         x = stack.between_norms(g, x, config, i, attention, network)
-    x = nn.norm(g, x, config, "output_norm")
+    x = nn.rms_norm(g, x, config, "output_norm")
     # these belong behind the pooling, but they are linear: before it they give the same
     for name in ("dense_2", "dense_3"):
         if g.has(f"{name}.weight"):

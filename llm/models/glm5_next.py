@@ -48,7 +48,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     for i in range(len(is_delta)):
         x = layer(g, x, config, streams, stack.Blocks(attention, feed_forward), i)
     x = _mean(g, g.select_outputs(x, name="output_rows"), streams.n)
-    x = nn.norm(g, x, config, "output_norm")
+    x = nn.rms_norm(g, x, config, "output_norm")
     g.matmul(x, "output.weight", width=config.vocab_size, name="output")
 
 
@@ -90,10 +90,10 @@ def _latent(
         x, blk + "attn_q_a.weight", width=meta.get("attention.q_lora_rank", int),
         name=blk + "attn_q_a",
     )  # fmt: skip
-    latent = nn.norm(g, latent, config, blk + "attn_q_a_norm")
+    latent = nn.rms_norm(g, latent, config, blk + "attn_q_a_norm")
     q = g.matmul(latent, blk + "attn_q_b.weight", width=heads * k_dim, name=blk + "attn_q")
     kv = g.matmul(x, blk + "attn_kv_a_mqa.weight", width=rank, name=blk + "attn_kv_a")
-    kv = nn.norm(g, kv, config, blk + "attn_kv_a_norm")
+    kv = nn.rms_norm(g, kv, config, blk + "attn_kv_a_norm")
     name = blk + "attn_q_absorbed"
     q = head_matmul(g, q, blk + "attn_k_b.weight", n_heads=heads, width=rank, name=name)
     common: dict[str, Any] = {

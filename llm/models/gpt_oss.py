@@ -22,14 +22,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i, window in enumerate(attn.windows_of(config, WINDOW_PERIOD)):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         h = attn.block(
             g, h, config, i, local if window else whole,
             window=window, sinks=blk + "attn_sinks.weight", bias=True,
         )  # fmt: skip
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm", blk + "post_attention_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm", blk + "post_attention_norm")
         h = moe.mixture(g, h, config, i, routing, unit=UNIT, bias=True)
         x = g.add(x, h, name=blk + "l_out")
     lm_head.logits(g, x, config)

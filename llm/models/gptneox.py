@@ -22,7 +22,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         return
     for i in range(config.num_hidden_layers):
         h = nn.layer_norm(g, x, config, f"blk.{i}.attn_norm")
-        heads = attn.turned_qkv(g, h, config, rotation, i)
+        heads = attn.roped_qkv(g, h, config, rotation, i)
         attention = attn.attend(g, *heads, config, i, bias=True)
         h = nn.layer_norm(g, x, config, f"blk.{i}.ffn_norm")
         network = mlp.plain_mlp(g, h, config, i, act="gelu")

@@ -23,7 +23,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         if config.num_key_value_heads[i]:
             h = _attention(g, h, rotation, config, i)
         else:
@@ -31,7 +31,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         h = nn.scaled(g, h, branch, blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = _granite.network(g, nn.norm(g, x, config, blk + "ffn_norm"), config, i)
+        h = _granite.network(g, nn.rms_norm(g, x, config, blk + "ffn_norm"), config, i)
         h = nn.scaled(g, h, branch, blk + "ffn_out_scaled")
         x = g.add(x, h, name=blk + "l_out")
     lm_head.scaled_logits(g, x, config, 1 / (meta.get("logit_scale", float, 0.0) or 1.0))
@@ -42,6 +42,6 @@ def _attention(
 ) -> Value:
     q, k, v = attn.qkv(g, x, config, i)
     if rotation:
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
     scale = config.metadata.get("attention.scale", float, 0.0)
     return attn.attend(g, q, k, v, config, i, scale=scale or None, bias=True)

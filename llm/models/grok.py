@@ -30,19 +30,19 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.scaled(g, x, meta.get("embedding_scale", float, EMBEDDING_SCALE), "inp_scaled")
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         h = attn.block(g, h, config, i, turned, scale=scale, soft_cap=cap)
-        h = nn.norm(g, h, config, blk + "attn_post_norm", blk + "attn_output_norm")
+        h = nn.rms_norm(g, h, config, blk + "attn_post_norm", blk + "attn_output_norm")
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         y = moe.routed(g, h, config, i, routing, unit=Unit("gelu"), name=blk + "ffn_moe_out")
         if g.has(blk + "ffn_up.weight"):
             y = g.add(y, _network(g, h, config, i), name=blk + "ffn_sum")
             y = g.scale(y, 0.5**0.5, name=blk + "ffn_out")
         tensor = blk + "layer_output_norm"
         tensor = tensor if g.has(f"{tensor}.weight") else blk + "post_ffw_norm"
-        x = g.add(x, nn.norm(g, y, config, blk + "ffn_post_norm", tensor), name=blk + "l_out")
+        x = g.add(x, nn.rms_norm(g, y, config, blk + "ffn_post_norm", tensor), name=blk + "l_out")
     factor = meta.get("logit_scale", float, LOGIT_SCALE)
     lm_head.scaled_logits(g, x, config, factor, meta.get("final_logit_softcapping", float, 0.0))
 

@@ -72,7 +72,7 @@ def _layer(g: GraphBuilder, x: Value, config: ModelConfig, rotation: Rotation, i
     """A Llama layer with gated attention and norms without weights."""
     normed = nn.bare_norm(g, x, config, f"blk.{i}.attn_norm")
     q, k, v = attn.qkv(g, normed, config, i)
-    q, k = attn.turn(g, q, k, rotation, config, i)
+    q, k = attn.rope(g, q, k, rotation, config, i)
     z = attn.attention(g, q, k, v, config, i)
     h = attn.gated_output(g, z, normed, config, i, width=z.width)
     x = g.add(x, h, name=f"blk.{i}.ffn_inp")

@@ -15,7 +15,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
         return attn.attend(g, q, k, v, config, i)
 

@@ -65,7 +65,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         is_start = block > 0 and i % block == 0
         if is_start:
             residuals.kept.append(x)
-        h = nn.norm(g, h, config, blk + "attn_norm")
+        h = nn.rms_norm(g, h, config, blk + "attn_norm")
         if is_delta[i]:
             h = kda.attend(g, h, config, sizes, i)
         else:
@@ -73,7 +73,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
             h = kda.gated_latent(g, h, config, latent, width, i)
         x = h if is_start else g.add(x, h, name=blk + "ffn_inp")
         h = residuals.mix(g, x, blk + "ffn_res_score")
-        h = nn.norm(g, h, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, h, config, blk + "ffn_norm")
         x = g.add(x, _feed_forward(g, h, config, unit, i), name=blk + "l_out")
     lm_head.logits(g, residuals.mix(g, x, "output_res_score"), config)
 
@@ -106,7 +106,7 @@ def _feed_forward(g: GraphBuilder, x: Value, config: ModelConfig, unit: mlp.Unit
         logits=moe.router(g, x, config, i), name=blk + "ffn_moe_out",
     )  # fmt: skip
     if g.has(blk + "ffn_routed_norm.weight"):
-        y = nn.norm(g, y, config, blk + "ffn_routed_norm")
+        y = nn.rms_norm(g, y, config, blk + "ffn_routed_norm")
     if g.has(blk + "ffn_routed_up.weight"):
         name = blk + "ffn_routed_up"
         y = g.matmul(y, f"{name}.weight", width=config.hidden_size, name=name)

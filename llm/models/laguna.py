@@ -24,7 +24,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         blk = f"blk.{i}."
         q, k, v = attn.qkv(g, x, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, local if windows[i] else whole, config, i)
+        q, k = attn.rope(g, q, k, local if windows[i] else whole, config, i)
         z = attn.attention(g, q, k, v, config, i, window=windows[i])
         # a gate for each head, or for each column
         gate = g.matmul(x, blk + "attn_gate.weight", name=blk + "attn_gate")

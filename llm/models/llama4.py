@@ -33,7 +33,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
         if (i + 1) % PERIOD or not is_chunked:
-            q, k = attn.turn(g, q, k, local if windows[i] else whole, config, i)
+            q, k = attn.rope(g, q, k, local if windows[i] else whole, config, i)
             if config.num_experts != EXPERTS_MAVERICK:
                 q = nn.bare_norm(g, q, config, f"blk.{i}.attn_q_norm", config.head_dim)
                 k = nn.bare_norm(g, k, config, f"blk.{i}.attn_k_norm", config.head_dim)

@@ -35,7 +35,7 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = _heads(g, x, config, i)
-        q, k = attn.turn(g, q, k, local if windows[i] else whole, config, i)
+        q, k = attn.rope(g, q, k, local if windows[i] else whole, config, i)
         sinks = g.optional(f"blk.{i}.attn_sinks.weight")
         h = attn.attend(g, q, k, v, config, i, window=windows[i], sinks=sinks)
         return nn.scaled(g, h, value_scale, f"blk.{i}.attn_out_scaled")

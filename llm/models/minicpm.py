@@ -23,10 +23,10 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation = ropes.any_rope_of(g, config, "norm")
 
     def norm(x: Value, name: str) -> Value:
-        return nn.norm(g, x, config, name)
+        return nn.rms_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
-        heads = attn.turned_qkv(g, x, config, rotation, i)
+        heads = attn.roped_qkv(g, x, config, rotation, i)
         y = attn.attend(g, *heads, config, i, bias=True)
         return nn.scaled(g, y, branch, f"blk.{i}.attn_out_scaled")
 

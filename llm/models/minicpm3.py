@@ -37,14 +37,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = g.scale(nn.embeddings(g, config), EMBEDDING_SCALE, name="inp_scaled")
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         q = _queries(g, h, config, sizes, rotation, i)
         k, v = _keys(g, h, config, sizes, rotation, i)
         h = attn.attend(g, q, k, v, config, i)
         h = g.scale(h, branch_scale, name=blk + "attn_out_scaled")
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         h = mlp.gated_mlp(g, h, config, i)
         h = g.scale(h, branch_scale, name=blk + "ffn_out_scaled")
         x = g.add(x, h, name=blk + "l_out")
@@ -72,7 +72,7 @@ def _queries(
     """Queries, of which the last columns of a head turn: [T, H * dk]."""
     name, n_heads = f"blk.{i}.attn_q", config.num_attention_heads[i]
     latent = g.matmul(x, f"{name}_a.weight", name=f"{name}_a", width=sizes.q_rank)
-    latent = nn.norm(g, latent, config, f"{name}_a_norm")
+    latent = nn.rms_norm(g, latent, config, f"{name}_a_norm")
     q = g.matmul(latent, f"{name}_b.weight", name=name, width=n_heads * config.head_dim)
     if not sizes.plain:
         return g.rope(q, rotation, n_heads=n_heads, name=f"{name}_rope")
@@ -92,7 +92,7 @@ def _keys(
         x, blk + "attn_kv_a_mqa.weight", name=blk + "attn_kv_a_mqa", width=rank + sizes.turned
     )
     latent = g.columns(both, 0, rank, name=blk + "attn_kv_a")
-    latent = nn.norm(g, latent, config, blk + "attn_kv_a_norm")
+    latent = nn.rms_norm(g, latent, config, blk + "attn_kv_a_norm")
     kv = g.matmul(latent, blk + "attn_kv_b.weight", name=blk + "attn_kv", width=n_heads * end)
     v = head_columns(g, kv, sizes.plain, end, n_heads=n_heads, name=blk + "attn_v")
     part = g.columns(both, rank, rank + sizes.turned, name=blk + "attn_k_pe")

@@ -28,16 +28,16 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        x = nn.norm(g, x, config, blk + "attn_norm")
+        x = nn.rms_norm(g, x, config, blk + "attn_norm")
         if linear[i]:
             h = _lightning(g, x, config, i)
         else:
             q, k, v = attn.qkv(g, x, config, i)
-            q, k = attn.turn(g, q, k, turns, config, i)
+            q, k = attn.rope(g, q, k, turns, config, i)
             h = attn.attend(g, q, k, v, config, i)
         x = g.add(h, g.scale(x, around, name=blk + "attn_around"), name=blk + "ffn_inp")
 
-        x = nn.norm(g, x, config, blk + "ffn_norm")
+        x = nn.rms_norm(g, x, config, blk + "ffn_norm")
         h = routed(g, x, config, i, routing)
         x = g.add(h, g.scale(x, around, name=blk + "ffn_around"), name=blk + "l_out")
     lm_head.logits(g, x, config)
@@ -76,7 +76,7 @@ def _lightning(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     )
     rates = decays(heads, i, config.num_hidden_layers)
     z = ssm_scan(g, v, k, q, n_heads=heads, n_groups=heads, a=rates, name=blk + "kqv_out")
-    z = nn.norm(g, z, config, blk + "attn_norm_2")
+    z = nn.rms_norm(g, z, config, blk + "attn_norm_2")
     gate = g.matmul(x, blk + "attn_gate.weight", width=width, name=blk + "attn_gate")
     z = g.glu(gate, z, act="sigmoid", name=blk + "kqv_gated")
     name = blk + "attn_output.weight"

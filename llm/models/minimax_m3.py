@@ -28,7 +28,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, turn, config, i)
+        q, k = attn.rope(g, q, k, turn, config, i)
         if i < n_dense or g.n_ctx <= chosen:  # else the index would choose everything
             return attn.attend(g, q, k, v, config, i)
         n_kv = config.num_key_value_heads[i]

@@ -17,7 +17,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         if slope:
             q = g.scale_by_position(q, slope=slope, length=length, name=f"blk.{i}.attn_q_scaled")
         return attn.attend(g, q, k, v, config, i, bias=True)

@@ -21,17 +21,17 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.bare_norm(g, nn.embeddings(g, config), config, "inp_norm")
     for i, window in enumerate(attn.windows_of(config, WINDOW_PERIOD)):
         blk = f"blk.{i}."
-        normed = nn.norm(g, x, config, blk + "attn_norm")
+        normed = nn.rms_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.qkv(g, normed, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
         if window:
-            q, k = attn.turn(g, q, k, rotation, config, i)
+            q, k = attn.rope(g, q, k, rotation, config, i)
         z = attn.attention(g, q, k, v, config, i, window=window)
         h = attn.gated_output(g, z, normed, config, i, width=z.width)
         h = _post_norm(g, h, blk + "attn_post_norm", blk + "post_attention_norm")
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         h = mlp.gated_mlp(g, h, config, i)
         h = _post_norm(g, h, blk + "ffn_post_norm", blk + "post_ffw_norm")
         x = g.add(x, h, name=blk + "l_out")

@@ -25,14 +25,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     with weights_of(g, lambda i: i % n_blocks, config.num_hidden_layers):
         for i in range(config.num_hidden_layers):
             if i and i % n_blocks == 0 and has_norm:
-                x = nn.norm(g, x, config, f"blk.{i}.inp_norm", "output_norm")
-            h = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+                x = nn.rms_norm(g, x, config, f"blk.{i}.inp_norm", "output_norm")
+            h = nn.rms_norm(g, x, config, f"blk.{i}.attn_norm")
             q, k, v = attn.qkv(g, h, config, i)
-            q, k = attn.turn(g, q, k, rotation, config, i)
+            q, k = attn.rope(g, q, k, rotation, config, i)
             h = attn.attend(g, q, k, v, config, i)
             x = g.add(x, h, name=f"blk.{i}.ffn_inp")
 
-            h = nn.norm(g, x, config, f"blk.{i}.ffn_norm")
+            h = nn.rms_norm(g, x, config, f"blk.{i}.ffn_norm")
             h = mlp.gated_mlp(g, h, config, i, scale=True)
             x = g.add(x, h, name=f"blk.{i}.l_out")
     lm_head.logits(g, x, config)

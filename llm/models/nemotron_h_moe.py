@@ -21,7 +21,7 @@ def build_mtp(g: GraphBuilder, config: ModelConfig, block: int) -> None:
     i = nextn.layer_of(g, config, block)
 
     def norm(x: Value, name: str, tensor: str) -> Value:
-        return nn.norm(g, x, config, name, tensor)
+        return nn.rms_norm(g, x, config, name, tensor)
 
     def last_norm(x: Value, name: str, tensor: str) -> Value:
         eps = config.metadata.get("attention.layer_norm_epsilon", float)

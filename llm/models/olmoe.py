@@ -16,9 +16,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
 
     def attention(x: Value, i: int) -> Value:
         q, k, v = attn.qkv(g, x, config, i)
-        q = nn.norm(g, q, config, f"blk.{i}.attn_q_norm")
-        k = nn.norm(g, k, config, f"blk.{i}.attn_k_norm")
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q = nn.rms_norm(g, q, config, f"blk.{i}.attn_q_norm")
+        k = nn.rms_norm(g, k, config, f"blk.{i}.attn_k_norm")
+        q, k = attn.rope(g, q, k, rotation, config, i)
         return attn.attend(g, q, k, v, config, i)
 
     stack.decoder(g, config, attention, lambda x, i: moe.mixture(g, x, config, i, routing))

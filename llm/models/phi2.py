@@ -16,7 +16,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         h = nn.layer_norm(g, x, config, f"blk.{i}.attn_norm")
-        heads = attn.turned_qkv(g, h, config, rotation, i)
+        heads = attn.roped_qkv(g, h, config, rotation, i)
         attention = attn.attend(g, *heads, config, i, bias=True)
         network = mlp.plain_mlp(g, h, config, i, act="gelu")
         x = stack.side_by_side(g, x, attention, network, i)

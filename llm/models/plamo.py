@@ -14,9 +14,9 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     rotation = ropes.rope_of(g, config, "neox")
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
-        normed = nn.norm(g, x, config, f"blk.{i}.attn_norm")
+        normed = nn.rms_norm(g, x, config, f"blk.{i}.attn_norm")
         q, k, v = attn.qkv(g, normed, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         h = attn.attend(g, q, k, v, config, i)
         x = g.add(x, h, name=f"blk.{i}.ffn_inp")
         h = mlp.gated_mlp(g, normed, config, i)

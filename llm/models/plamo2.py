@@ -21,7 +21,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     eps, x = config.rms_norm_eps, nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         if config.num_key_value_heads[i]:
             h = _attention(g, h, turns, config, i)
         else:
@@ -31,7 +31,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         )
         x = g.add(h, x, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         h = mlp.fused_mlp(g, h, config, i)
         h = g.rms_norm(h, _tensor(g, blk, "post_ffw_norm"), eps=eps, name=blk + "ffn_post_norm")
         x = g.add(h, x, name=blk + "l_out")
@@ -49,7 +49,7 @@ def _attention(g: GraphBuilder, x: Value, turns: Rotation, config: ModelConfig, 
     heads, kv_heads = config.num_attention_heads[i], config.num_key_value_heads[i]
     q = group_norm(g, q, config, f"blk.{i}.attn_q_norm", heads)
     k = group_norm(g, k, config, f"blk.{i}.attn_k_norm", kv_heads)
-    q, k = attn.turn(g, q, k, turns, config, i)
+    q, k = attn.rope(g, q, k, turns, config, i)
     return attn.attend(g, q, k, v, config, i, scale=config.v_head_dim**-0.5)
 
 

@@ -20,15 +20,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i, window in enumerate(attn.windows_of(config, WINDOW_PERIOD)):
         blk = f"blk.{i}."
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.fused_qkv(g, h, config, i)
         q, k = attn.head_rms_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, local if window else whole, config, i)
+        q, k = attn.rope(g, q, k, local if window else whole, config, i)
         h = attn.attend(g, q, k, v, config, i, window=window)
         h = _post_norm(g, h, config, blk + "attn_post_norm", blk + "post_attention_norm")
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         h = mlp.fused_mlp(g, h, config, i)
         h = _post_norm(g, h, config, blk + "ffn_post_norm", blk + "post_ffw_norm")
         x = g.add(x, h, name=blk + "l_out")

@@ -15,7 +15,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     Speech tokens are the last of the vocabulary; all others get a logit of minus infinity.
     """
     x = g.select_outputs(qwen3vl.layers(g, config), name="output_rows")
-    x = nn.norm(g, x, config, "output_norm")
+    x = nn.rms_norm(g, x, config, "output_norm")
     name = "output" if g.has("output.weight") else "token_embd"
     n_out = g.weight(f"{name}.weight", (-1, config.hidden_size))[0]
     if n_out < config.vocab_size:

@@ -82,7 +82,7 @@ def _choose(g: GraphBuilder, x: Value, config: ModelConfig, turn: Rotation, i: i
     alike = g.scale(k, 0.0, name=f"{name}.k_alike")  # equal scores: the mean
     ape = np.zeros((ratio, size), np.float32)
     k = compress(g, k, alike, ratio=ratio, ape=ape, overlap=False, name=f"{name}.k_mean")
-    k = nn.norm(g, k, config, f"{name}.k_norm")
+    k = nn.rms_norm(g, k, config, f"{name}.k_norm")
     k = rope_behind(
         g, k, turn, n_heads=1, behind=ratio - 1, first=True, name=f"{name}.k_rope"
     )  # fmt: skip

@@ -20,7 +20,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """
 
     def norm(x: Value, name: str) -> Value:
-        return nn.norm(g, x, config, name)
+        return nn.rms_norm(g, x, config, name)
 
     def attention(x: Value, i: int) -> Value:
         heads = attn.qkv(g, x, config, i)

@@ -29,14 +29,14 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         logits = g.matmul(
             x, blk + "ffn_gate_inp.weight", width=config.num_experts, name=blk + "ffn_moe_logits"
         )
-        h = nn.norm(g, x, config, blk + "attn_norm")
+        h = nn.rms_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.qkv(g, h, config, i)
         if i % PERIOD or not has_windows:
-            q, k = attn.turn(g, q, k, local if window else whole, config, i)
+            q, k = attn.rope(g, q, k, local if window else whole, config, i)
         h = attn.attend(g, q, k, v, config, i, window=window)
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = _experts(g, nn.norm(g, x, config, blk + "ffn_norm"), logits, config, i)
+        h = _experts(g, nn.rms_norm(g, x, config, blk + "ffn_norm"), logits, config, i)
         x = g.add(x, h, name=blk + "l_out")
     lm_head.logits(g, x, config)
 

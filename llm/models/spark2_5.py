@@ -15,15 +15,15 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     x = nn.embeddings(g, config)
     for i, window in enumerate(attn.windows_of(config, 0)):
         blk = f"blk.{i}."
-        normed = nn.norm(g, x, config, blk + "attn_norm")
+        normed = nn.rms_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.qkv(g, normed, config, i)
-        q, k = attn.turn(g, q, k, local if window else whole, config, i)
+        q, k = attn.rope(g, q, k, local if window else whole, config, i)
         z = attn.attention(g, q, k, v, config, i, window=window)
         n_heads = config.num_attention_heads[i]
         h = attn.gated_output(g, z, normed, config, i, width=n_heads)
         x = g.add(x, h, name=blk + "ffn_inp")
 
-        h = nn.norm(g, x, config, blk + "ffn_norm")
+        h = nn.rms_norm(g, x, config, blk + "ffn_norm")
         h = mlp.gated_mlp(g, h, config, i, act="gelu")
         x = g.add(x, h, name=blk + "l_out")
     lm_head.logits(g, x, config)

@@ -17,7 +17,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         normed = nn.layer_norm(g, x, config, f"blk.{i}.attn_norm")
         q, k, v = attn.qkv(g, normed, config, i)
         q, k = attn.head_layer_norms(g, q, k, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         h = attn.attend(g, q, k, v, config, i)
         x = g.add(x, h, name=f"blk.{i}.ffn_inp")
         if g.has(f"blk.{i}.ffn_norm.weight"):

@@ -36,7 +36,7 @@ def _blocks(g: GraphBuilder, config: ModelConfig) -> stack.Blocks:
         q, k = (
             _normed(g, y, config, f"blk.{i}.attn_{part}_norm") for y, part in ((q, "q"), (k, "k"))
         )
-        q, k = attn.turn(g, q, k, local if windows[i] else whole, config, i)
+        q, k = attn.rope(g, q, k, local if windows[i] else whole, config, i)
         z = attn.attention(g, q, k, v, config, i, window=windows[i])
         if not g.has(f"blk.{i}.attn_gate.weight"):
             return attn.output(g, z, config, i)

@@ -23,7 +23,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         x = _cross_attention(g, x, config, i)
         x = t5.network(g, x, config, f"dec.blk.{i}.", f"blk.{i}.")
     x = g.select_outputs(x, name="output_rows")
-    lm_head.output(g, nn.norm(g, x, config, "output_norm", "dec.output_norm"), config)
+    lm_head.output(g, nn.rms_norm(g, x, config, "output_norm", "dec.output_norm"), config)
 
 
 def _encoder(g: GraphBuilder, config: ModelConfig, n_layers: int) -> None:
@@ -39,7 +39,7 @@ def _encoder(g: GraphBuilder, config: ModelConfig, n_layers: int) -> None:
 def _cross_attention(g: GraphBuilder, x: Value, config: ModelConfig, i: int) -> Value:
     """x + attention(norm(x)) to the encoder's text: [T, n]."""
     name = f"blk.{i}.cross_attn_"
-    h = nn.norm(g, x, config, f"{name}norm", f"dec.{name}norm")
+    h = nn.rms_norm(g, x, config, f"{name}norm", f"dec.{name}norm")
     (q,) = t5.projected(g, h, config, f"dec.{name}", name, "q")
     z = g.attention(
         q, None, None, n_heads=config.num_attention_heads[0],

@@ -20,7 +20,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
         blk = f"blk.{i}."
         h = nn.bare_norm(g, x, config, blk + "attn_norm")
         q, k, v = attn.qkv(g, h, config, i)
-        q, k = attn.turn(g, q, k, rotation, config, i)
+        q, k = attn.rope(g, q, k, rotation, config, i)
         q, k = _head_norms(g, q, k, config, i)
         h = attn.attend(g, q, k, v, config, i)
         x = g.add(x, h, name=blk + "ffn_inp")

@@ -18,9 +18,9 @@ Bytes = npt.NDArray[np.uint8]
 
 _LOAD = 2  # entries of a table for each that is used, at least
 _NODES = 1 << 22  # most nodes: numbers of entries fit 32 bits
-_TREE = "texts ends n table mask limit count"
-_BUILD = abi.Op("trie", "build", tuple(f"{_TREE} nodes".split()))
-_PAIRS = abi.Op("merge", "pairs", tuple(f"{_TREE} joins join_mask".split()))
+_TRIE = "texts ends n table mask limit count"
+_BUILD = abi.Op("trie", "build", tuple(f"{_TRIE} nodes".split()))
+_PAIRS = abi.Op("merge", "pairs", tuple(f"{_TRIE} joins join_mask".split()))
 _MERGE = abi.Op(
     "merge",
     "merge",
@@ -43,8 +43,8 @@ _LONGEST = abi.Op(
 )
 
 
-class Tree:
-    """The texts of a vocabulary as a tree, and how its symbols may be joined.
+class Trie:
+    """The texts of a vocabulary as a trie, and how its symbols may be joined.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Tree:
     Raises
     ------
     OverflowError
-        If the tree would have more than 2^22 nodes.
+        If the trie would have more than 2^22 nodes.
     """
 
     def __init__(self, texts: Sequence[bytes], merges: Sequence[bytes] = ()) -> None:
@@ -124,13 +124,13 @@ class Merger:
         ranks: Sequence[float] = (),
         merges: Sequence[bytes] = (),
     ) -> None:
-        self._tree = tree = Tree(list(ids), merges)
+        self._trie = trie = Trie(list(ids), merges)
         numbers = np.fromiter(ids.values(), np.int32, len(ids))
-        self._tokens = tree.of_nodes(numbers, -1)
+        self._tokens = trie.of_nodes(numbers, -1)
         self._by, self._ranks = "pair", self._tokens
         if not merges:
             places = np.unique(np.asarray(ranks)[numbers], return_inverse=True)[1]
-            self._by, self._ranks = "text", tree.of_nodes(places.astype(np.int32), -1)
+            self._by, self._ranks = "text", trie.of_nodes(places.astype(np.int32), -1)
 
     def __call__(
         self,
@@ -154,12 +154,12 @@ class Merger:
         """
         longest = int(np.diff(ends, prepend=0).max(initial=0))
         nodes, stops = np.empty(len(text), np.int32), np.empty(len(text), np.int32)
-        count, tree = np.zeros(1, np.int64), self._tree
+        count, trie = np.zeros(1, np.int64), self._trie
         whole = np.zeros(len(ends), np.bool_) if whole is None else whole
         _launch(
             _MERGE, {"by": self._by}, text=text, ends=ends, n_words=len(ends), whole=whole,
-            table=tree.table, mask=len(tree.table) - 1, ranks=self._ranks, joins=tree.joins,
-            join_mask=len(tree.joins) - 1, symbols=np.empty(20 * (longest + 1), np.uint8),
+            table=trie.table, mask=len(trie.table) - 1, ranks=self._ranks, joins=trie.joins,
+            join_mask=len(trie.joins) - 1, symbols=np.empty(20 * (longest + 1), np.uint8),
             heap=np.empty(48 * (longest + 1), np.uint8), nodes=nodes, stops=stops, count=count,
         )  # fmt: skip
         n = int(count[0])
@@ -185,21 +185,21 @@ class Cover:
     def __init__(
         self, pieces: Mapping[bytes, tuple[float, int]], unknown: int, unknown_score: float
     ) -> None:
-        self._tree = tree = Tree(list(pieces))
+        self._trie = trie = Trie(list(pieces))
         scores, ids = zip(*pieces.values(), strict=True) if pieces else ((), ())
-        self._values = tree.of_nodes(np.array(scores, np.float64), 0.0)
-        self._tokens = tree.of_nodes(np.array(ids, np.int32), -1)
+        self._values = trie.of_nodes(np.array(scores, np.float64), 0.0)
+        self._tokens = trie.of_nodes(np.array(ids, np.int32), -1)
         self._unknown, self._unknown_score = unknown, np.float64(unknown_score)
 
     def __call__(self, text: bytes) -> Ints:
         """Return the ids; unknown ones side by side are not joined."""
-        n, tree, count = len(text), self._tree, np.zeros(1, np.int64)
+        n, trie, count = len(text), self._trie, np.zeros(1, np.int64)
         sums = np.full(n + 1, -np.inf)
         sums[0] = 0
         ids, starts, chosen = (np.zeros(n + 1, np.int32) for _ in range(3))
         _launch(
-            _UNIGRAM, text=np.frombuffer(text, np.uint8), n=n, table=tree.table,
-            mask=len(tree.table) - 1, tokens=self._tokens, values=self._values,
+            _UNIGRAM, text=np.frombuffer(text, np.uint8), n=n, table=trie.table,
+            mask=len(trie.table) - 1, tokens=self._tokens, values=self._values,
             unknown=self._unknown, unknown_score=int(self._unknown_score.view(np.int64)),
             sums=sums, starts=starts, chosen=chosen, ids=ids, count=count,
         )  # fmt: skip
@@ -223,16 +223,16 @@ class Longest:
     """
 
     def __init__(self, ids: Mapping[bytes, int], *, whole: bool) -> None:
-        self._tree, self._whole = Tree(list(ids)), whole
+        self._trie, self._whole = Trie(list(ids)), whole
         numbers = np.fromiter(ids.values(), np.int32, len(ids))
-        self._tokens = self._tree.of_nodes(numbers, -1)
+        self._tokens = self._trie.of_nodes(numbers, -1)
 
     def __call__(self, text: bytes, ends: npt.NDArray[np.int64]) -> Ints:
         """Return the ids of words, `ends` [n_words] being where each ends; -1 for unknown ones."""
         ids, count = np.empty(len(text), np.int32), np.zeros(1, np.int64)
         _launch(
             _LONGEST, {"whole": self._whole}, text=np.frombuffer(text, np.uint8), ends=ends,
-            n_words=len(ends), table=self._tree.table, mask=len(self._tree.table) - 1,
+            n_words=len(ends), table=self._trie.table, mask=len(self._trie.table) - 1,
             tokens=self._tokens, ids=ids, count=count,
         )  # fmt: skip
         return ids[: count[0]]

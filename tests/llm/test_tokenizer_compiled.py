@@ -150,10 +150,10 @@ def test_other_texts_do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_vocabulary_may_be_too_large_for_a_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_NODES", 1 << 9)
-    assert compiled.Tree([b"ab", b"abc", b"ab"]).nodes.tolist() == [2, 3, 2]
+    assert compiled.Trie([b"ab", b"abc", b"ab"]).nodes.tolist() == [2, 3, 2]
     many = {b"%04d" % i: i for i in range(600)}
     with pytest.raises(OverflowError, match="600 tokens has more than 512 nodes"):
-        compiled.Tree(list(many))
+        compiled.Trie(list(many))
     assert compiled.merger(many, range(600)) is None
     assert compiled.merger({b"a": 0, b"b": 1}, [0.0, float("nan")]) is None
     assert compiled.longest(many, whole=True) is None
@@ -162,11 +162,11 @@ def test_a_vocabulary_may_be_too_large_for_a_tree(monkeypatch: pytest.MonkeyPatc
     assert got == want
 
 
-def test_a_tree_grows_with_its_merges() -> None:
+def test_a_trie_grows_with_its_merges() -> None:
     merges = [b"%d x%d" % (i, i) for i in range(3000)]
-    tree = compiled.Tree([b"a"], merges)
-    assert tree.n_nodes == len({m[:n] for m in _parts(merges) for n in range(len(m) + 1)} | {b"a"})
-    assert np.count_nonzero(tree.joins[:, 0]) == 3000
+    trie = compiled.Trie([b"a"], merges)
+    assert trie.n_nodes == len({m[:n] for m in _parts(merges) for n in range(len(m) + 1)} | {b"a"})
+    assert np.count_nonzero(trie.joins[:, 0]) == 3000
 
 
 def _parts(merges: list[bytes]) -> list[bytes]:
