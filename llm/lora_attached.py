@@ -75,7 +75,10 @@ class Attached:
         with _LOCK:
             before = self._adapter, self._scale
             if self not in self._stack.attached:
-                raise ValueError("expected an adapter that is attached, got one that was detached")
+                raise ValueError(
+                    "expected an adapter that is attached, got one that was detached; attach the "
+                    "new one"
+                )
             self._adapter, self._scale = adapter, before[1] if scale is None else _checked(scale)
             try:
                 self._stack.set(self._stack.attached)

@@ -35,10 +35,7 @@ def build(
     meta = config.metadata
     scale = meta.get("attention.scale", float, 0.0) or None
     branch_scale = meta.get("residual_scale", float, 0.0)
-    if config.rope_scaling.type == "longrope":
-        rotation = ropes.long_rope_of(g, config, "norm")
-    else:
-        rotation = ropes.rope_of(g, config, "norm")
+    rotation = ropes.any_rope_of(g, config, "norm")
     x = nn.embeddings(g, config)
     x = nn.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")
     for i, window in enumerate(windows):

@@ -13,10 +13,7 @@ from jitllm.llm.models import _rope as ropes
 
 def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: a Llama that a search has thinned out, so that layers lack parts."""
-    if config.rope_scaling.type == "longrope":
-        rotation = ropes.long_rope_of(g, config, "norm")
-    else:
-        rotation = ropes.rope_of(g, config, "norm")
+    rotation = ropes.any_rope_of(g, config, "norm")
     x = nn.embeddings(g, config)
     for i in range(config.num_hidden_layers):
         if config.num_attention_heads[i]:

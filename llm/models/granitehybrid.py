@@ -16,8 +16,7 @@ def build(g: GraphBuilder, config: ModelConfig) -> None:
     """Add the nodes: Granite's factors around both kinds of layers."""
     meta, rotation = config.metadata, None
     if meta.get("rope.scaling.finetuned", bool, True):  # here it says whether there is rope
-        has_long = config.rope_scaling.type == "longrope"
-        rotation = (ropes.long_rope_of if has_long else ropes.rope_of)(g, config, "norm")
+        rotation = ropes.any_rope_of(g, config, "norm")
     branch = meta.get("residual_scale", float, 0.0)
     x = nn.embeddings(g, config)
     x = nn.scaled(g, x, meta.get("embedding_scale", float, 0.0), "inp_scaled")

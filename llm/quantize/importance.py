@@ -238,8 +238,8 @@ def checked(importance: Importance) -> Importance:
     """Return it; `ModelFormatError` if there is nothing in it, or what cannot be."""
     if not importance.squares:
         raise ModelFormatError(
-            f"{importance.path}: expected tensors named '...{_SUMS}', got none; this is no "
-            "importance matrix"
+            f"{importance.path or 'importance'}: expected tensors named '...{_SUMS}', got none; "
+            "this is no importance matrix"
         )
     for name, (sums, counts) in importance.squares.items():
         # the float32 that means become must be finite too
