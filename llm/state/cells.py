@@ -128,18 +128,18 @@ class Cells:
         """The pool of each cache."""
         return [column.pool for column in self._columns]
 
-    def read(self, cache: int, start: int, stop: int) -> Bytes:
+    def read(self, cache: int, start: int, stop: int, out: Bytes | None = None) -> Bytes:
         """Return the cells start to stop - 1 of all layers of a cache; they lie in one page.
 
-        One layer after the other, each as `Pool.read_cells` gives it.
+        One layer after the other, each as `Pool.read_cells` gives it; in `out` if that is given.
         """
         column, n_cells = self._columns[cache], stop - start
         pool, place = column.pool.pool, column.place(start, stop)
         sizes = [n_cells * pool.cell_bytes(i) for i in range(len(pool.spec.layers))]
-        whole = np.empty(sum(sizes), np.uint8)
-        for i, part in enumerate(np.split(whole, np.cumsum(sizes)[:-1])):
+        out = np.empty(sum(sizes), np.uint8) if out is None else out
+        for i, part in enumerate(np.split(out, np.cumsum(sizes)[:-1])):
             pool.read_cells(i, *place, part)
-        return whole
+        return out
 
     def write(self, cache: int, start: int, stop: int, data: Bytes) -> None:
         """Overwrite cells that `prepare` made writable with what `read` gave."""

@@ -130,18 +130,19 @@ def _holds(file: StateFile, parent: Checkpoint, cells: Cells, n_cells: int) -> b
 def _cell_arrays(
     contents: Contents, kept_cells: int, *, only_states: bool
 ) -> Iterator[tuple[str, Array]]:
-    for cache, (pool, first) in enumerate(
-        zip(contents.cells.pools, contents.cells.firsts, strict=True)
-    ):
-        dtype = layout.dtype_of(pool.pool.kv_dtype)
-        start = contents.n_done if only_states and not pool.window else max(first, kept_cells)
-        while start < contents.n_done:
-            stop = min(contents.n_done, (start // PAGE_TOKENS + 1) * PAGE_TOKENS)
-            yield (
-                cells_name(cache, start, stop),
-                contents.cells.read(cache, start, stop).view(dtype),
-            )
-            start = stop
+    cells = contents.cells
+    for cache, (pages, first) in enumerate(zip(cells.pools, cells.firsts, strict=True)):
+        pool, n_done = pages.pool, contents.n_done
+        start = n_done if only_states and not pages.window else max(first, kept_cells)
+        layers, dtype = pool.spec.layers, layout.dtype_of(pool.kv_dtype)
+        # memory in one piece: the system gives large pieces in large pages, which is much faster
+        rest = np.empty(layout.n_bytes(layers, pool.kv_dtype, max(0, n_done - start)), np.uint8)
+        while start < n_done:
+            stop = min(n_done, (start // PAGE_TOKENS + 1) * PAGE_TOKENS)
+            size = layout.n_bytes(layers, pool.kv_dtype, stop - start)
+            cells.read(cache, start, stop, rest[:size])
+            yield cells_name(cache, start, stop), rest[:size].view(dtype)
+            start, rest = stop, rest[size:]
 
 
 def _state_arrays(cells: Cells, parent: Checkpoint | None, kept_cells: int) -> dict[str, Array]:

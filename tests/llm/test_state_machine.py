@@ -235,10 +235,10 @@ class Machine(RuleBasedStateMachine):
         expected = self._generated(one.plain, n)
         assert one.sequence.generate(max_tokens=n, **wishes).token_ids == expected
 
-    @precondition(lambda self: any(one.plain.chain for one in self.live))
+    @precondition(lambda self: any(one.plain.chain and one.plain.tokens for one in self.live))
     @rule(pick=_PICKS, n=st.integers(1, 5))
     def resume(self, pick: int, n: int) -> None:
-        able = [one for one in self.live if one.plain.chain]
+        able = [one for one in self.live if one.plain.chain and one.plain.tokens]
         one = able[pick % len(able)]
         expected = self._generated(one.plain, n)
         assert one.sequence.resume(max_tokens=n).token_ids == expected
