@@ -1,0 +1,319 @@
+"""From nodes to dispatches: what each operation asks of the shaders, and where its values lie."""
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from jitllm.backends._cpu_plan import LINE, Arena
+from jitllm.backends._vulkan_memory import Matrix, VulkanPool, row_bytes
+from jitllm.backends.base import BackendUnavailable, Floats
+from jitllm.backends.ir import Graph, Node, Value
+
+LANES = 64  # of all workgroups
+MOST_GROUPS = 32768  # of one dimension of a dispatch; devices have 65535 or more
+# Places are those of vulkan/activations.glsl.
+ACTIVATIONS = (
+    "silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh", "softplus",
+)  # fmt: skip
+FORMS = ("swiglu_clamp", "swiglu_limit", "swiglu_oai", "situ")
+# Offsets in the run block, which starts as `Run` of vulkan/caches.glsl.
+N_TOKENS, N_OUTPUTS, SEGMENTS, TABLES, ROW_SEGMENTS, HEADER = 0, 4, 8, 16, 24, 64
+SEGMENT_WORDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Memory that a dispatch touches.
+
+    `space` is "T" or "O", values with so many rows, whose `start` and `size` are bytes for each
+    row; or "run", the run block; "constants"; or "", where `start` is an address. `shift` bytes are
+    added in the end. `stride` is the distance of rows in floats.
+    """
+
+    space: str
+    start: int
+    size: int
+    stride: int = 0
+    shift: int = 0
+
+    def columns(self, first: int) -> "Place":
+        """Return the place of the columns from `first` on."""
+        return replace(self, shift=self.shift + 4 * first)
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One call of a kernel for every run.
+
+    `addresses` come first in the push constants, `words` behind them. It has `groups` workgroups
+    for each `tile` of rows; `many`, if set, replaces `constants` where there are several rows.
+    """
+
+    kernel: str
+    constants: tuple[int, ...]
+    addresses: tuple[Place | None, ...]
+    words: tuple[int | float, ...]
+    groups: int
+    rows: str
+    fan: int = 1
+    tile: int = 1
+    many: tuple[int, ...] | None = None
+    barrier: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place where a run stops for Python, after dispatch `stop`."""
+
+    stop: int
+    node: Node
+    place: Place
+    inputs: tuple[Place, ...] = ()
+
+
+class Lowering:
+    """Makes the dispatches of one graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    weights : mapping
+        Matrices on the device by tensor name.
+    vectors : mapping
+        float32 vectors by tensor name.
+    pools : sequence of VulkanPool
+    max_tokens : int
+    taps : frozenset of str
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, Matrix],
+        vectors: Mapping[str, Floats],
+        pools: Sequence[VulkanPool],
+        *,
+        max_tokens: int,
+        taps: frozenset[str],
+    ) -> None:
+        self.graph, self.weights, self.vectors, self.pools = graph, weights, vectors, pools
+        self.max_tokens, self.taps = max_tokens, taps
+        self.dispatches: list[Dispatch] = []
+        self.cuts: list[Cut] = []
+        self.arenas = {"T": Arena(), "O": Arena()}
+        self.constants: list[Floats] = []
+        self.counts: dict[tuple[str, int], Place] = {}  # numbers of rows that a run must set
+        self.angles: dict[bytes, tuple[Place, Floats]] = {}
+        self.factors: list[tuple[Place, Mapping[str, Any]]] = []
+        self.input_rows: list[tuple[Place, int]] = []
+        self.copies: list[tuple[Place, Floats]] = []  # arrays that are read at every run
+        self.run_bytes = HEADER
+        self._constant_places: dict[bytes, Place] = {}
+        self._places: dict[int, Place] = {}
+        self._owner: dict[int, int] = {}  # value whose memory another value uses
+        self._readers = Counter(value.id for node in graph.nodes for value in node.inputs)
+        self._reads: list[Place] = []
+        self._writes: list[Place] = []
+        self.tokens, self.positions, self.output_rows, self.row_segments = (
+            self.run_place(4 * max_tokens) for _ in range(4)
+        )
+        self.segments = self.run_place(4 * SEGMENT_WORDS * max_tokens)
+
+    def lower(self) -> None:
+        """Lower every node; `BackendUnavailable` names one whose operation is missing."""
+        for node in self.graph.nodes:
+            operation(node)(self, node)
+            out = node.outputs[0]
+            self._cut(node, out)
+            for value in node.inputs:
+                self._release(value.id)
+            if out.width and not self._readers[out.id] and out.id != self.graph.output.id:
+                self._readers[out.id] = 1
+                self._release(out.id)
+
+    def _cut(self, node: Node, out: Value) -> None:
+        stop = len(self.dispatches)
+        if f"{node.name}.pattern" in self.taps:
+            inputs = tuple(self._places[value.id] for value in node.inputs)
+            self.cuts.append(Cut(stop, node, self._places[out.id], inputs))
+        if node.name in self.taps:
+            self.cuts.append(Cut(stop, node, self._places[out.id]))
+
+    def _release(self, value: int) -> None:
+        self._readers[value] -= 1
+        if self._readers[value]:
+            return
+        if value in self._owner:
+            self._release(self._owner[value])
+        elif value in self._places:
+            self.give(self._places[value])
+
+    # --- places ---
+
+    def place(self, value: Value) -> Place:
+        """Return where a value is."""
+        return self._places[value.id]
+
+    def new(self, value: Value) -> Place:
+        """Return a place for a value."""
+        place = self._places[value.id] = self.take(value.rows, value.width)
+        return place
+
+    def take(self, rows: str, width: int) -> Place:
+        """Return a place for `width` numbers for each of the rows."""
+        stride = -(-width * 4 // LINE) * LINE // 4
+        return Place(rows, self.arenas[rows].take(4 * stride), 4 * stride, stride)
+
+    def give(self, place: Place) -> None:
+        """Let later dispatches use the memory; barriers keep earlier ones right."""
+        self.arenas[place.space].give(place.start, place.size)
+
+    def share(self, value: Value, source: Value, first: int) -> None:
+        """Make a value the columns of another from `first` on."""
+        self._places[value.id] = self._places[source.id].columns(first)
+        self._owner[value.id] = source.id
+        self._readers[source.id] += 1
+
+    def run_place(self, nbytes: int) -> Place:
+        """Return a place in the run block."""
+        place = Place("run", self.run_bytes, nbytes)
+        self.run_bytes += -(-nbytes // 16) * 16
+        return place
+
+    def count(self, rows: str, fan: int = 1) -> Place:
+        """Return where the number of rows is, times `fan`."""
+        if fan == 1:
+            return Place("run", {"T": N_TOKENS, "O": N_OUTPUTS}[rows], 4)
+        if (rows, fan) not in self.counts:
+            self.counts[rows, fan] = self.run_place(4)
+        return self.counts[rows, fan]
+
+    def constant(self, values: Floats | None) -> Place | None:
+        """Return where the numbers of an array are; None for None."""
+        if values is None:
+            return None
+        values = np.ascontiguousarray(values, np.float32).reshape(-1)
+        key = values.tobytes()
+        if key not in self._constant_places:
+            start = sum(-(-array.nbytes // LINE) * LINE for array in self.constants)
+            self._constant_places[key] = Place("constants", start, values.nbytes)
+            self.constants.append(values)
+        return self._constant_places[key]
+
+    def vector(self, name: str) -> Place | None:
+        """Return where a small weight is; None for the name ""."""
+        return self.constant(self.vectors[name]) if name else None
+
+    # --- dispatches ---
+
+    def emit(
+        self,
+        kernel: str,
+        addresses: Sequence[Place | None],
+        words: Sequence[int | float],
+        writes: Sequence[Place],
+        *,
+        groups: int,
+        rows: str,
+        constants: Sequence[int] = (),
+        **options: Any,
+    ) -> None:
+        """Add a dispatch; what it has an address of and does not write, it reads."""
+        reads = [p for p in addresses if p and p not in writes and p.space in ("T", "O", "")]
+        wait = _meet(reads, self._writes) or _meet(writes, self._writes + self._reads)
+        if wait:
+            self._reads, self._writes = [], []
+        self._reads += reads
+        self._writes += writes
+        self.dispatches.append(Dispatch(
+            kernel, tuple(int(c) for c in constants), tuple(addresses), tuple(words), groups, rows,
+            barrier=wait, **options,
+        ))  # fmt: skip
+
+    def unary(self, node: Node, op: int, *words: float, act: int = 0) -> None:
+        """Emit y = f(x) of a node; `op` is a case of vulkan/unary.comp."""
+        (x,), out = node.inputs, node.outputs[0]
+        self.apply(op, self.place(x), self.new(out), x.width, x.rows, *words, act=act)
+
+    def apply(
+        self, op: int, x: Place, y: Place, width: int, rows: str, *words: float, act: int = 0,
+        fan: int = 1,
+    ) -> None:  # fmt: skip
+        """Emit y = f(x); `op` is a case of vulkan/unary.comp."""
+        numbers = [float(w) for w in words] + [0.0] * (4 - len(words))
+        self.emit(
+            "unary", [self.count(rows, fan), x, y], [x.stride, y.stride, width, *numbers],
+            [y], groups=-(-width // LANES), rows=rows, fan=fan, constants=(op, act),
+        )  # fmt: skip
+
+    def binary(
+        self, op: int, a: Place, b: Place | None, y: Place, width: int, rows: str, *, ldb: int,
+        part: int = 1, act: int = 0, bounds: tuple[float, float] = (0.0, 0.0), fan: int = 1,
+    ) -> None:  # fmt: skip
+        """Emit y = f(a, b); `op` is a case of vulkan/binary.comp."""
+        self.emit(
+            "binary", [self.count(rows, fan), a, b, y],
+            [a.stride, ldb, y.stride, width, part, float(bounds[0]), float(bounds[1])],
+            [y], groups=-(-width // LANES), rows=rows, fan=fan, constants=(op, act),
+        )  # fmt: skip
+
+    def product(self, w: Matrix, x: Place, y: Place, rows: str, **options: Any) -> None:
+        """Emit y = x w^T; see `multiply` for the options."""
+        place = Place("", w.memory.address, 0)
+        self.multiply(w.type_name, place, w.shape[-2:], x, y, rows, **options)
+
+    def multiply(
+        self, type_name: str, w: Place | None, shape: tuple[int, ...], x: Place, y: Place,
+        rows: str, *, bias: Place | None = None, scales: Place | None = None,
+        weights: Place | None = None, ids: Place | None = None, fan: int = 1, x_fan: int = 1,
+        heads: int = 1,
+    ) -> None:  # fmt: skip
+        """Emit y = x w^T for a matrix of `shape` (n, k), or for one of each of `heads`.
+
+        With `ids` there are `fan` rows for each of x or, if `x_fan` is 1, of y; each has an expert,
+        whose products are multiplied by its number of `scales`, then by the row's of `weights`.
+        """
+        n, k = shape
+        parts, routed = -(-k // 32), ids is not None
+        lanes = min(32, 1 << (parts.bit_length() - 1))
+        flags = (int(p is not None) for p in (ids, bias, scales, weights))
+        lanes_and_flags, tile = (lanes, *flags), 1 if routed else 8
+        self.emit(
+            f"matmul.{type_name.lower()}",
+            [self.count(rows, fan), w, x, y, bias, scales, weights, ids],
+            [n, k, x.stride, y.stride, row_bytes(type_name, k), x_fan, heads],
+            [y], groups=-(-n * heads // (LANES // lanes)), rows=rows, fan=fan, tile=tile,
+            constants=(*lanes_and_flags, 1), many=(*lanes_and_flags, tile),
+        )  # fmt: skip
+
+
+def operation(node: Node) -> Callable[[Lowering, Node], None]:
+    """Return what lowers a node: from `_vulkan_core.OPS`, or from the file of its operation."""
+    from jitllm.backends._vulkan_core import OPS  # which needs the class above
+
+    if node.op in OPS:
+        return OPS[node.op]
+    path = f"jitllm.backends.vulkan_ops.{node.op}"
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:  # the file is there, and imports what is not
+            raise
+        raise BackendUnavailable(
+            f"the vulkan backend has no operation {node.op!r} (node {node.name!r}); "
+            "use another device"
+        ) from None
+    return cast("Callable[[Lowering, Node], None]", module.lower)
+
+
+def _meet(some: Sequence[Place], others: Sequence[Place]) -> bool:
+    """Whether any two places share memory. Whole rows count: columns lie beside each other."""
+    return any(
+        a.space == b.space and a.start < b.start + max(b.size, 1)
+        and b.start < a.start + max(a.size, 1)
+        for a in some for b in others
+    )  # fmt: skip

@@ -1,0 +1,174 @@
+"""What a model keeps on a Vulkan device: matrices, caches, states."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jitllm.backends._array_pool import ArrayPool
+from jitllm.backends._vulkan_host import Device, Memory
+from jitllm.backends._vulkan_shaders import types
+from jitllm.backends.base import BackendUnavailable, Bytes, Floats, Pool, StatePool, Weight
+from jitllm.backends.ir import CacheSpec
+from jitllm.kernels import formats
+
+CACHE_TYPES = ("f32", "f16", "bf16")  # in the order of vulkan/caches.glsl
+_SPARE = "F16"  # what a type without a shader becomes
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows of a tensor type on the device: (n, k), or a stack of such matrices."""
+
+    memory: Memory
+    type_name: str
+    shape: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Rows of a matrix."""
+        return self.shape[-2]
+
+    @property
+    def k(self) -> int:
+        """Columns."""
+        return self.shape[-1]
+
+
+def has_shader(type_name: str) -> bool:
+    """Return whether shaders read this tensor type."""
+    return type_name in types()
+
+
+def row_bytes(type_name: str, k: int) -> int:
+    """Return the bytes of a row of k weights."""
+    fmt = formats.get(type_name)
+    return k // fmt.block_size * fmt.block_bytes
+
+
+def upload_matrix(device: Device, weight: Weight) -> Matrix:
+    """Copy a tensor to the device, rows as in the file, or in float16 if no shader reads them."""
+    type_name, data = weight.type_name, weight.data.reshape(-1).view(np.uint8)
+    if not has_shader(type_name):
+        values = formats.dequantize(type_name, weight.data, weight.shape)
+        type_name, data = _SPARE, formats.quantize(_SPARE, values).reshape(-1).view(np.uint8)
+    memory = device.allocate(data.nbytes)
+    memory.upload(data)
+    return Matrix(memory, type_name, tuple(weight.shape))
+
+
+class VulkanPool(Pool):
+    """Pages as `ArrayPool` has them, on the device; one page at a time is seen by the host.
+
+    Parameters
+    ----------
+    device : Device
+    spec : CacheSpec
+    n_pages : int
+    kv_dtype : str
+        One of CACHE_TYPES, or two of them joined by "/".
+
+    Raises
+    ------
+    ValueError
+        If there is no such type.
+    BackendUnavailable
+        If the type is quantized, or the memory is not there.
+    """
+
+    def __init__(self, device: Device, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
+        self._one = ArrayPool(spec, 1, kv_dtype, np.zeros)
+        self.spec, self.n_pages, self.kv_dtype = spec, n_pages, self._one.kv_dtype
+        kinds = self.kv_dtype.split("/")
+        if not set(kinds) <= set(CACHE_TYPES):
+            raise BackendUnavailable(
+                f"the vulkan backend has caches of {', '.join(CACHE_TYPES)}; got {kv_dtype!r}"
+            )
+        self.kinds = CACHE_TYPES.index(kinds[0]), CACHE_TYPES.index(kinds[-1])
+        self.layers: list[Memory] = []
+        try:
+            for layer in range(len(spec.layers)):
+                self.layers.append(device.allocate(n_pages * self.layer_bytes(layer)))
+        except BackendUnavailable:
+            self.close()
+            raise
+
+    def layer_bytes(self, layer: int) -> int:
+        """Bytes of one page of one layer."""
+        return int(self._one.layers[layer][0].nbytes)
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page over all layers."""
+        return self._one.page_bytes
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy page `source` over page `target` in every layer."""
+        if source == target:
+            return
+        for layer, memory in enumerate(self.layers):
+            size = self.layer_bytes(layer)
+            memory.copy_from(memory, source * size, target * size, size)
+
+    def read(self, layer: int, page: int) -> tuple[Floats, Floats]:
+        """Return a page as float32 keys [64, G*dk] and values [64, G*dv]."""
+        self._fetch(layer, page)
+        return self._one.read(layer, 0)
+
+    def write(self, layer: int, page: int, keys: Floats, values: Floats) -> None:
+        """Overwrite a page with float32 keys [64, G*dk] and values [64, G*dv]."""
+        self._fetch(layer, page)
+        self._one.write(layer, 0, keys, values)
+        self._store(layer, page)
+
+    def cell_bytes(self, layer: int) -> int:
+        """Bytes of one cell of one layer in the form of `read_cells`."""
+        return self._one.cell_bytes(layer)
+
+    def read_cells(self, layer: int, page: int, start: int, stop: int, out: Bytes) -> None:
+        """Copy cells of a page, as they are stored; see `Pool.read_cells`."""
+        self._fetch(layer, page)
+        self._one.read_cells(layer, 0, start, stop, out)
+
+    def write_cells(self, layer: int, page: int, start: int, stop: int, data: Bytes) -> None:
+        """Overwrite cells of a page with what `read_cells` gave."""
+        self._fetch(layer, page)
+        self._one.write_cells(layer, 0, start, stop, data)
+        self._store(layer, page)
+
+    def close(self) -> None:
+        """Free the memory."""
+        for memory in self.layers:
+            memory.free()
+        self.layers, self.n_pages = [], 0
+
+    def _fetch(self, layer: int, page: int) -> None:
+        own = self._one.layers[layer][0]
+        self.layers[layer].download(own, page * own.nbytes)
+
+    def _store(self, layer: int, page: int) -> None:
+        own = self._one.layers[layer][0]
+        self.layers[layer].upload(own, page * own.nbytes)
+
+
+class VulkanStates(StatePool):
+    """States of a graph, [n_slots, all states of a sequence], on the device."""
+
+    def __init__(self, device: Device, sizes: tuple[int, ...], n_slots: int) -> None:
+        self.sizes, self.n_slots = sizes, n_slots
+        self.offsets = [4 * sum(sizes[:i]) for i in range(len(sizes))]
+        self.memory = device.allocate(self.slot_bytes * n_slots)
+
+    def read(self, slot: int, state: int) -> Floats:
+        """Return a copy of a state."""
+        out = np.empty(self.sizes[state], np.float32)
+        self.memory.download(out, slot * self.slot_bytes + self.offsets[state])
+        return out
+
+    def write(self, slot: int, state: int, values: Floats) -> None:
+        """Overwrite a state."""
+        values = np.broadcast_to(values, self.sizes[state]).astype(np.float32)
+        self.memory.upload(values, slot * self.slot_bytes + self.offsets[state])
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.memory.free()

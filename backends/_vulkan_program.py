@@ -1,0 +1,296 @@
+"""Runs of lowered graphs: recorded once for each class of row counts, submitted at every run."""
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.backends._pattern import apply_pattern_tap, seen_by
+from jitllm.backends._vulkan_host import Commands, Device, Memory
+from jitllm.backends._vulkan_lower import (
+    MOST_GROUPS,
+    N_OUTPUTS,
+    N_TOKENS,
+    ROW_SEGMENTS,
+    SEGMENT_WORDS,
+    SEGMENTS,
+    TABLES,
+    Cut,
+    Dispatch,
+    Lowering,
+    Place,
+)
+from jitllm.backends.base import PAGE_TOKENS, Batch, Floats, Program, Segment, Tap, rows_of
+
+_KEPT = 8  # recordings for different row counts
+
+
+class VulkanProgram(Program):
+    """A lowered graph with its memory on the device.
+
+    Parameters
+    ----------
+    device : Device
+    lowering : Lowering
+        After `lower`.
+    """
+
+    def __init__(self, device: Device, lowering: Lowering) -> None:
+        self.device, self.graph, self.closed = device, lowering.graph, False
+        self.max_tokens, self._lowering = lowering.max_tokens, lowering
+        self._memory: dict[str, Memory] = {}
+        self._recorded: dict[tuple[int, int], list[Commands]] = {}
+        self._run = np.zeros(-(-lowering.run_bytes // 64) * 64, np.uint8)
+        self._reads_caches = [n for n in self.graph.nodes if n.attrs.get("cache", -1) >= 0]
+        try:
+            self._reserve("run", self._run.nbytes, on_host=True)
+            self._reserve("tables", 64, on_host=True)
+            self._reserve("T", lowering.arenas["T"].size * self.max_tokens)
+            self._put_constants()
+            for dispatch in lowering.dispatches:
+                device.pipeline(dispatch.kernel, dispatch.constants)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the buffers."""
+        return sum(memory.nbytes for memory in self._memory.values())
+
+    def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
+        """Run a batch; see `Program.run`."""
+        n_tokens, n_outputs = len(batch.tokens), len(batch.output_rows)
+        if not 1 <= n_tokens <= self.max_tokens:
+            raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
+        self._check_ids(batch)
+        self._set_inputs(batch)
+        rows = _class(n_tokens, self.max_tokens), _class(n_outputs, self.max_tokens)
+        pieces = self._pieces(rows)
+        counts = {"T": n_tokens, "O": n_outputs}
+        for i, commands in enumerate(pieces):
+            commands.run()
+            if tap and i < len(self._lowering.cuts):
+                self._show(self._lowering.cuts[i], batch, tap, counts, rows)
+        output = self._lowering.place(self.graph.output)
+        return self._download(output, n_outputs, self.graph.vocab_size, rows)
+
+    def close(self) -> None:
+        """Free the buffers."""
+        self._forget()
+        for memory in self._memory.values():
+            memory.free()
+        self._memory, self.closed = {}, True
+
+    # --- memory ---
+
+    def _reserve(self, space: str, nbytes: int, *, on_host: bool = False) -> bool:
+        """Make a space have so many bytes; True if it moved, which makes recordings invalid."""
+        if space in self._memory and self._memory[space].nbytes >= nbytes:
+            return False
+        if space in self._memory:
+            self._memory.pop(space).free()
+        self._memory[space] = self.device.allocate(nbytes, on_host=on_host)
+        return True
+
+    def _put_constants(self) -> None:
+        lowering = self._lowering
+        starts = [lowering.constant(array) for array in lowering.constants]
+        nbytes = max((p.start + p.size for p in starts if p), default=0)
+        self._reserve("constants", nbytes)
+        whole = np.zeros(nbytes, np.uint8)
+        for place, array in zip(starts, lowering.constants, strict=True):
+            assert place
+            whole[place.start : place.start + place.size] = array.view(np.uint8)
+        self._memory["constants"].upload(whole)
+
+    def _offset(self, place: Place, rows: tuple[int, int]) -> int:
+        """Bytes from the start of a place's space."""
+        by_row = {"T": self.max_tokens, "O": rows[1]}.get(place.space, 1)
+        return place.start * by_row + place.shift
+
+    def _address(self, place: Place | None, rows: tuple[int, int]) -> int:
+        if place is None:
+            return 0
+        base = self._memory[place.space].address if place.space else 0
+        return base + self._offset(place, rows)
+
+    # --- recordings ---
+
+    def _pieces(self, rows: tuple[int, int]) -> list[Commands]:
+        """Return the recorded pieces of a run, which end at the cuts."""
+        if self._reserve("O", self._lowering.arenas["O"].size * rows[1]):
+            self._forget()
+        if rows not in self._recorded:
+            if len(self._recorded) == _KEPT:
+                _free(self._recorded.pop(next(iter(self._recorded))))
+            self._recorded[rows] = self._record(rows)
+        return self._recorded[rows]
+
+    def _record(self, rows: tuple[int, int]) -> list[Commands]:
+        dispatches, pieces, start = self._lowering.dispatches, list[Commands](), 0
+        for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
+            commands = Commands(self.device)
+            pieces.append(commands)
+            for dispatch in dispatches[start:stop]:
+                if dispatch.barrier:
+                    commands.barrier()
+                self._add(commands, dispatch, rows)
+            commands.end()
+            start = stop
+        return pieces
+
+    def _add(self, commands: Commands, dispatch: Dispatch, rows: tuple[int, int]) -> None:
+        n_rows = dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
+        is_many = n_rows > 1 and dispatch.many is not None
+        constants = (dispatch.many or ()) if is_many else dispatch.constants
+        tiles = -(-n_rows // (dispatch.tile if is_many else 1))
+        x = min(dispatch.groups, MOST_GROUPS)
+        addresses = [self._address(place, rows) for place in dispatch.addresses]
+        kinds = "".join("f" if isinstance(word, float) else "I" for word in dispatch.words)
+        arguments = struct.pack(f"<{len(addresses)}Q{kinds}", *addresses, *dispatch.words)
+        pipeline = self.device.pipeline(dispatch.kernel, constants)
+        commands.dispatch(pipeline, arguments, (x, tiles, -(-dispatch.groups // x)))
+
+    def _forget(self) -> None:
+        for pieces in self._recorded.values():
+            _free(pieces)
+        self._recorded.clear()
+
+    # --- inputs ---
+
+    def _check_ids(self, batch: Batch) -> None:
+        tables = [n.weights[0] for n in self.graph.nodes if n.op == "embed"]
+        count = min((self._lowering.weights[w].n for w in tables), default=self.graph.vocab_size)
+        if batch.tokens.min() < 0 or batch.tokens.max() >= count:
+            raise ValueError(f"token ids must be from 0 to {count - 1}")
+
+    def _set_inputs(self, batch: Batch) -> None:
+        """Write the run block and the page tables."""
+        lowering, n = self._lowering, len(batch.tokens)
+        self._set_tables(batch)
+        self._words(N_TOKENS, np.uint32)[:2] = n, len(batch.output_rows)
+        assert N_OUTPUTS == N_TOKENS + 4
+        address = self._memory["run"].address
+        self._words(SEGMENTS, np.uint64)[0] = address + lowering.segments.start
+        self._words(TABLES, np.uint64)[0] = self._memory["tables"].address
+        self._words(ROW_SEGMENTS, np.uint64)[0] = address + lowering.row_segments.start
+        for place, values in (
+            (lowering.tokens, batch.tokens),
+            (lowering.positions, batch.positions),
+            (lowering.output_rows, batch.output_rows),
+        ):
+            self._put(place, np.asarray(values, np.int32))
+        self._set_segments(batch.segments)
+        for (rows, fan), place in lowering.counts.items():
+            count = n if rows == "T" else len(batch.output_rows)
+            self._put(place, np.array([count * fan], np.uint32))
+        self._set_rows(batch)
+        self._memory["run"].upload(self._run)
+
+    def _set_segments(self, segments: Sequence[Segment]) -> None:
+        words = self._words(self._lowering.segments.start, np.int32)
+        rows = self._words(self._lowering.row_segments.start, np.int32)
+        for i, s in enumerate(segments):
+            own = s.row, s.rows, s.position, s.n_cross, s.state_in, s.state_out, 0, 0
+            words[i * SEGMENT_WORDS : (i + 1) * SEGMENT_WORDS] = own
+            rows[s.row : s.row + s.rows] = i
+
+    def _set_rows(self, batch: Batch) -> None:
+        """What the host computes of positions: angles of rope, factors; and rows given."""
+        lowering = self._lowering
+        for place, frequencies in lowering.angles.values():
+            angles = batch.positions.astype(np.float32)[:, None] * frequencies.astype(np.float32)
+            exact = angles.astype(np.float64)
+            self._put(place, np.stack([np.cos(exact), np.sin(exact)], -1).astype(np.float32))
+        for place, attrs in lowering.factors:
+            steps = (batch.positions + attrs["offset"]) // attrs["length"]
+            factors = 1 + attrs["slope"] * np.log(steps + 1.0)
+            self._put(place, factors.astype(np.float32))
+        for place, array in lowering.copies:
+            self._put(place, np.asarray(array, np.float32))
+        for place, width in lowering.input_rows:
+            self._put(place, np.asarray(rows_of(batch, width), np.float32))
+
+    def _set_tables(self, batch: Batch) -> None:
+        """Write page numbers, after offset and length of each table; checks them."""
+        n_caches = len(self._lowering.pools)
+        heads, pages = list[int](), list[npt.NDArray[np.int32]]()
+        at = 2 * n_caches * len(batch.segments)
+        for segment in batch.segments:
+            for node in self._reads_caches:
+                self._check_table(node, segment)
+            for table in segment.tables[:n_caches]:
+                heads += [at, len(table)]
+                pages.append(np.asarray(table, np.int32))
+                at += len(table)
+        if not n_caches:
+            return
+        words = np.concatenate([np.array(heads, np.int32), *pages])
+        self._reserve("tables", 2 * words.nbytes, on_host=True)
+        self._memory["tables"].upload(words)
+
+    def _check_table(self, node: Any, segment: Segment) -> None:
+        cache = node.attrs["cache"]
+        pool, table = self._lowering.pools[cache], segment.tables[cache]
+        first, end = segment.position, segment.position + segment.rows
+        if node.op == "attention":
+            first, end = seen_by(node, segment)
+        if end - first > len(table) * PAGE_TOKENS or not all(0 <= p < pool.n_pages for p in table):
+            raise ValueError(
+                f"cache {cache}: a table of {len(table)} pages (of {pool.n_pages}) cannot hold "
+                f"positions {first} to {end - 1}"
+            )
+
+    def _words(self, start: int, dtype: Any) -> npt.NDArray[Any]:
+        return self._run[start : start + (len(self._run) - start) // 8 * 8].view(dtype)
+
+    def _put(self, place: Place, values: npt.NDArray[Any]) -> None:
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self._run[place.start : place.start + len(data)] = data
+
+    # --- values ---
+
+    def _download(self, place: Place, n: int, width: int, rows: tuple[int, int]) -> Floats:
+        """Return rows of a value."""
+        whole = np.empty(n * place.stride, np.float32)
+        length = max(n * place.stride - place.shift // 4, 0)
+        self._memory[place.space].download(whole[:length], self._offset(place, rows))
+        return np.ascontiguousarray(whole.reshape(n, place.stride)[:, :width])
+
+    def _upload(self, place: Place, values: Floats, rows: tuple[int, int]) -> None:
+        start = self._offset(place, rows)
+        for i, row in enumerate(values):
+            self._memory[place.space].upload(row, start + 4 * place.stride * i)
+
+    def _show(
+        self, cut: Cut, batch: Batch, tap: Tap, counts: dict[str, int], rows: tuple[int, int]
+    ) -> None:
+        """Give a value to the tap, and write back what it made of it."""
+        value = cut.node.outputs[0]
+        n = counts[value.rows]
+        shown = self._download(cut.place, n, value.width, rows)
+        before = shown.copy()
+        if cut.inputs:
+            inputs = [
+                self._download(place, n, source.width, rows)
+                for place, source in zip(cut.inputs, cut.node.inputs, strict=True)
+            ]
+            sinks = self._lowering.vectors.get(cut.node.weights[0])
+            apply_pattern_tap(cut.node, inputs, shown, batch, self._lowering.pools, sinks, tap)
+        else:
+            tap(value.name, shown)
+        if not np.array_equal(before.view(np.int32), shown.view(np.int32)):
+            self._upload(cut.place, shown, rows)
+
+
+def _class(rows: int, most: int) -> int:
+    """Row count that a recording is made for: a power of two, or the most."""
+    return min(1 << (rows - 1).bit_length(), most) if rows else 0
+
+
+def _free(pieces: Sequence[Commands]) -> None:
+    for commands in pieces:
+        commands.free()

@@ -1,0 +1,40 @@
+// Numbers of a cache: type 0 is float32, 1 float16, 2 bfloat16.
+float load_number(uint type, uint64_t base, uint i) {
+    if (type == 0) return F32(base).v[i];
+    if (type == 1) return float(F16(base).v[i]);
+    return uintBitsToFloat(uint(U16(base).v[i]) << 16);
+}
+
+void store_number(uint type, uint64_t base, uint i, float x) {
+    if (type == 0) {
+        F32(base).v[i] = x;
+    } else if (type == 1) {
+        F16(base).v[i] = float16_t(x);
+    } else {  // to the nearest, of two the even one
+        uint bits = floatBitsToUint(x);
+        bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+        bits = is_nan ? bits | 0x400000u : bits + 0x7fff + (bits >> 16 & 1);
+        U16(base).v[i] = uint16_t(bits >> 16);
+    }
+}
+
+const uint PAGE = 64;
+
+// What a run says of a segment; tables are offsets into the page numbers, one for each cache.
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Segments {
+    int v[];  // [S, 8]: row, rows, position, n_cross, state_in, state_out, tables, 0
+};
+
+layout(buffer_reference, std430, buffer_reference_align = 8) buffer Run {
+    uint n_tokens, n_outputs;
+    uint64_t segments, tables;  // tables: [S, caches, 2] offset and length, then page numbers
+    uint64_t row_segments;      // [T] the segment of each row
+};
+
+uint64_t page_of(Run run, uint segment, uint n_caches, uint cache, uint block, uint64_t pages,
+                 uint page_bytes) {
+    U32 tables = U32(run.tables);
+    uint entry = (segment * n_caches + cache) * 2;
+    uint page = tables.v[tables.v[entry] + block % tables.v[entry + 1]];
+    return pages + uint64_t(page) * page_bytes;
+}

@@ -1,0 +1,10 @@
+"""`column_scale`: each column times its factor."""
+
+from jitllm.backends._vulkan_core import MUL, with_row
+from jitllm.backends._vulkan_lower import Lowering
+from jitllm.backends.ir import Node
+
+
+def lower(lowering: Lowering, node: Node) -> None:
+    """Emit the product with one row for all."""
+    with_row(lowering, node, MUL, lowering.constant(node.attrs["factors"]))

@@ -1,0 +1,17 @@
+"""`input_rows`: the float rows of a run, which lie in its block."""
+
+from jitllm.backends._vulkan_core import COPY
+from jitllm.backends._vulkan_lower import LANES, Lowering, Place
+from jitllm.backends.ir import Node
+
+
+def lower(lowering: Lowering, node: Node) -> None:
+    """Emit the copy."""
+    y, width = lowering.new(node.outputs[0]), node.outputs[0].width
+    room = lowering.run_place(4 * width * lowering.max_tokens)
+    lowering.input_rows.append((room, width))
+    x = Place("run", room.start, room.size, stride=width)
+    lowering.emit(
+        "unary", [lowering.count("T"), x, y], [x.stride, y.stride, width, 0.0, 0.0, 0.0, 0.0],
+        [y], groups=-(-width // LANES), rows="T", constants=(COPY, 0),
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Whole models on the Vulkan backend: architectures against llama.cpp's logits."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from driver import Runner, nmse, opens
+from tiny import conformance_golden, conformance_model, conformance_names
+
+from jitllm.backends.base import BackendUnavailable
+
+pytestmark = pytest.mark.skipif(
+    not opens("vulkan"), reason="no Vulkan loader or device here, or not built"
+)
+MAX_NMSE, MAX_NMSE_HALF = 1e-6, 1e-3
+# One of every kind; the slow test has all of them.
+SOME = (
+    "llama-dense.gqa", "gemma2-dense", "gpt2-dense", "bloom-dense", "mpt-dense", "stablelm-dense",
+    "arcee-dense", "llama4-moe.routed", "deepseek2-moe.routed", "afmoe-moe.routed",
+    "dbrx-moe.routed", "qwen2moe-moe.routed", "gpt-oss-moe.routed", "minimax-m2-moe.routed",
+)  # fmt: skip
+LACKING = ("mamba-dense", "deepseek4-moe", "qwen3next-moe")
+
+
+def _error(path: Path, name: str, kv_dtype: str) -> float:
+    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
+    tokens, expected = conformance_golden(name)
+    with Runner(path, "vulkan", kv_dtype=kv_dtype) as runner:
+        runs = [runner.forward(tokens[:20])]
+        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
+    return nmse(np.concatenate(runs)[-16:], expected)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], Path]:
+    """Path of a model of the conformance set."""
+    return lambda name: conformance_model(name, tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_some_architectures(file: Callable[[str], Path], name: str) -> None:
+    assert _error(file(name), name, "f32") <= MAX_NMSE
+
+
+def test_half_precision_cache(file: Callable[[str], Path]) -> None:
+    assert 0 < _error(file("llama-dense.gqa"), "llama-dense.gqa", "f16") <= MAX_NMSE_HALF
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(conformance_names()) - set(SOME)))
+def test_all_architectures(file: Callable[[str], Path], name: str) -> None:
+    try:
+        assert _error(file(name), name, "f32") <= MAX_NMSE
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_what_is_lacking_is_named(file: Callable[[str], Path], name: str) -> None:
+    with pytest.raises(BackendUnavailable, match=r"no operation '\w+' \(node 'blk\.0\."):
+        Runner(file(name), "vulkan")
