@@ -10,7 +10,7 @@ from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.history import History, Moment
-from jitllm.llm.state.log import FileChanged
+from jitllm.llm.state.log import again_if_changed
 from jitllm.llm.state.partial import restore_states
 from jitllm.llm.state.restoring import restore
 from jitllm.llm.state.running import RunningSequence
@@ -115,16 +115,15 @@ class KeptSequence(RunningSequence):
             If it cannot be written; the earlier checkpoints stay.
         """
         self._check_open()
+
+        def save() -> Checkpoint:
+            file = self._state_file(path)
+            return saving.save(
+                file, self.model, self._now, label=label, only_states=only_states, sync=sync
+            )
+
         with counted("save"):
-            while True:
-                file = self._state_file(path)
-                try:
-                    return saving.save(
-                        file, self.model, self._now,
-                        label=label, only_states=only_states, sync=sync,
-                    )  # fmt: skip
-                except FileChanged:  # another writer came first
-                    pass
+            return again_if_changed(save)
 
     def restore(
         self,

@@ -9,10 +9,11 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from jitllm.llm.state import versions
 from jitllm.llm.state.locked import locked, stamp, sync_folder
 
 Array = npt.NDArray[Any]
+_Result = TypeVar("_Result")
 
 MAGIC = b"JITSTATE"
 ALIGNMENT = 64
@@ -29,6 +31,7 @@ ALIGNMENT = 64
 _HEAD = struct.Struct("<8sIIQQ28xI")  # magic, version, JSON's CRC, JSON bytes, data bytes, own CRC
 _MAX_JSON = 1 << 30
 _NO_FILE = 0, 0, 0
+_MOST_TRIES = 100
 _DTYPES = {
     "U8": np.uint8, "U32": np.uint32, "I32": np.int32, "I64": np.int64, "F16": np.float16,
     "F32": np.float32, "F64": np.float64,
@@ -68,6 +71,25 @@ class Damage:
 
 class FileChanged(StateError):
     """Raised where a file is not what was read any more."""
+
+
+def again_if_changed(action: Callable[[], _Result]) -> _Result:
+    """Read a file and change it, and do so again while other writers come first.
+
+    Parameters
+    ----------
+    action : callable
+        Raises FileChanged where another writer came first.
+
+    Raises
+    ------
+    FileChanged
+        If that is so a hundred times.
+    """
+    for _ in range(_MOST_TRIES - 1):
+        with suppress(FileChanged):
+            return action()
+    return action()
 
 
 class RecordLog:

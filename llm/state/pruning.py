@@ -9,7 +9,7 @@ from jitllm.llm.errors import StateError
 from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.file import StateFile, cells_name
-from jitllm.llm.state.log import Array, FileChanged
+from jitllm.llm.state.log import Array, again_if_changed
 
 _log = logging.getLogger("jitllm.state")
 
@@ -45,15 +45,17 @@ def prune(
     OSError
         If the new file cannot be written; the old one is as it was.
     """
+
+    def rewrite() -> list[Checkpoint]:
+        with StateFile(path) as file:
+            kept = _chosen(file, keep, max_bytes)
+            _rewrite(file, kept)
+        dropped = [c for c in file.checkpoints if c not in kept]
+        _log.info("pruned %s: %d checkpoints dropped, %d left", path, len(dropped), len(kept))
+        return dropped
+
     with counted("prune"):
-        while True:
-            with StateFile(path) as file, suppress(FileChanged):
-                kept = _chosen(file, keep, max_bytes)
-                _rewrite(file, kept)
-                break
-    dropped = [c for c in file.checkpoints if c not in kept]
-    _log.info("pruned %s: %d checkpoints dropped, %d left", path, len(dropped), len(kept))
-    return dropped
+        return again_if_changed(rewrite)
 
 
 def _chosen(

@@ -1,6 +1,7 @@
 """State files: what is refused, what damage costs, what pruning keeps, what can be changed."""
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -319,6 +320,18 @@ def test_writers_take_turns(stories: jitllm.Model, tmp_path: Path) -> None:
             for i in range(n_saves):
                 expected = [1, first, *range(first, first + i + 1)]
                 assert file.tokens(file.get(f"{first} {i}")).tolist() == expected
+
+
+def test_a_file_that_never_stays_the_same_is_given_up(
+    stories: jitllm.Model, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, sizes = path.read_bytes(), itertools.count(1)
+    monkeypatch.setattr("jitllm.llm.state.log.stamp", lambda _: (0, 0, next(sizes)))
+    with stories.sequence([1, 2]) as s, pytest.raises(StateError, match="another writer"):
+        s.save(path)
+    with pytest.raises(StateError, match="another writer"):
+        prune(path)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 def test_numbers_used_again_are_no_parents(stories: jitllm.Model, tmp_path: Path) -> None:
