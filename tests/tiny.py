@@ -133,23 +133,28 @@ def conformance_weights(name: str, shape: Iterable[int]) -> NDArray[np.float32]:
     return -np.abs(weights) if "ssm_a" in name else weights
 
 
-def conformance_model(name: str, path: str | os.PathLike[str]) -> Path:
-    """Write the tiny model `name` of `tests/conformance` to `path`, and return `path`."""
+def conformance_parts(name: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Metadata of a model in `tests/conformance`, and its tensors' shapes in NumPy's order."""
     spec = _conformance_specs()[name]
     metadata = {}
     for key, kind, *rest in spec["metadata"]:
         if kind != "array":
             metadata[key] = _typed(kind, rest[0])
         elif rest[1]:
-            metadata[key] = rest[1] if rest[0] == "string" else _typed(*rest)
+            metadata[key] = list(rest[1]) if rest[0] == "string" else _typed(*rest)
+    return metadata, {tensor: tuple(reversed(dims)) for tensor, _, dims in spec["tensors"]}
+
+
+def conformance_model(name: str, path: str | os.PathLike[str]) -> Path:
+    """Write the tiny model `name` of `tests/conformance` to `path`, and return `path`."""
+    metadata, shapes = conformance_parts(name)
     tensors: dict[str, NDArray[Any] | PackedTensor] = {}
-    for tensor, kind, dims in spec["tensors"]:
-        shape = tuple(reversed(dims))
+    for tensor, kind, _ in _conformance_specs()[name]["tensors"]:
         if kind == "I32":
-            tensors[tensor] = np.zeros(shape, np.int32)
+            tensors[tensor] = np.zeros(shapes[tensor], np.int32)
         else:
             dtype = {"F32": np.float32, "F16": np.float16}[kind]
-            tensors[tensor] = conformance_weights(tensor, shape).astype(dtype)
+            tensors[tensor] = conformance_weights(tensor, shapes[tensor]).astype(dtype)
     return write_gguf(path, metadata, tensors)
 
 

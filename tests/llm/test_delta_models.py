@@ -1,47 +1,30 @@
 """Models with delta nets against llama.cpp's logits, on every backend that is here."""
 
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
+from logits import MAX_NMSE, WRONG_NMSE, Files, change, last_logits, written_once
 from tiny import write_gguf
 from variants.delta import DELTA_VARIANTS, delta_golden, delta_model
 
-from jitllm.backends.ir import Graph, Node
 from jitllm.llm.errors import GGUFError, ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 from jitllm.llm.models.loading import open_model
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5  # any wrong detail is above
-Files = Callable[[str], Path]
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a variant, written once."""
-    folder, done = tmp_path_factory.mktemp("models"), dict[str, Path]()
-
-    def path(name: str) -> Path:
-        if name not in done:
-            done[name] = delta_model(name, folder / f"{name}.gguf")
-        return done[name]
-
-    return path
+    return written_once(tmp_path_factory.mktemp("delta"), delta_model)
 
 
 def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
-    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
-    tokens, expected = delta_golden(name)
-    with Runner(path, device, **options) as runner:
-        runs = [runner.forward(tokens[:20])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
-    rows = DELTA_VARIANTS[name].rows
-    return nmse(np.concatenate(runs)[-16:][rows], expected[rows])
+    """NMSE of those of the last 16 logits that can be compared."""
+    (tokens, expected), rows = delta_golden(name), DELTA_VARIANTS[name].rows
+    return nmse(last_logits(path, tokens, device, **options)[rows], expected[rows])
 
 
 @pytest.mark.parametrize("device", devices())
@@ -50,41 +33,27 @@ def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> 
     assert error(files(name), name, device) <= MAX_NMSE
 
 
-def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
-    """An edit that sets attributes of all nodes of one operation."""
-
-    def edit(graph: Graph) -> Graph:
-        def changed(node: Node) -> Node:
-            return (
-                dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
-            )
-
-        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
-
-    return edit
-
-
 _EYE = np.eye(4, 128, dtype=np.float32)
 WRONG = {
-    "key heads side by side": ("qwen3next-heads", _change("delta_net", tiled=True)),
-    "key heads in turns": ("qwen35-heads", _change("delta_net", tiled=False)),
-    "scale of a delta net": ("qwen35-heads", _change("delta_net", scale=0.1)),
-    "convolution": ("kimi-linear-heads", _change("causal_conv", act="")),
-    "gate of delta nets": ("qwen35-heads", _change("gated", act="sigmoid")),
-    "gate of attention": ("kimi-linear-heads", _change("gated", act="silu")),
-    "bound of the decay": ("kimi-k3-blocks", _change("decay_gate", bound=-4.0)),
-    "no bound of the decay": ("bailingmoe3-limits", _change("decay_gate", bound=None)),
-    "pairs of rope": ("bailingmoe3-limits", _change("rope", kind="norm")),
-    "limits of units": ("bailingmoe3-limits", _change("bounded_glu", bounds=(0.6, 0.0))),
-    "end of a text": ("qwen4exp-ends", _change("ngram_embed", end=6)),
-    "scale of roots": ("qwen4exp-ends", _change("signed_root_dot", scale=0.1)),
-    "positions of blocks": ("qwen4exp-chosen", _change("rope_behind", behind=0)),
+    "key heads side by side": ("qwen3next-heads", change("delta_net", tiled=True)),
+    "key heads in turns": ("qwen35-heads", change("delta_net", tiled=False)),
+    "scale of a delta net": ("qwen35-heads", change("delta_net", scale=0.1)),
+    "convolution": ("kimi-linear-heads", change("causal_conv", act="")),
+    "gate of delta nets": ("qwen35-heads", change("gated", act="sigmoid")),
+    "gate of attention": ("kimi-linear-heads", change("gated", act="silu")),
+    "bound of the decay": ("kimi-k3-blocks", change("decay_gate", bound=-4.0)),
+    "no bound of the decay": ("bailingmoe3-limits", change("decay_gate", bound=None)),
+    "pairs of rope": ("bailingmoe3-limits", change("rope", kind="norm")),
+    "limits of units": ("bailingmoe3-limits", change("bounded_glu", bounds=(0.6, 0.0))),
+    "end of a text": ("qwen4exp-ends", change("ngram_embed", end=6)),
+    "scale of roots": ("qwen4exp-ends", change("signed_root_dot", scale=0.1)),
+    "positions of blocks": ("qwen4exp-chosen", change("rope_behind", behind=0)),
     "means of keys": (
         "glm5-next-chosen",
-        _change("compress", ape=np.eye(4, 128, dtype=np.float32)),
+        change("compress", ape=np.eye(4, 128, dtype=np.float32)),
     ),
-    "length of keys": ("glm5-next-streams", _change("rms_norm", eps=0.05)),
-    "factor of experts": ("kimi-linear-heads", _change("experts", factor=2.0)),
+    "length of keys": ("glm5-next-streams", change("rms_norm", eps=0.05)),
+    "factor of experts": ("kimi-linear-heads", change("experts", factor=2.0)),
 }
 
 

@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
+from logits import (
+    MAX_NMSE,
+    WRONG_NMSE,
+    Files,
+    change,
+    written_once,
+)
 from models import model_path
 from variants.encoders import (
     ENCODERS,
@@ -21,7 +28,6 @@ from variants.encoders import (
 )
 
 import jitllm
-from jitllm.backends.ir import Graph, Node
 from jitllm.llm.embeddings import Embeddings
 from jitllm.llm.errors import (
     ContextLengthExceeded,
@@ -31,22 +37,13 @@ from jitllm.llm.errors import (
 )
 from jitllm.llm.pooling import normalize, pooling_of
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5
 MINILM = Path(__file__).parents[3] / "shared/models/all-MiniLM-L6-v2.Q3_K_S.gguf"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a tiny encoder, written once."""
-    folder, done = tmp_path_factory.mktemp("encoders"), dict[str, Path]()
-
-    def path(name: str) -> Path:
-        if name not in done:
-            done[name] = encoder_model(name, folder / f"{name}.gguf")
-        return done[name]
-
-    return path
+    return written_once(tmp_path_factory.mktemp("encoders"), encoder_model)
 
 
 def states_error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
@@ -61,50 +58,34 @@ def states_error(path: Path, name: str, device: str = "reference", **options: An
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", ENCODERS)
-def test_hidden_states_are_those_of_llama_cpp(
-    files: Callable[[str], Path], name: str, device: str
-) -> None:
+def test_hidden_states_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
     assert states_error(files(name), name, device) <= MAX_NMSE
 
 
-def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
-    """An edit that sets attributes of all nodes of one operation."""
-
-    def edit(graph: Graph) -> Graph:
-        def changed(node: Node) -> Node:
-            if node.op != op:
-                return node
-            return dataclasses.replace(node, attrs={**node.attrs, **attrs})
-
-        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
-
-    return edit
-
-
 WRONG = {
-    "tokens behind": ("bert", _change("attention", causal=True)),
-    "kind of segment": ("bert", _change("add_row", row=np.zeros(N, np.float32))),
-    "activation": ("bert", _change("activation", act="relu")),
-    "pairs of rope": ("nomic-bert", _change("rope", kind="norm")),
-    "weights of experts": ("nomic-bert-moe", _change("experts", norm=True)),
-    "distances": ("jina-bert-v2", _change("attention", slopes=None)),
-    "activation of the gate": ("modern-bert", _change("glu", act="silu")),
-    "window": ("modern-bert", _change("attention", window=0)),
-    "width of the window": ("modern-bert", _change("attention", window=9)),
-    "rope of layers": ("gemma-embedding", _change("rope", magnitude=0.9)),
-    "embedding scale": ("gemma-embedding", _change("scale", factor=4.0)),
-    "pairs of NeoBERT": ("neo-bert", _change("rope", kind="neox")),
+    "tokens behind": ("bert", change("attention", causal=True)),
+    "kind of segment": ("bert", change("add_row", row=np.zeros(N, np.float32))),
+    "activation": ("bert", change("activation", act="relu")),
+    "pairs of rope": ("nomic-bert", change("rope", kind="norm")),
+    "weights of experts": ("nomic-bert-moe", change("experts", norm=True)),
+    "distances": ("jina-bert-v2", change("attention", slopes=None)),
+    "activation of the gate": ("modern-bert", change("glu", act="silu")),
+    "window": ("modern-bert", change("attention", window=0)),
+    "width of the window": ("modern-bert", change("attention", window=9)),
+    "rope of layers": ("gemma-embedding", change("rope", magnitude=0.9)),
+    "embedding scale": ("gemma-embedding", change("scale", factor=4.0)),
+    "pairs of NeoBERT": ("neo-bert", change("rope", kind="neox")),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
     name, edit = WRONG[what]
     assert states_error(files(name), name, edit=edit) > WRONG_NMSE
 
 
 @pytest.fixture(scope="module")
-def bert(files: Callable[[str], Path]) -> Iterator[jitllm.Model]:
+def bert(files: Files) -> Iterator[jitllm.Model]:
     """A tiny BERT with a classifier."""
     with jitllm.load(files("bert"), precision="exact") as model:
         yield model
@@ -136,7 +117,7 @@ def test_many_texts_give_what_each_gives_alone(bert: jitllm.Model) -> None:
 
 
 @pytest.mark.parametrize("name", ["jina-bert-v2", "modern-bert", "nomic-bert-moe"])
-def test_texts_do_not_see_each_other(files: Callable[[str], Path], name: str) -> None:
+def test_texts_do_not_see_each_other(files: Files, name: str) -> None:
     texts = [[4, 5, 6], [7] * 10, [8, 9]]
     with jitllm.load(files(name), precision="fast") as model:
         at_once = model.embed(texts, pooling="mean")
@@ -198,9 +179,7 @@ def test_forward_and_hooks_of_an_encoder(bert: jitllm.Model) -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "jina-bert-v2", "modern-bert"])
-def test_classifiers(
-    files: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_classifiers(files: Files, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = encoder_golden(name)
     monkeypatch.setattr(Embeddings, "_pair", lambda self, query, text: golden["tokens"].tolist())
     with jitllm.load(files(name), device="reference", precision="exact") as model:
@@ -238,9 +217,7 @@ def test_rerank_writes_pairs(bert: jitllm.Model) -> None:
     np.testing.assert_array_equal(scores, [bert.head(state)[0] for state in expected])
 
 
-def test_rerank_needs_a_classifier_and_a_list(
-    bert: jitllm.Model, files: Callable[[str], Path]
-) -> None:
+def test_rerank_needs_a_classifier_and_a_list(bert: jitllm.Model, files: Files) -> None:
     with pytest.raises(TypeError, match="a list of documents"):
         bert.rerank("a", "b")
     with (

@@ -5,9 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from driver import Runner, devices, nmse
+from driver import devices
+from logits import (
+    MAX_NMSE,
+    WRONG_NMSE,
+    Edit,
+    logits_error,
+)
 from variants import variant_golden, variant_model
 from variants.experts import EXPERT_VARIANTS
 
@@ -17,20 +22,10 @@ from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models import afmoe
 from jitllm.llm.models.loading import open_model
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5
-
 
 def error(path: Path, name: str, device: str = "cpu", **options: Any) -> float:
-    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
-    tokens, expected = variant_golden(name)
-    with Runner(path, device, **options) as runner:
-        runs = [runner.forward(tokens[:20])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
-    return nmse(np.concatenate(runs)[-16:], expected)
-
-
-Edit = Callable[[Graph], Graph]
+    """NMSE of the last 16 logits."""
+    return logits_error(path, variant_golden(name), device, **options)
 
 
 def _edit(op: str, change: Callable[[Node], Node]) -> Edit:

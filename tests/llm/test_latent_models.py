@@ -1,63 +1,53 @@
 """Latent and sparse attention against llama.cpp's logits, and whether wrong details are seen."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
+from logits import (
+    MAX_NMSE,
+    WRONG_NMSE,
+    Files,
+    change,
+    logits_error,
+    written_once,
+)
 from quantized import quantized_copy
 from variants.latent import VARIANTS, latent_golden, latent_model
 
 import jitllm
-from jitllm.backends.ir import Graph, Node
 from jitllm.llm.errors import ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models import _mla as mla
 from jitllm.llm.models.loading import open_model
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5
 SPARSE = [
     "deepseek32-chosen", "glm-dsa-shared", "dots3note-windows", "hy_v4-shared", "minimax-m3-blocks",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a variant, written once."""
-    folder, done = tmp_path_factory.mktemp("latent"), dict[str, Path]()
-
-    def path(name: str) -> Path:
-        if name not in done:
-            done[name] = latent_model(name, folder / f"{name}.gguf")
-        return done[name]
-
-    return path
+    return written_once(tmp_path_factory.mktemp("latent"), latent_model)
 
 
 def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
-    """NMSE of the last 16 logits: all tokens but 8 in one run, then 8 single ones."""
-    tokens, expected = latent_golden(name)
-    n = len(tokens)
-    with Runner(path, device, max_tokens=n, **options) as runner:
-        runs = [runner.forward(tokens[:-8])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(n - 8, n)]
-    return nmse(np.concatenate(runs)[-16:], expected)
+    """NMSE of the last 16 logits."""
+    return logits_error(path, latent_golden(name), device, **options)
 
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", VARIANTS)
-def test_logits_are_those_of_llama_cpp(
-    files: Callable[[str], Path], name: str, device: str
-) -> None:
+def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
     assert error(files(name), name, device) <= MAX_NMSE
 
 
 @pytest.mark.parametrize("name", SPARSE)
-def test_the_choice_is_in_the_graph(files: Callable[[str], Path], name: str) -> None:
+def test_the_choice_is_in_the_graph(files: Files, name: str) -> None:
     """With a context that the index covers, all positions are read without it."""
     ops = []
     for n_ctx in (256, 8):
@@ -69,47 +59,35 @@ def test_the_choice_is_in_the_graph(files: Callable[[str], Path], name: str) -> 
     assert not any(op.startswith("index") for op in ops[1])
 
 
-def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
-    def edit(graph: Graph) -> Graph:
-        def changed(node: Node) -> Node:
-            return (
-                dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
-            )
-
-        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
-
-    return edit
-
-
 WRONG = {
-    "scale": ("deepseek2-yarn-groups", _change("attention", scale=192**-0.5)),
-    "magnitude": ("mistral4-temperature", _change("rope", magnitude=1.0)),
-    "temperature": ("mistral4-temperature", _change("scale_by_position", length=9)),
-    "pairs": ("deepseek2-in-full", _change("rope", kind="neox")),
-    "groups of experts": ("deepseek2-yarn-groups", _change("experts", n_group=1, topk_group=1)),
-    "pairs of the index": ("deepseek32-chosen", _change("rope", kind="norm")),
-    "scale over chosen": ("glm-dsa-shared", _change("sparse_attention", scale=576**-0.5)),
-    "window": ("dots3note-windows", _change("attention", window=9)),
-    "positions of compressed keys": ("deepseek4-compressed", _change("rope_behind", behind=0)),
-    "mix of streams": ("deepseek4-compressed", _change("stream_gates", iterations=2)),
+    "scale": ("deepseek2-yarn-groups", change("attention", scale=192**-0.5)),
+    "magnitude": ("mistral4-temperature", change("rope", magnitude=1.0)),
+    "temperature": ("mistral4-temperature", change("scale_by_position", length=9)),
+    "pairs": ("deepseek2-in-full", change("rope", kind="neox")),
+    "groups of experts": ("deepseek2-yarn-groups", change("experts", n_group=1, topk_group=1)),
+    "pairs of the index": ("deepseek32-chosen", change("rope", kind="norm")),
+    "scale over chosen": ("glm-dsa-shared", change("sparse_attention", scale=576**-0.5)),
+    "window": ("dots3note-windows", change("attention", window=9)),
+    "positions of compressed keys": ("deepseek4-compressed", change("rope_behind", behind=0)),
+    "mix of streams": ("deepseek4-compressed", change("stream_gates", iterations=2)),
     "experts of tokens": (
         "deepseek4-hashed",
-        _change("token_table", table=np.tile(np.array([0, 1], np.float32), (128, 1))),
+        change("token_table", table=np.tile(np.array([0, 1], np.float32), (128, 1))),
     ),
-    "ends of compressed keys": ("deepseek4-compressed", _change("list_positions", stride=4)),
-    "what is written to streams": ("hy_v4-shared", _change("stream_gates", magnitude=1.9)),
-    "own blocks": ("minimax-m3-blocks", _change("index_blocks", local=0)),
+    "ends of compressed keys": ("deepseek4-compressed", change("list_positions", stride=4)),
+    "what is written to streams": ("hy_v4-shared", change("stream_gates", magnitude=1.9)),
+    "own blocks": ("minimax-m3-blocks", change("index_blocks", local=0)),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
     name, edit = WRONG[what]
     assert error(files(name), name, "cpu", edit=edit) > WRONG_NMSE
 
 
 @pytest.mark.parametrize("name", ["deepseek4-compressed", *SPARSE])
-def test_a_wrong_choice_is_seen(files: Callable[[str], Path], name: str) -> None:
+def test_a_wrong_choice_is_seen(files: Files, name: str) -> None:
     tokens, expected = latent_golden(name)
 
     def tap(_: str, rows: Any) -> None:
@@ -128,7 +106,7 @@ def _bits(path: Path, tokens: Any, step: int, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["deepseek2-yarn-groups", "deepseek4-compressed", *SPARSE])
-def test_bits_do_not_depend_on_cuts_or_threads(files: Callable[[str], Path], name: str) -> None:
+def test_bits_do_not_depend_on_cuts_or_threads(files: Files, name: str) -> None:
     tokens = np.tile(latent_golden(name)[0], 6)[:150]  # three pages
     whole = _bits(files(name), tokens, 150, n_threads=3, precision="fast", kv_dtype="f16")
     cut = _bits(files(name), tokens, 7, n_threads=1, precision="fast", kv_dtype="f16")
@@ -138,7 +116,7 @@ def test_bits_do_not_depend_on_cuts_or_threads(files: Callable[[str], Path], nam
 @pytest.mark.parametrize("precision", ["fast", "exact"])
 @pytest.mark.parametrize("name", ["deepseek2-yarn-groups", "dots3note-windows"])
 def test_quantized_matrices_of_heads(
-    files: Callable[[str], Path], tmp_path: Path, name: str, precision: str
+    files: Files, tmp_path: Path, name: str, precision: str
 ) -> None:
     path = quantized_copy(files(name), tmp_path / "q.gguf", "Q8_0")
     tokens = latent_golden(name)[0]
@@ -152,7 +130,7 @@ def test_quantized_matrices_of_heads(
     np.testing.assert_array_equal(bits[0], bits[1])
 
 
-def test_impossible_sizes(files: Callable[[str], Path], tmp_path: Path) -> None:
+def test_impossible_sizes(files: Files, tmp_path: Path) -> None:
     from jitllm.llm.config import ModelConfig
 
     with GGUFFile(files("deepseek2-yarn-groups")) as file:
@@ -167,9 +145,7 @@ def test_impossible_sizes(files: Callable[[str], Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["deepseek2-yarn-groups", "deepseek4-compressed", *SPARSE])
-def test_forks_and_cuts_have_the_bits_of_a_fresh_sequence(
-    files: Callable[[str], Path], name: str
-) -> None:
+def test_forks_and_cuts_have_the_bits_of_a_fresh_sequence(files: Files, name: str) -> None:
     """Compressed and index keys stand in pages like others: shared, copied, cut, recycled."""
     rng = np.random.default_rng(1)
     tokens, other = rng.integers(0, 128, 200).tolist(), rng.integers(0, 128, 90).tolist()

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from driver import devices
-from variants.written_gemma import WRITTEN, change, error, written_gemma
+from logits import (
+    MAX_NMSE,
+    WRONG_NMSE,
+    Files,
+    change,
+    written_once,
+)
+from variants.written_gemma import WRITTEN, error, written_gemma
 
 from jitllm.backends.ir import Value
 from jitllm.llm.errors import ModelFormatError
@@ -16,24 +23,19 @@ from jitllm.llm.graph.words.gaussian_top import gaussian_top
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import open_model
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5  # any wrong detail is above
 NAMES = [name for name in WRITTEN if name.startswith("gemma3n")]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tiny models are."""
-    folder = tmp_path_factory.mktemp("gemma3n")
-    for name in NAMES:
-        written_gemma(name, folder / f"{name}.gguf")
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Path of a tiny model, written once."""
+    return written_once(tmp_path_factory.mktemp("gemma3n"), written_gemma)
 
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_llama_cpp(folder: Path, name: str, device: str) -> None:
-    assert error(name, folder / f"{name}.gguf", device) <= MAX_NMSE
+def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
+    assert error(name, files(name), device) <= MAX_NMSE
 
 
 WRONG = {
@@ -55,8 +57,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(folder: Path, what: str) -> None:
-    assert error("gemma3n", folder / "gemma3n.gguf", edit=WRONG[what]) > WRONG_NMSE
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
+    assert error("gemma3n", files("gemma3n"), edit=WRONG[what]) > WRONG_NMSE
 
 
 @pytest.mark.parametrize(

@@ -5,30 +5,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import devices
-from variants.written_gemma import VOCAB, WRITTEN, change, error, written_gemma
+from logits import (
+    MAX_NMSE,
+    WRONG_NMSE,
+    Files,
+    change,
+    written_once,
+)
+from variants.written_gemma import VOCAB, WRITTEN, error, written_gemma
 
 from jitllm.llm.errors import GGUFError
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import open_model
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5  # any wrong detail is above
 NAMES = [name for name in WRITTEN if name.startswith("gemma4")]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tiny models are."""
-    folder = tmp_path_factory.mktemp("gemma4")
-    for name in NAMES:
-        written_gemma(name, folder / f"{name}.gguf")
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Path of a tiny model, written once."""
+    return written_once(tmp_path_factory.mktemp("gemma4"), written_gemma)
 
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_llama_cpp(folder: Path, name: str, device: str) -> None:
-    assert error(name, folder / f"{name}.gguf", device) <= MAX_NMSE
+def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
+    assert error(name, files(name), device) <= MAX_NMSE
 
 
 _NO_SCALES = np.ones(6, np.float32)
@@ -50,9 +52,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(folder: Path, what: str) -> None:
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
     name, edit = WRONG[what]
-    assert error(name, folder / f"{name}.gguf", edit=edit) > WRONG_NMSE
+    assert error(name, files(name), edit=edit) > WRONG_NMSE
 
 
 def test_every_token_has_inputs_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,36 +1,37 @@
 """Step 3.5 against llama.cpp's logits, also of a file that predicts further tokens."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 from driver import Runner, devices
-from variants.written_gemma import WRITTEN, change, error, written_gemma
+from logits import (
+    MAX_NMSE,
+    WRONG_NMSE,
+    Files,
+    change,
+    written_once,
+)
+from variants.written_gemma import WRITTEN, error, written_gemma
 
 from jitllm.backends.ir import Graph
 
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5  # any wrong detail is above
 NAMES = [name for name in WRITTEN if name.startswith("step35")]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tiny models are."""
-    folder = tmp_path_factory.mktemp("step35")
-    for name in NAMES:
-        written_gemma(name, folder / f"{name}.gguf")
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Path of a tiny model, written once."""
+    return written_once(tmp_path_factory.mktemp("step35"), written_gemma)
 
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_llama_cpp(folder: Path, name: str, device: str) -> None:
-    assert error(name, folder / f"{name}.gguf", device) <= MAX_NMSE
+def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
+    assert error(name, files(name), device) <= MAX_NMSE
 
 
-def test_layers_that_predict_further_tokens_are_left_alone(folder: Path) -> None:
-    with Runner(folder / "step35.gguf", "reference") as runner:
+def test_layers_that_predict_further_tokens_are_left_alone(files: Files) -> None:
+    with Runner(files("step35"), "reference") as runner:
         own = [name for name in runner.graph.values() if name.startswith("blk.")]
         assert {name.split(".")[1] for name in own} == set("0123456")
         assert "blk.7.nextn.eh_proj.weight" in runner.model.unused
@@ -61,5 +62,5 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(folder: Path, what: str) -> None:
-    assert error("step35", folder / "step35.gguf", edit=WRONG[what]) > WRONG_NMSE
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
+    assert error("step35", files("step35"), edit=WRONG[what]) > WRONG_NMSE

@@ -1,6 +1,5 @@
 """T5: encoder and decoder, what sequences keep of the encoder's text, and the encoder alone."""
 
-import dataclasses
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import devices, nmse
+from logits import MAX_NMSE, WRONG_NMSE, Files, change
 from variants.written import START, written_golden, written_model
 
 import jitllm
@@ -22,14 +22,12 @@ from jitllm.llm.model import Model
 from jitllm.llm.models import _t5
 
 NAMES = ["t5", "t5.gated"]
-MAX_NMSE = 1e-6
-WRONG_NMSE = 1e-5  # any wrong detail is above
 EXACT: dict[str, Any] = {"precision": "exact", "kv_dtype": "f32"}
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a model, written once."""
     folder = tmp_path_factory.mktemp("t5")
     paths = {name: written_model(name, folder / f"{name}.gguf") for name in [*NAMES, "t5encoder"]}
@@ -37,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def model(files: Callable[[str], Path]) -> Iterator[Model]:
+def model(files: Files) -> Iterator[Model]:
     """The gated model on the processor."""
     with jitllm.load(files("t5.gated"), **EXACT) as loaded:
         yield loaded
@@ -52,7 +50,7 @@ def golden() -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_others(files: Callable[[str], Path], name: str, device: str) -> None:
+def test_logits_are_those_of_others(files: Files, name: str, device: str) -> None:
     data = written_golden(name)
     with jitllm.load(files(name), device=device, **EXACT) as model:
         model.forward([START], source=[1])
@@ -66,7 +64,7 @@ def test_logits_are_those_of_others(files: Callable[[str], Path], name: str, dev
 
 
 @pytest.mark.parametrize("device", devices())
-def test_hidden_states_of_an_encoder_alone(files: Callable[[str], Path], device: str) -> None:
+def test_hidden_states_of_an_encoder_alone(files: Files, device: str) -> None:
     data = written_golden("t5encoder")
     tokens = data["tokens"].tolist()
     with jitllm.load(files("t5encoder"), device=device, **EXACT) as model:
@@ -74,30 +72,15 @@ def test_hidden_states_of_an_encoder_alone(files: Callable[[str], Path], device:
         assert nmse(model.embed(tokens, normalize=False), data["mean"]) <= MAX_NMSE
 
 
-def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
-    """An edit that sets attributes of all nodes of one operation that have them, in both graphs."""
-
-    def edit(graph: Graph) -> Graph:
-        nodes = tuple(
-            dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
-            for node in graph.nodes
-        )
-        return dataclasses.replace(
-            graph, nodes=nodes, encoder=edit(graph.encoder) if graph.encoder else None
-        )
-
-    return edit
-
-
 WRONG = {
-    "scale of scores": _change("attention", scale=24**-0.5),
-    "activation": _change("glu", act="gelu_quick"),
-    "epsilon": _change("rms_norm", eps=1e-3),
-    "distances": _change("attention", table=None),
+    "scale of scores": change("attention", scale=24**-0.5),
+    "activation": change("glu", act="gelu_quick"),
+    "epsilon": change("rms_norm", eps=1e-3),
+    "distances": change("attention", table=None),
 }
 
 
-def _error(files: Callable[[str], Path], edit: Callable[[Graph], Graph]) -> float:
+def _error(files: Files, edit: Callable[[Graph], Graph]) -> float:
     data = written_golden("t5.gated")
     build = models.get("t5")
 
@@ -116,13 +99,13 @@ def _error(files: Callable[[str], Path], edit: Callable[[Graph], Graph]) -> floa
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
     assert _error(files, WRONG[what]) > WRONG_NMSE
 
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_wrong_buckets_are_seen(
-    files: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, causal: bool
+    files: Files, monkeypatch: pytest.MonkeyPatch, causal: bool
 ) -> None:
     right = _t5.buckets
 
@@ -145,7 +128,7 @@ def test_buckets() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_generation_is_that_of_llama_cpp(files: Callable[[str], Path], name: str) -> None:
+def test_generation_is_that_of_llama_cpp(files: Files, name: str) -> None:
     data = written_golden(name)
     with jitllm.load(files(name), **EXACT) as model:
         result = model.generate(data["source"].tolist(), **GREEDY)
@@ -213,7 +196,7 @@ def test_sequence_goes_on_after_a_text(model: Model, golden: dict[str, list[int]
     assert first.token_ids + second.token_ids == golden["greedy"]
 
 
-def test_bits_do_not_depend_on_cuts(files: Callable[[str], Path], model: Model) -> None:
+def test_bits_do_not_depend_on_cuts(files: Files, model: Model) -> None:
     source, tokens = list(range(3, 100)), [START, *range(5, 120)]
     with jitllm.load(files("t5.gated"), n_threads=1) as fast:
         whole = fast.forward(tokens, source=source)
@@ -254,7 +237,7 @@ def test_log_likelihood_of_an_answer(model: Model, golden: dict[str, list[int]])
     assert not model.loglikelihood(golden["source"], answer[::-1])[1]
 
 
-def test_what_such_a_model_cannot_do_is_said(model: Model, files: Callable[[str], Path]) -> None:
+def test_what_such_a_model_cannot_do_is_said(model: Model, files: Files) -> None:
     with model.sequence() as sequence, pytest.raises(ValueError, match="text for the encoder"):
         sequence.append([5])
     with pytest.raises(ValueError, match="text for the encoder"):
@@ -270,7 +253,7 @@ def test_what_such_a_model_cannot_do_is_said(model: Model, files: Callable[[str]
             encoder.forward("a", source="b")
 
 
-def test_start_of_decoders_is_checked(files: Callable[[str], Path], tmp_path: Path) -> None:
+def test_start_of_decoders_is_checked(files: Files, tmp_path: Path) -> None:
     data = files("t5").read_bytes()
     key = b"t5.decoder_start_token_id"
     at = data.index(key) + len(key) + 4
@@ -280,7 +263,7 @@ def test_start_of_decoders_is_checked(files: Callable[[str], Path], tmp_path: Pa
         model.generate([5], max_tokens=1)
 
 
-def test_all_tensors_are_used(files: Callable[[str], Path]) -> None:
+def test_all_tensors_are_used(files: Files) -> None:
     from jitllm.llm.models.loading import open_model
 
     for name in (*NAMES, "t5encoder"):

@@ -1,7 +1,5 @@
 """Architectures against llama.cpp's logits, on every backend that is here."""
 
-import dataclasses
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
+from logits import MAX_NMSE, WRONG_NMSE, Files, change, logits_error, written_once
 from models import model_path
 from numpy.typing import NDArray
 from tiny import (
@@ -24,31 +23,24 @@ from variants.encoders import ENCODERS
 from variants.rwkv import RWKV_VARIANTS
 from variants.written import WRITTEN
 
-from jitllm.backends.ir import Graph, Node
 from jitllm.llm import models
 from jitllm.llm.errors import BackendError, GGUFError, UnsupportedArchitecture, UnsupportedFormat
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models import llama, smollm3
 from jitllm.llm.models.loading import open_model
 
-MAX_NMSE = 1e-6  # what the conformance set asks of float32 weights and caches
-WRONG_NMSE = 1e-5  # any wrong detail is above
 FORMS = {name: conformance_architecture(name).replace("-", "_") for name in conformance_names()}
 OWN = [name for name, architecture in FORMS.items() if architecture in models.names()]
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a model of the conformance set or of a variant, written once."""
-    folder, done = tmp_path_factory.mktemp("models"), dict[str, Path]()
 
-    def path(name: str) -> Path:
-        if name not in done:
-            make = variant_model if name in VARIANTS else conformance_model
-            done[name] = make(name, folder / f"{name}.gguf")
-        return done[name]
+    def write(name: str, path: Path) -> Path:
+        return (variant_model if name in VARIANTS else conformance_model)(name, path)
 
-    return path
+    return written_once(tmp_path_factory.mktemp("models"), write)
 
 
 def golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -58,12 +50,8 @@ def golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
-    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
-    tokens, expected = golden(name)
-    with Runner(path, device, **options) as runner:
-        runs = [runner.forward(tokens[:20])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
-    return nmse(np.concatenate(runs)[-16:], expected)
+    """NMSE of the last 16 logits."""
+    return logits_error(path, golden(name), device, **options)
 
 
 def test_every_architecture_is_tested() -> None:
@@ -76,9 +64,7 @@ def test_every_architecture_is_tested() -> None:
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", VARIANTS)
-def test_logits_are_those_of_llama_cpp(
-    files: Callable[[str], Path], name: str, device: str
-) -> None:
+def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> None:
     assert error(files(name), name, device) <= MAX_NMSE
 
 
@@ -95,65 +81,47 @@ def test_logits_of_a_trained_model(device: str) -> None:
     assert error(model_path("stories260K"), "stories260K", device) <= MAX_NMSE
 
 
-def _change(op: str, **attrs: Any) -> Callable[[Graph], Graph]:
-    """An edit that sets attributes of all nodes of one operation."""
-
-    def edit(graph: Graph) -> Graph:
-        def changed(node: Node) -> Node:
-            return (
-                dataclasses.replace(node, attrs={**node.attrs, **attrs}) if node.op == op else node
-            )
-
-        return dataclasses.replace(graph, nodes=tuple(map(changed, graph.nodes)))
-
-    return edit
-
-
 WRONG = {
-    "pairs of rope": ("llama-fused", _change("rope", kind="neox")),
-    "rope magnitude": ("smollm3-five-layers", _change("rope", magnitude=0.99)),
-    "yarn magnitude": ("llama-yarn", _change("rope", magnitude=1.0)),
-    "activation": ("gemma3-no-window", _change("glu", act="silu")),
-    "attention scale": ("gemma3-windows", _change("attention", scale=0.1)),
-    "final cap": ("gemma3-windows", _change("soft_cap", cap=3.2)),
-    "window": ("gemma3-windows", _change("attention", window=9)),
-    "embedding scale": ("gemma3-windows", _change("scale", factor=15.0)),
-    "epsilon of norms": ("qwen3", _change("rms_norm", eps=0.1)),
-    "experts used": ("llama-routed", _change("experts", k=3)),
-    "weights of experts": ("llama-routed", _change("experts", norm=False)),
-    "scales of experts": ("qwen3moe-routed", _change("experts", scales=(None,) * 3)),
-    "temperature": ("mistral3-temperature", _change("scale_by_position", slope=0.45)),
-    "length of temperature": ("mistral3-temperature", _change("scale_by_position", length=9)),
-    "attention cap": ("gemma2-windows", _change("attention", soft_cap=0.0)),
-    "gains of heads": ("talkie", _change("column_scale", factors=np.ones(256, np.float32))),
-    "slopes": ("bloom", _change("attention", slopes=np.array([0.25, 0.0625], np.float32))),
-    "tokens behind": ("dream", _change("attention", causal=True)),
-    "bounds of heads": ("olmo-bounds", _change("clamp", bound=1.6)),
-    "window and rope": ("cohere2-windows", _change("attention", window=9)),
-    "weights of heads": ("stablelm", _change("column_scale", factors=np.ones(256, np.float32))),
-    "logit factor": ("command-r", _change("scale", factor=0.26)),
-    "halves of the gate": ("phi3-short", _change("columns", start=0, stop=384)),
+    "pairs of rope": ("llama-fused", change("rope", kind="neox")),
+    "rope magnitude": ("smollm3-five-layers", change("rope", magnitude=0.99)),
+    "yarn magnitude": ("llama-yarn", change("rope", magnitude=1.0)),
+    "activation": ("gemma3-no-window", change("glu", act="silu")),
+    "attention scale": ("gemma3-windows", change("attention", scale=0.1)),
+    "final cap": ("gemma3-windows", change("soft_cap", cap=3.2)),
+    "window": ("gemma3-windows", change("attention", window=9)),
+    "embedding scale": ("gemma3-windows", change("scale", factor=15.0)),
+    "epsilon of norms": ("qwen3", change("rms_norm", eps=0.1)),
+    "experts used": ("llama-routed", change("experts", k=3)),
+    "weights of experts": ("llama-routed", change("experts", norm=False)),
+    "scales of experts": ("qwen3moe-routed", change("experts", scales=(None,) * 3)),
+    "temperature": ("mistral3-temperature", change("scale_by_position", slope=0.45)),
+    "length of temperature": ("mistral3-temperature", change("scale_by_position", length=9)),
+    "attention cap": ("gemma2-windows", change("attention", soft_cap=0.0)),
+    "gains of heads": ("talkie", change("column_scale", factors=np.ones(256, np.float32))),
+    "slopes": ("bloom", change("attention", slopes=np.array([0.25, 0.0625], np.float32))),
+    "tokens behind": ("dream", change("attention", causal=True)),
+    "bounds of heads": ("olmo-bounds", change("clamp", bound=1.6)),
+    "window and rope": ("cohere2-windows", change("attention", window=9)),
+    "weights of heads": ("stablelm", change("column_scale", factors=np.ones(256, np.float32))),
+    "logit factor": ("command-r", change("scale", factor=0.26)),
+    "halves of the gate": ("phi3-short", change("columns", start=0, stop=384)),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_detail_is_seen(files: Callable[[str], Path], what: str) -> None:
+def test_a_wrong_detail_is_seen(files: Files, what: str) -> None:
     name, edit = WRONG[what]
     assert error(files(name), name, edit=edit) > WRONG_NMSE
 
 
-def test_layers_without_rope_are_seen(
-    files: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_without_rope_are_seen(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm3, "NO_ROPE_EVERY", 5)
     assert error(files("smollm3-five-layers"), "smollm3-five-layers") > WRONG_NMSE
 
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", ["gemma3-windows", "llama-routed"])
-def test_cutting_a_prompt_changes_nothing(
-    files: Callable[[str], Path], name: str, device: str
-) -> None:
+def test_cutting_a_prompt_changes_nothing(files: Files, name: str, device: str) -> None:
     tokens, _ = golden(name)
     with Runner(files(name), device, max_tokens=28) as runner:
         whole = runner.forward(tokens)
@@ -162,7 +130,7 @@ def test_cutting_a_prompt_changes_nothing(
     np.testing.assert_allclose(cut, whole, rtol=1e-5, atol=1e-5)
 
 
-def test_context_length_chooses_the_rope_factors(files: Callable[[str], Path]) -> None:
+def test_context_length_chooses_the_rope_factors(files: Files) -> None:
     tokens, _ = golden("phi3-long-fused")
     logits = []
     for n_ctx in (16, 17):
@@ -178,9 +146,7 @@ def test_unknown_architecture_lists_the_known() -> None:
         models.get("_stack")
 
 
-def test_registered_architecture(
-    files: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_registered_architecture(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_registered", {})
     calls = []
 
@@ -227,32 +193,32 @@ def _open(path: Path, **options: Any) -> Any:
         return open_model(file, "reference", **options)
 
 
-def test_missing_tensor(files: Callable[[str], Path], tmp_path: Path) -> None:
+def test_missing_tensor(files: Files, tmp_path: Path) -> None:
     path = _edited(files("llama-dense"), tmp_path / "m.gguf", drop=["blk.1.ffn_up.weight"])
     with pytest.raises(GGUFError, match=r"m\.gguf.*blk\.1\.ffn_up.*\(384, 256\), got none"):
         _open(path)
 
 
-def test_wrong_shape(files: Callable[[str], Path], tmp_path: Path) -> None:
+def test_wrong_shape(files: Files, tmp_path: Path) -> None:
     wrong = {"blk.0.attn_q.weight": np.zeros((250, 256), np.float32)}
     path = _edited(files("llama-dense"), tmp_path / "m.gguf", replace=wrong)
     with pytest.raises(GGUFError, match=r"attn_q.*\(256, 256\), got \(250, 256\)"):
         _open(path)
 
 
-def test_type_without_kernels(files: Callable[[str], Path], tmp_path: Path) -> None:
+def test_type_without_kernels(files: Files, tmp_path: Path) -> None:
     wrong = {"output_norm.weight": np.zeros(256, np.int32)}
     path = _edited(files("llama-dense"), tmp_path / "m.gguf", replace=wrong)
     with pytest.raises(UnsupportedFormat, match=r"output_norm.*got I32"):
         _open(path)
 
 
-def test_unknown_device(files: Callable[[str], Path]) -> None:
+def test_unknown_device(files: Files) -> None:
     with GGUFFile(files("llama-dense")) as file, pytest.raises(BackendError, match="no-such"):
         open_model(file, "no-such")
 
 
-def test_loading_reports_progress_in_file_order(files: Callable[[str], Path]) -> None:
+def test_loading_reports_progress_in_file_order(files: Files) -> None:
     reports: list[tuple[int, int]] = []
     model = _open(files("llama-dense"), progress=lambda done, total: reports.append((done, total)))
     model.backend.close()
@@ -260,7 +226,7 @@ def test_loading_reports_progress_in_file_order(files: Callable[[str], Path]) ->
     assert done[0] == 0 and done == sorted(done) and done[-1] == reports[0][1]
 
 
-def test_progress_can_stop_the_loading(files: Callable[[str], Path]) -> None:
+def test_progress_can_stop_the_loading(files: Files) -> None:
     def stop(done: int, total: int) -> None:
         if done:
             raise KeyboardInterrupt
@@ -270,9 +236,7 @@ def test_progress_can_stop_the_loading(files: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("device", devices())
-def test_only_speech_tokens_have_logits(
-    files: Callable[[str], Path], tmp_path: Path, device: str
-) -> None:
+def test_only_speech_tokens_have_logits(files: Files, tmp_path: Path, device: str) -> None:
     table = np.zeros((3172, 256), np.float32)
     table[:3072] = conformance_weights("token_embd.weight", (3072, 256))
     path = _edited(

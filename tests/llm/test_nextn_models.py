@@ -1,11 +1,11 @@
 """Blocks that predict further tokens, against llama.cpp's logits and hidden rows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from driver import devices, nmse
+from logits import Files, written_once
 from numpy.typing import NDArray
 from tiny import conformance_model
 from variants.nextn import NAMES, nextn_golden, nextn_model
@@ -22,16 +22,9 @@ Floats = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a variant, written once."""
-    folder, done = tmp_path_factory.mktemp("nextn"), dict[str, Path]()
-
-    def path(name: str) -> Path:
-        if name not in done:
-            done[name] = nextn_model(name, folder / f"{name}.gguf")
-        return done[name]
-
-    return path
+    return written_once(tmp_path_factory.mktemp("nextn"), nextn_model)
 
 
 def run(
@@ -82,14 +75,12 @@ def errors(path: Path, name: str, device: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", NAMES)
-def test_blocks_give_what_llama_cpp_gives(
-    files: Callable[[str], Path], name: str, device: str
-) -> None:
+def test_blocks_give_what_llama_cpp_gives(files: Files, name: str, device: str) -> None:
     found = errors(files(name), name, device)
     assert max(found.values()) <= MAX_NMSE, found
 
 
-def test_hidden_rows_are_those_of_the_position_before(files: Callable[[str], Path]) -> None:
+def test_hidden_rows_are_those_of_the_position_before(files: Files) -> None:
     golden = nextn_golden("qwen35")
     with GGUFFile(files("qwen35")) as file:
         model = open_model(file, "reference", precision="exact", n_ctx=64, mtp=True)
@@ -99,7 +90,7 @@ def test_hidden_rows_are_those_of_the_position_before(files: Callable[[str], Pat
     assert nmse(logits[-16:], golden["logits.0"]) > WRONG_NMSE
 
 
-def test_blocks_differ(files: Callable[[str], Path]) -> None:
+def test_blocks_differ(files: Files) -> None:
     with GGUFFile(files("hy_v3")) as file:
         model = open_model(file, "reference", n_ctx=64, mtp=True)
     model.backend.close()
@@ -108,7 +99,7 @@ def test_blocks_differ(files: Callable[[str], Path]) -> None:
     assert not any("nextn" in name for name in model.unused)
 
 
-def test_without_blocks(files: Callable[[str], Path], tmp_path: Path) -> None:
+def test_without_blocks(files: Files, tmp_path: Path) -> None:
     """They are neither built nor loaded unless asked for; a model without them says so."""
     with GGUFFile(files("qwen35")) as file:
         model = open_model(file, "reference", n_ctx=64)
@@ -129,7 +120,7 @@ def test_without_blocks(files: Callable[[str], Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", devices())
-def test_a_block_without_hidden_rows(files: Callable[[str], Path], device: str) -> None:
+def test_a_block_without_hidden_rows(files: Files, device: str) -> None:
     with GGUFFile(files("qwen35")) as file:
         model = open_model(file, device, n_ctx=64, mtp=True)
     for hidden in (None, np.zeros((28, 255), np.float32)):

@@ -1,50 +1,40 @@
 """RWKV: a trained model against its makers' logits, random ones against llama.cpp's, and bits."""
 
 import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from driver import Runner, devices, nmse
+from logits import Files, change, logits_error, written_once
 from numpy.typing import NDArray
 from variants.rwkv import RWKV_VARIANTS, VOCAB, rwkv_golden, rwkv_model
 from variants.rwkv_trained import PROMPT, trained_golden, trained_model
 
 import jitllm
-from jitllm.backends.ir import Graph, Node
 from jitllm.llm.errors import GGUFError, ModelFormatError
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import open_model
 
 MAX_NMSE = 1e-8
 WRONG_NMSE = 1e-7
-Files = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Path of a model, written once; "trained" is the trained one."""
-    folder, done = tmp_path_factory.mktemp("models"), dict[str, Path]()
 
-    def path(name: str) -> Path:
-        if name not in done:
-            target = folder / f"{name}.gguf"
-            done[name] = trained_model(target) if name == "trained" else rwkv_model(name, target)
-        return done[name]
+    def write(name: str, path: Path) -> Path:
+        return trained_model(path) if name == "trained" else rwkv_model(name, path)
 
-    return path
+    return written_once(tmp_path_factory.mktemp("models"), write)
 
 
 def error(path: Path, name: str, device: str = "reference", **options: Any) -> float:
-    """NMSE of the last 16 logits: all tokens but 8 in one run, then single ones."""
-    tokens, expected = rwkv_golden(name)
-    with Runner(path, device, max_tokens=len(tokens), **options) as runner:
-        runs = [runner.forward(tokens[:-8])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(len(tokens) - 8, len(tokens))]
-    return nmse(np.concatenate(runs)[-16:], expected)
+    """NMSE of the last 16 logits."""
+    return logits_error(path, rwkv_golden(name), device, **options)
 
 
 @pytest.mark.parametrize("device", devices())
@@ -60,25 +50,6 @@ def test_logits_are_those_of_llama_cpp(files: Files, name: str, device: str) -> 
     assert error(files(name), name, device) <= MAX_NMSE
 
 
-def _change(op: str, part: str = "", **attrs: Any) -> Callable[[Graph], Graph]:
-    """An edit of attributes of the nodes of one operation whose names contain `part`.
-
-    A function as the value of an attribute makes the new one of the old one.
-    """
-
-    def changed(node: Node) -> Node:
-        new = {k: v(node.attrs[k]) if callable(v) else v for k, v in attrs.items()}
-        return dataclasses.replace(node, attrs={**node.attrs, **new})
-
-    def edit(graph: Graph) -> Graph:
-        chosen = [node for node in graph.nodes if node.op == op and part in node.name]
-        assert chosen
-        nodes = tuple(changed(node) if node in chosen else node for node in graph.nodes)
-        return dataclasses.replace(graph, nodes=nodes)
-
-    return edit
-
-
 def _zeros(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.zeros_like(x)
 
@@ -88,25 +59,25 @@ def _swapped(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 WRONG = {
-    "when the state is read": ("rwkv6", _change("wkv", form="gated")),
-    "order of mixes": ("rwkv6", _change("lerp", "time_mix_mixed", factors=_swapped)),
-    "mix of mixes": ("rwkv6", _change("lerp", "time_mix_xx", factors=_zeros)),
-    "mix of the network": ("rwkv7", _change("lerp", "channel_mix", factors=_zeros)),
-    "growth of decays": ("rwkv6", _change("decay_gate", act="softplus")),
-    "tokens' own share": ("rwkv6", _change("head_bonus", factors=_zeros)),
-    "gate of outputs": ("rwkv6", _change("glu", "time_mix", act="sigmoid")),
-    "gate of the network": ("rwkv6", _change("glu", "channel_mix", act="silu")),
-    "square of the network": ("rwkv7", _change("activation", "key_squared", act="relu")),
-    "halving": ("rwkv6-halved", _change("scale", "l_out", factor=1.0)),
-    "norm of states": ("rwkv7", _change("head_layer_norm", eps=0.1)),
-    "heads of the norm": ("rwkv7", _change("head_layer_norm", group=192)),
-    "scale of states": ("rwkv6qwen2", _change("scale", "wkv_scaled", factor=1.0)),
-    "what a key writes": ("rwkv6qwen2", _change("wkv", form="before")),
-    "bound of decays": ("rwkv7", _change("decay_gate", bound=-0.61)),
-    "scale of keys": ("rwkv7", _change("lerp", "k_a", factors=_zeros)),
-    "values of the first layer": ("arwkv7-plain", _change("activation", "time_mix_v", act="tanh")),
-    "erased keys": ("arwkv7", _change("column_scale", "k_k", factors=_swapped)),
-    "rows before": ("arwkv7", _change("causal_conv", taps=_swapped)),
+    "when the state is read": ("rwkv6", change("wkv", form="gated")),
+    "order of mixes": ("rwkv6", change("lerp", "time_mix_mixed", factors=_swapped)),
+    "mix of mixes": ("rwkv6", change("lerp", "time_mix_xx", factors=_zeros)),
+    "mix of the network": ("rwkv7", change("lerp", "channel_mix", factors=_zeros)),
+    "growth of decays": ("rwkv6", change("decay_gate", act="softplus")),
+    "tokens' own share": ("rwkv6", change("head_bonus", factors=_zeros)),
+    "gate of outputs": ("rwkv6", change("glu", "time_mix", act="sigmoid")),
+    "gate of the network": ("rwkv6", change("glu", "channel_mix", act="silu")),
+    "square of the network": ("rwkv7", change("activation", "key_squared", act="relu")),
+    "halving": ("rwkv6-halved", change("scale", "l_out", factor=1.0)),
+    "norm of states": ("rwkv7", change("head_layer_norm", eps=0.1)),
+    "heads of the norm": ("rwkv7", change("head_layer_norm", group=192)),
+    "scale of states": ("rwkv6qwen2", change("scale", "wkv_scaled", factor=1.0)),
+    "what a key writes": ("rwkv6qwen2", change("wkv", form="before")),
+    "bound of decays": ("rwkv7", change("decay_gate", bound=-0.61)),
+    "scale of keys": ("rwkv7", change("lerp", "k_a", factors=_zeros)),
+    "values of the first layer": ("arwkv7-plain", change("activation", "time_mix_v", act="tanh")),
+    "erased keys": ("arwkv7", change("column_scale", "k_k", factors=_swapped)),
+    "rows before": ("arwkv7", change("causal_conv", taps=_swapped)),
 }
 
 

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import DATA, conformance_model, conformance_weights, write_gguf
+from tiny import DATA, conformance_parts, conformance_weights, write_gguf
 
-from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 from variants.decoders import DECODER_VARIANTS
 from variants.dense import DENSE_VARIANTS
 from variants.experts import EXPERT_VARIANTS
@@ -113,10 +112,7 @@ _FACTOR_COUNT = {"phi3-long-fused": 48}
 def variant_model(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the variant `name` to `path`, and return `path`."""
     variant, path = (VARIANTS | EXPERT_VARIANTS)[name], Path(path)
-    base = conformance_model(variant.base, path.with_suffix(".base.gguf"))
-    with GGUFFile(base) as file:
-        metadata = {key: _plain(value) for key, value in file.metadata.items()}
-        shapes = {key: info.shape for key, info in file.tensors.items()}
+    metadata, shapes = conformance_parts(variant.base)
     arch = metadata["general.architecture"]
     for key, value in variant.metadata.items():
         metadata[f"{arch}.{key}"] = value
@@ -141,10 +137,6 @@ def variant_weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return normal
     gain = 2 if re.search(r"attn_(q|k|qkv)\.", name) else 1
     return normal * np.float32(gain / np.sqrt(shape[-1]))
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, StringArray) else value
 
 
 def _layers(variant: Variant, shapes: Shapes) -> Shapes:

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import DATA, conformance_model, conformance_weights, write_gguf
-
-from jitllm.llm.loaders.gguf import GGUFFile, StringArray
+from tiny import DATA, conformance_parts, conformance_weights, write_gguf
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -282,11 +280,7 @@ _ONE_LAYER = r"blk\.(\d+)\.ple_"  # these tensors belong to layer 0 alone
 def delta_model(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the variant `name` to `path`, and return `path`."""
     variant, path = DELTA_VARIANTS[name], Path(path)
-    with GGUFFile(conformance_model(variant.base, path.with_suffix(".base.gguf"))) as file:
-        metadata = {
-            k: list(v) if isinstance(v, StringArray) else v for k, v in file.metadata.items()
-        }
-        shapes = {key: tuple(info.shape) for key, info in file.tensors.items()}
+    metadata, shapes = conformance_parts(variant.base)
     prefix = metadata["general.architecture"]
     for key, value in {"block_count": len(variant.layers), **variant.metadata}.items():
         metadata[f"{prefix}.{key}"] = value

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import DATA, conformance_model, write_gguf
+from tiny import DATA, conformance_parts, write_gguf
 
-from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 from variants import variant_weights
 
 
@@ -232,10 +231,7 @@ VARIANTS = {
 def latent_model(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the variant `name` to `path`, and return `path`."""
     variant, path = VARIANTS[name], Path(path)
-    base = conformance_model(variant.base, path.with_suffix(".base.gguf"))
-    with GGUFFile(base) as file:
-        metadata = {key: _plain(value) for key, value in file.metadata.items()}
-        shapes = {key: info.shape for key, info in file.tensors.items()}
+    metadata, shapes = conformance_parts(variant.base)
     arch = metadata["general.architecture"]
     metadata |= {f"{arch}.{key}": value for key, value in variant.metadata.items()}
     for key, shape in variant.tensors.items():
@@ -251,10 +247,6 @@ def _weights(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     # scores of useful size: queries are made by other matrices than in other models
     gain = 2 if re.search(r"attn_(q|q_b)\.|indexer\.", name) and len(shape) > 1 else 1
     return variant_weights(name, shape) * np.float32(gain)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, StringArray) else value
 
 
 def latent_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

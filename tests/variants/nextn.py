@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import DATA, conformance_model, write_gguf
+from tiny import DATA, conformance_parts, write_gguf
 
-from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 from variants import variant_weights
 from variants.written_gemma import WRITTEN, written_gemma
 
@@ -151,11 +150,7 @@ def nextn_model(name: str, path: str | os.PathLike[str]) -> Path:
     if name in WRITTEN:
         return written_gemma(name, path)
     variant, path = VARIANTS[name], Path(path)
-    base = conformance_model(variant.base, path.with_suffix(".base.gguf"))
-    with GGUFFile(base) as file:
-        metadata = {key: _plain(value) for key, value in file.metadata.items()}
-        shapes = {key: info.shape for key, info in file.tensors.items()}
-    base.unlink()
+    metadata, shapes = conformance_parts(variant.base)
     arch, layers = metadata["general.architecture"], np.array(variant.layers)
     n_layers = metadata[f"{arch}.block_count"]
     for key, value in metadata.items():  # arrays of one value for each layer
@@ -169,10 +164,6 @@ def nextn_model(name: str, path: str | os.PathLike[str]) -> Path:
         key: variant_weights(key, shape) for key, shape in _shapes(variant, shapes).items()
     }
     return write_gguf(path, metadata, tensors)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, StringArray) else value
 
 
 def _shapes(variant: NextnVariant, base: Shapes) -> Shapes:

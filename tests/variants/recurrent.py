@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny import DATA, conformance_model, write_gguf
+from tiny import DATA, conformance_parts, write_gguf
 
-from jitllm.llm.loaders.gguf import GGUFFile, StringArray
 from variants import variant_weights
 
 Shapes = dict[str, tuple[int, ...]]
@@ -222,11 +221,7 @@ RECURRENT_VARIANTS = {
 def recurrent_model(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the variant `name` to `path`, and return `path`."""
     variant, path = RECURRENT_VARIANTS[name], Path(path)
-    with GGUFFile(conformance_model(variant.base, path.with_suffix(".base.gguf"))) as file:
-        metadata = {
-            k: list(v) if isinstance(v, StringArray) else v for k, v in file.metadata.items()
-        }
-        shapes = {key: tuple(info.shape) for key, info in file.tensors.items()}
+    metadata, shapes = conformance_parts(variant.base)
     prefix = metadata["general.architecture"]
     for key, value in {**variant.metadata, "block_count": len(variant.layers)}.items():
         metadata[f"{prefix}.{key}"] = value

@@ -6,21 +6,19 @@ llama.cpp ran with windows of 8 positions. It has numbers of Gemma 3n in its cod
 of 256 columns, keys of their own in the first 20 layers, sparse networks in the first 10.
 """
 
-import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from driver import Runner, nmse
+from logits import logits_error
 from numpy.typing import NDArray
 from tiny import DATA, write_gguf
 
-from jitllm.backends.ir import Graph
 from variants import variant_weights
 from variants.written import vocabulary
 
@@ -317,30 +315,9 @@ def gemma_golden(name: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         return data[f"{name}/tokens"], data[f"{name}/logits"]
 
 
-def error(
-    name: str, path: Path, device: str = "cpu", edit: Callable[[Graph], Graph] = lambda graph: graph
-) -> float:
-    """NMSE of the last 16 logits: 20 tokens in one run, then 8 single ones."""
-    tokens, expected = gemma_golden(name)
-    with Runner(path, device, edit=edit) as runner:
-        runs = [runner.forward(tokens[:20])]
-        runs += [runner.forward(tokens[i : i + 1], i) for i in range(20, 28)]
-    return nmse(np.concatenate(runs)[-16:], expected)
-
-
-def change(op: str, at: str = "", **attrs: Any) -> Callable[[Graph], Graph]:
-    """Return an edit that sets attributes of the nodes of one operation whose names match `at`."""
-
-    def edit(graph: Graph) -> Graph:
-        nodes = tuple(
-            dataclasses.replace(node, attrs={**node.attrs, **attrs})
-            if node.op == op and re.search(at, node.name)
-            else node
-            for node in graph.nodes
-        )
-        return dataclasses.replace(graph, nodes=nodes)
-
-    return edit
+def error(name: str, path: Path, device: str = "cpu", **options: Any) -> float:
+    """NMSE of the last 16 logits."""
+    return logits_error(path, gemma_golden(name), device, **options)
 
 
 if __name__ == "__main__":
