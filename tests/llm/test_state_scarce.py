@@ -91,7 +91,7 @@ class Work:
 
 
 @pytest.mark.parametrize(
-    "n_steps", [200, pytest.param(5000, marks=pytest.mark.slow)], ids=["some", "many"]
+    "n_steps", [200, pytest.param(2000, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 @pytest.mark.parametrize("name", _TINY)
 def test_work_in_little_memory(
