@@ -27,8 +27,8 @@ FLOATS = ("f32", "f16", "bf16")
 QUANTIZED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 NAMES = FLOATS + QUANTIZED
 
-LEAST_TURN = 64  # columns of the smallest Hadamard matrix, the one for values
-MOST_TURN = 1024
+MIN_HADAMARD = 64  # columns of the smallest Hadamard matrix, the one for values
+MAX_HADAMARD = 1024
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(np.uint16),
@@ -81,35 +81,35 @@ def row_bytes(kind: str, width: int) -> int:
     return width // fmt.block_size * fmt.block_bytes
 
 
-def turn_of_keys(width: int) -> int:
+def hadamard_of_keys(width: int) -> int:
     """Return the size of the Hadamard matrix for quantized keys: the largest, 0 for none."""
-    turn = turn_of_values(width)
-    if not turn:
+    size = hadamard_of_values(width)
+    if not size:
         return 0
-    while turn < MOST_TURN and width % (2 * turn) == 0:
-        turn = 2 * turn
-    return turn
+    while size < MAX_HADAMARD and width % (2 * size) == 0:
+        size = 2 * size
+    return size
 
 
-def turn_of_values(width: int) -> int:
+def hadamard_of_values(width: int) -> int:
     """Return the size of the Hadamard matrix for quantized values: the smallest, 0 for none."""
-    return 0 if width % LEAST_TURN or not width else LEAST_TURN
+    return 0 if width % MIN_HADAMARD or not width else MIN_HADAMARD
 
 
-def turned(x: Floats, turn: int) -> Floats:
-    """Multiply each `turn` columns with the Hadamard matrix of that size, which is its inverse.
+def rotated(x: Floats, size: int) -> Floats:
+    """Multiply each `size` columns with the Hadamard matrix, which is its own inverse; 0 for none.
 
     Sums are of two at a time, neighbours first, in float32: the order of the kernels.
     """
-    if not turn:
+    if not size:
         return x
-    parts, step = x.astype(np.float32).reshape(-1, turn), 1
-    while step < turn:
-        pairs = parts.reshape(-1, turn // (2 * step), 2, step)
+    parts, step = x.astype(np.float32).reshape(-1, size), 1
+    while step < size:
+        pairs = parts.reshape(-1, size // (2 * step), 2, step)
         a, b = pairs[:, :, 0], pairs[:, :, 1]
-        parts = np.stack([a + b, a - b], axis=2).reshape(-1, turn)
+        parts = np.stack([a + b, a - b], axis=2).reshape(-1, size)
         step *= 2
-    out: Floats = (parts * (np.float32(1) / np.sqrt(np.float32(turn)))).reshape(x.shape)
+    out: Floats = (parts * (np.float32(1) / np.sqrt(np.float32(size)))).reshape(x.shape)
     return out
 
 
@@ -121,15 +121,15 @@ class Rows:
     ----------
     kind : str
     heads, width : int
-    turn : int
-        Columns of the Hadamard matrix, 0 for none.
+    hadamard : int
+        Columns of the Hadamard matrix that rotates rows, 0 for none.
     is_key : bool
     """
 
     kind: str
     heads: int
     width: int
-    turn: int
+    hadamard: int
     is_key: bool
 
     @property
@@ -153,7 +153,7 @@ class Rows:
             return np.empty((*x.shape[:-1], self.n_items), self.dtype)
         if not is_quantized(self.kind):
             return _narrowed(self.kind, x)
-        x = turned(x, self.turn)
+        x = rotated(x, self.hadamard)
         if self.kind == "iq4_nl":
             return iq4_nl.quantize_plain(x.reshape(-1, 32)).reshape(*x.shape[:-1], -1)
         return formats.quantize(self.kind.upper(), x)
@@ -164,7 +164,7 @@ class Rows:
         if items.size == 0:
             return np.empty(shape, np.float32)
         data = np.ascontiguousarray(items).view(np.uint8)
-        return turned(formats.dequantize(self.kind.upper(), data, shape), self.turn)
+        return rotated(formats.dequantize(self.kind.upper(), data, shape), self.hadamard)
 
     def outside(self, data: Bytes, n: int) -> Array:
         """View the bytes of `n` cells outside of pages as [heads, n, items].
@@ -188,11 +188,10 @@ def rows_of(kv_dtype: str, sizes: tuple[int, int, int]) -> tuple[Rows, Rows]:
     """Return how keys and values of a layer of `sizes` (heads, dk, dv) are stored."""
     heads, dk, dv = sizes
     keys, values = pair(kv_dtype)
-    turns = (
-        turn_of_keys(dk) if is_quantized(keys) else 0,
-        turn_of_values(dv) if is_quantized(values) else 0,
+    both = (
+        Rows(keys, heads, dk, hadamard_of_keys(dk) if is_quantized(keys) else 0, True),
+        Rows(values, heads, dv, hadamard_of_values(dv) if is_quantized(values) else 0, False),
     )
-    both = Rows(keys, heads, dk, turns[0], True), Rows(values, heads, dv, turns[1], False)
     for rows in both:
         row_bytes(rows.kind, rows.width)  # raises where blocks do not fit
     return both

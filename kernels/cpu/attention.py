@@ -48,7 +48,7 @@ from jitllm.kernels.cpu.attention_row import (
 )
 from jitllm.kernels.cpu.attention_tile import BLOCK_ROWS, scores, weigh
 from jitllm.kernels.cpu.cell_unpack import key_unpacker, value_unpacker
-from jitllm.kernels.cpu.hadamard import key_turn, turn, value_turn
+from jitllm.kernels.cpu.hadamard import key_hadamard, rotate, value_hadamard
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.kv_write import row_sizer
 from jitllm.kernels.cpu.vmath import ZERO, load_part
@@ -72,25 +72,25 @@ for _size in (padded, state_floats, private_floats):
 # --- a tile ------------------------------------------------------------------------------------
 
 
-def _turner(kind, size_of):
-    """Make f(row, n): multiply with the matrix that rows of the cache were multiplied with."""
+def _rotater(kind, size_of):
+    """Make f(row, n): rotate as rows of the cache are, by a matrix of size_of(n) columns."""
 
     @inline
-    def turn_row(row, n):
+    def rotate_row(row, n):
         size = size_of(n)
         if size > 0:
-            turn(row, n, size)
+            rotate(row, n, size)
 
     @inline
     def nothing(row, n):
         pass
 
-    return turn_row if cache_types.is_quantized(kind) else nothing
+    return rotate_row if cache_types.is_quantized(kind) else nothing
 
 
 def _query_packer(keys):
     """Make pack(...): copy the tile's queries, times scale, to rows of dk padded floats."""
-    turn_query = _turner(keys, key_turn)
+    rotate_query = _rotater(keys, key_hadamard)
 
     @inline
     def pack(args, segment, group, g, first, n_rows, packed):
@@ -101,19 +101,19 @@ def _query_packer(keys):
             at += 4 * (g * group + r % group) * dk
             for i in range(0, dk, 16):
                 store_f32x16(packed + 4 * i, load_part(at + 4 * i, dk - i) * scale)
-            turn_query(packed, dk)
+            rotate_query(packed, dk)
             packed += 4 * padded(dk)
 
     return pack
 
 
 def _finisher(values):
-    """Make end(args, total, n, head, token): write what a row has found, turned back."""
-    turn_back = _turner(values, value_turn)
+    """Make end(args, total, n, head, token): write what a row has found, rotated back."""
+    rotate_back = _rotater(values, value_hadamard)
 
     @inline
     def end(args, total, n, head, token):
-        turn_back(total, load_i64(args + DV))
+        rotate_back(total, load_i64(args + DV))
         finish(args, total, n, head, token)
 
     return end

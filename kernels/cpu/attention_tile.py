@@ -170,7 +170,8 @@ def _fetches(kv):
     """Return lines to fetch per BLOCK_VECTORS vectors of type `kv`, and bytes to go on by."""
     if kv in QUANTIZED:
         fmt = formats.get(kv.upper())
-        return 1, 16 * BLOCK_VECTORS * fmt.block_bytes // fmt.block_size
+        step = 16 * BLOCK_VECTORS * fmt.block_bytes // fmt.block_size
+        return -(-step // 64), step  # a line that is left out costs as much as all that are not
     lines = cell_bytes(kv) * BLOCK_VECTORS // 4
     return lines, 64 * lines
 

@@ -4,7 +4,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from jitllm.kernels.cache_types import turn_of_keys, turn_of_values
+from jitllm.kernels.cache_types import hadamard_of_keys, hadamard_of_values
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.simd import I32, f32x16, load_f32x16, splat_f32, sqrt, store_f32x16
 
@@ -27,7 +27,7 @@ def _add_neighbours(typing_context, x, step):
 
 
 @inline
-def turn(row, n, size):
+def rotate(row, n, size):
     """Multiply each `size` of the n floats at `row` with the matrix; sizes are from 64 on."""
     for i in range(0, n, 16):
         x = _add_neighbours(_add_neighbours(load_f32x16(row + 4 * i), 1), 2)
@@ -46,4 +46,4 @@ def turn(row, n, size):
         store_f32x16(row + 4 * i, load_f32x16(row + 4 * i) * factor)
 
 
-key_turn, value_turn = inline(turn_of_keys), inline(turn_of_values)
+key_hadamard, value_hadamard = inline(hadamard_of_keys), inline(hadamard_of_values)

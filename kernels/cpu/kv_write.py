@@ -2,10 +2,10 @@
 
 from jitllm.kernels import abi, formats
 from jitllm.kernels.atomics import atomic_add
-from jitllm.kernels.cache_types import MOST_TURN, is_quantized, pair
+from jitllm.kernels.cache_types import MAX_HADAMARD, is_quantized, pair
 from jitllm.kernels.cpu.attention_row import page_at
 from jitllm.kernels.cpu.cell_quantize import BLOCK, block_writer
-from jitllm.kernels.cpu.hadamard import key_turn, turn, value_turn
+from jitllm.kernels.cpu.hadamard import key_hadamard, rotate, value_hadamard
 from jitllm.kernels.cpu.half import narrow, narrow_bfloat, store_words, store_words_part
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.vmath import load_part, store_part
@@ -23,7 +23,7 @@ from jitllm.kernels.simd import (
 )
 
 PAGE = abi.PAGE_TOKENS
-PART_BYTES = 4 * MOST_TURN
+PART_BYTES = 4 * MAX_HADAMARD
 
 
 def row_sizer(kind):
@@ -56,7 +56,7 @@ def _key_writer(kind):
             store_f32(column + 4 * PAGE * d, load_f32(k + 4 * d))
 
     if is_quantized(kind):
-        return _blocks_writer(kind, PAGE, key_turn)
+        return _blocks_writer(kind, PAGE, key_hadamard)
     return write_floats if kind == "f32" else write_words
 
 
@@ -75,24 +75,24 @@ def _value_writer(kind):
             store_part(row + 4 * d, load_part(v + 4 * d, dv - d), dv - d)
 
     if is_quantized(kind):
-        return _blocks_writer(kind, 1, value_turn)
+        return _blocks_writer(kind, 1, value_hadamard)
     return write_floats if kind == "f32" else write_words
 
 
-def _blocks_writer(kind, stride, turn_size):
+def _blocks_writer(kind, stride, hadamard_of):
     """Make write(x, n, at): a row of n floats as blocks whose bytes lie `stride` apart."""
     n_bytes, write_block = formats.get(kind.upper()).block_bytes, block_writer(kind)
 
     @inline
     def write(x, n, at):
         part, block, work = stack_bytes(PART_BYTES), stack_bytes(64), stack_bytes(64)
-        size = turn_size(n)
+        size = hadamard_of(n)
         step = max(size, BLOCK)
         for start in range(0, n, step):
             for i in range(0, step, 16):
                 store_f32x16(part + 4 * i, load_f32x16(x + 4 * (start + i)))
             if size > 0:
-                turn(part, step, size)
+                rotate(part, step, size)
             for i in range(0, step, BLOCK):
                 write_block(part + 4 * i, block, work)
                 for j in range(n_bytes):

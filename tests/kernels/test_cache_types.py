@@ -29,22 +29,22 @@ def _pages(kv: str, sizes: tuple[int, int, int], n: int) -> np.ndarray:
     return host.aligned(n * n_bytes).reshape(n, n_bytes)
 
 
-@pytest.mark.parametrize("turn", [64, 128, 256])
-def test_turns_are_hadamard_matrices(turn: int) -> None:
-    x, matrix = _numbers(3, 2 * turn), np.ones((1, 1))
-    while len(matrix) < turn:
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_rotations_are_hadamard_matrices(size: int) -> None:
+    x, matrix = _numbers(3, 2 * size), np.ones((1, 1))
+    while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    there = cache_types.turned(x, turn)
-    expected = x.reshape(-1, turn) @ matrix / np.sqrt(turn)
-    np.testing.assert_allclose(there.reshape(-1, turn), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(cache_types.turned(there, turn), x, rtol=1e-4, atol=1e-5)
+    there = cache_types.rotated(x, size)
+    expected = x.reshape(-1, size) @ matrix / np.sqrt(size)
+    np.testing.assert_allclose(there.reshape(-1, size), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cache_types.rotated(there, size), x, rtol=1e-4, atol=1e-5)
 
 
-def test_sizes_of_turns() -> None:
+def test_sizes_of_rotations() -> None:
     """Keys take the largest power of two that fits from 64 on, values the least."""
     keys = {64: 64, 128: 128, 192: 64, 576: 64, 256: 256, 96: 0, 32: 0, 0: 0, 4096: 1024}
-    assert {n: cache_types.turn_of_keys(n) for n in keys} == keys
-    assert [cache_types.turn_of_values(n) for n in (64, 128, 512, 96, 0)] == [64, 64, 64, 0, 0]
+    assert {n: cache_types.hadamard_of_keys(n) for n in keys} == keys
+    assert [cache_types.hadamard_of_values(n) for n in (64, 128, 512, 96, 0)] == [64, 64, 64, 0, 0]
 
 
 @pytest.mark.parametrize("kv", PAIRS)
@@ -67,7 +67,7 @@ def test_kv_write_equals_twin(kv: str, dk: int, dv: int) -> None:
     n=st.integers(1, 68), blocks=st.integers(1, 5), scale=st.integers(-20, 4), seed=st.integers(0)
 )
 def test_rows_are_blocks_of_the_format(kv: str, n: int, blocks: int, scale: int, seed: int) -> None:
-    """Kernels write what `formats.quantize` makes of the turned rows; iq4_nl tries one scale."""
+    """Kernels write what `formats.quantize` makes of the rotated rows; iq4_nl tries one scale."""
     rng, width = np.random.default_rng(seed), 32 * blocks
     x = (rng.standard_normal((n, width)) * 10.0**scale).astype(np.float32)
     pages, sizes = _pages(kv, (1, width, width), 2), (1, width, width)
@@ -76,11 +76,11 @@ def test_rows_are_blocks_of_the_format(kv: str, n: int, blocks: int, scale: int,
     both = [x[0].T for x in keys[::-1]], [x[0] for x in values[::-1]]
     for rows, cells in zip(cache_types.rows_of(kv, sizes), both, strict=True):
         found = np.ascontiguousarray(np.concatenate(cells)[60 : 60 + n]).view(np.uint8)
-        turned = cache_types.turned(x, rows.turn)
+        rotated = cache_types.rotated(x, rows.hadamard)
         if rows.kind == "iq4_nl":
-            _check_fit(found, turned)
+            _check_fit(found, rotated)
         else:
-            np.testing.assert_array_equal(found, formats.quantize(rows.kind.upper(), turned))
+            np.testing.assert_array_equal(found, formats.quantize(rows.kind.upper(), rotated))
 
 
 def _check_fit(found: np.ndarray, x: np.ndarray) -> None:
