@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from models import model_path
 from numpy.typing import NDArray
-from tiny import write_gguf
+from tiny import conformance_model, write_gguf
 
 import jitllm
 from jitllm.llm.commands._options import _kv_dtype
-from jitllm.llm.errors import StateError
+from jitllm.llm.errors import BackendError, StateError
 
 Floats = NDArray[np.float32]
 
@@ -197,3 +197,9 @@ def test_types_of_the_command_line() -> None:
     assert _kv_dtype("q8_0/q4_0", None, "q8_0") == "q8_0"
     with pytest.raises(click.BadParameter, match="must be one of"):
         _kv_dtype("f16", "q9", None)
+
+
+def test_sparse_attention_on_the_cpu_says_what_it_needs(tmp_path: Path) -> None:
+    path = conformance_model("deepseek4-moe", tmp_path / "sparse.gguf")
+    with pytest.raises(BackendError, match=r"needs a cache of type f16 or f32, got bf16; load"):
+        jitllm.load(path, kv_dtype="bf16", progress=False)
