@@ -9,7 +9,7 @@ from types import TracebackType
 from jitllm import backends
 from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Graph
-from jitllm.backends.placement import CPU, Placement, place
+from jitllm.backends.placement import CPU, Placement, layer_of, place
 from jitllm.backends.rules import ByteRules, PoolSizes, TensorShape
 from jitllm.kernels.cache_types import spelled
 from jitllm.llm import models
@@ -137,10 +137,11 @@ class ModelSizes:
         """Of the model, or its file's where it has none."""
         return str(self.file.metadata.get("general.name", "") or self.file.paths[0].stem)
 
-    @property
+    @functools.cached_property
     def n_layers(self) -> int:
         """All layers of the file, blocks that predict further tokens included."""
-        return self.config.num_hidden_layers
+        named = (layer_of(name) for name in self.file.tensors)  # a decoder may have more
+        return max(self.config.num_hidden_layers, *(1 + i for i in named if i is not None), 1)
 
     @property
     def is_whole(self) -> bool:
