@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_folder import write_safetensors
-from convert_reference import (
+from conversions.folder import write_safetensors
+from conversions.reference import (
     FAMILIES,
     FOLDERS,
     PRE_FAMILIES,

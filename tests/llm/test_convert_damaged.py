@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_folder import weights, write_safetensors
-from convert_reference import FOLDERS, make_folder, recorded
+from conversions.folder import weights, write_safetensors
+from conversions.reference import FOLDERS, make_folder, recorded
 
 from jitllm.llm.convert.api import convert
 from jitllm.llm.errors import (

@@ -10,10 +10,10 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-import record_convert_special
 import yaml
-from convert_folder import weights, write_safetensors
-from convert_reference import FOLDERS, describe, make_folder, recorded
+from conversions import record_special
+from conversions.folder import weights, write_safetensors
+from conversions.reference import FOLDERS, describe, make_folder, recorded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -89,11 +89,11 @@ def test_cards(tmp_path: Path) -> None:
 
 
 def test_parts_of_tokens(tmp_path: Path) -> None:
-    expected = json.loads(record_convert_special.PATH.read_text("utf-8"))
-    for i, case in enumerate(record_convert_special.cases()):
-        source = Source(record_convert_special.write(case, tmp_path / str(i)))
+    expected = json.loads(record_special.PATH.read_text("utf-8"))
+    for i, case in enumerate(record_special.cases()):
+        source = Source(record_special.write(case, tmp_path / str(i)))
         made = Target("llama")
-        special.write(source, made, with_merges=True, n_vocab=record_convert_special.N_VOCAB)
+        special.write(source, made, with_merges=True, n_vocab=record_special.N_VOCAB)
         made.values.pop("general.architecture")
         assert made.values == {key: _bytes(*value) for key, value in expected[i].items()}, case
 

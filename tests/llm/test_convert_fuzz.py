@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from convert_folder import weights, write_safetensors
-from convert_tokenizers import sentencepiece as write_sentencepiece
+from conversions.folder import weights, write_safetensors
+from conversions.tokenizers import sentencepiece as write_sentencepiece
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_reference import FOLDERS, make_folder
+from conversions.reference import FOLDERS, make_folder
 from models import model_path
 
 import jitllm

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_reference import FOLDERS, make_folder
-from record_convert_logits import PATH, TOKENS
+from conversions.record_logits import PATH, TOKENS
+from conversions.reference import FOLDERS, make_folder
 
 import jitllm
 from jitllm.llm.convert.api import convert

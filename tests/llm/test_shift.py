@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import shifted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import model_path
 from numpy.typing import NDArray
 from tiny import conformance_model
+from variants import shifted
 from variants.written import written_model
 
 import jitllm

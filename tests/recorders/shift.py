@@ -11,7 +11,7 @@ from typing import Any
 import llama_cpp as api
 import numpy as np
 from numpy.typing import NDArray
-from shifted import MODELS, N_CTX, REMOVED, after, tokens
+from variants.shifted import MODELS, N_CTX, REMOVED, after, tokens
 
 Floats = NDArray[np.float32]
 

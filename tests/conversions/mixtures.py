@@ -3,12 +3,12 @@
 from functools import partial
 from typing import Any
 
-from convert_decoders import BASE, GPT2_TOKENS, qwen_tokenizer
-from convert_dense import ATTENTION, BIASES, NORMS, biased, table
-from convert_folder import Folder, Shapes
-from convert_hybrids import mixer
-from convert_llama import CHATML
-from convert_tokenizers import byte_level
+from conversions.decoders import BASE, GPT2_TOKENS, qwen_tokenizer
+from conversions.dense import ATTENTION, BIASES, NORMS, biased, table
+from conversions.folder import Folder, Shapes
+from conversions.hybrids import mixer
+from conversions.llama import CHATML
+from conversions.tokenizers import byte_level
 
 
 def _experts(count: int, name: str = "mlp") -> dict[str, str]:

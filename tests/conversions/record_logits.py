@@ -1,6 +1,6 @@
-"""Records logits that transformers computes from the tiny folders of `convert_reference.py`.
+"""Records logits that transformers computes from the tiny folders of `conversions/reference.py`.
 
-`python record_convert_logits.py [FAMILY ...]`, where torch, transformers and gguf are installed.
+`python -m conversions.record_logits [FAMILY ...]` in tests/, with torch, transformers and gguf.
 data/convert/logits.npz has, for every family that transformers runs, those of the last two of
 `TOKENS`, float32 [2, vocabulary].
 """
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from convert_reference import FAMILIES, make_folder
 
-PATH = Path(__file__).parent / "data" / "convert" / "logits.npz"
+from conversions.reference import FAMILIES, make_folder
+
+PATH = Path(__file__).parents[1] / "data" / "convert" / "logits.npz"
 TOKENS = (7, 20, 33, 29, 5, 40, 18, 36, 7, 11, 31, 25)
 LEFT_OUT = (
     *("bert", "bert-reranker", "nomic-bert", "roberta", "xlm-roberta", "distilbert"),  # no logits

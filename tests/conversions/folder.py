@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from convert_tokenizers import save_json
 from numpy.typing import NDArray
+
+from conversions.tokenizers import save_json
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from convert_folder import Folder, Shapes
-from convert_tokenizers import TEMPLATE, byte_level, sentencepiece
+from conversions.folder import Folder, Shapes
+from conversions.tokenizers import TEMPLATE, byte_level, sentencepiece
 
 _LLAMA3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|user|>", "<|assistant|>")
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

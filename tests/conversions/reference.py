@@ -6,7 +6,7 @@ the converter knows of ways to cut text, `_defaults.json` what transformers take
 config.json to be that are absent. To record them again, with a Python that has what the
 converter needs: ::
 
-    python tests/convert_reference.py PYTHON convert_hf_to_gguf.py [FAMILY ...]
+    cd tests; python -m conversions.reference PYTHON convert_hf_to_gguf.py [FAMILY ...]
 """
 
 import hashlib
@@ -18,37 +18,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import convert_decoders
-import convert_delta
-import convert_dense
-import convert_encoders
-import convert_further
-import convert_gemma
-import convert_hybrids
-import convert_llama
-import convert_mixtures
 import gguf
-from convert_tokenizers import save_json
 from huggingface_hub.constants import ENDPOINT
 
+from conversions import decoders, delta, dense, encoders, further, gemma, hybrids, llama, mixtures
+from conversions.tokenizers import save_json
 from jitllm.llm import convert as families
 
 FOLDERS = {
-    **convert_llama.FOLDERS,
-    **convert_decoders.FOLDERS,
-    **convert_gemma.FOLDERS,
-    **convert_hybrids.FOLDERS,
-    **convert_delta.FOLDERS,
-    **convert_dense.FOLDERS,
-    **convert_mixtures.FOLDERS,
-    **convert_further.FOLDERS,
-    **convert_encoders.FOLDERS,
+    **llama.FOLDERS,
+    **decoders.FOLDERS,
+    **gemma.FOLDERS,
+    **hybrids.FOLDERS,
+    **delta.FOLDERS,
+    **dense.FOLDERS,
+    **mixtures.FOLDERS,
+    **further.FOLDERS,
+    **encoders.FOLDERS,
 }
 FAMILIES = tuple(FOLDERS)
 PRE_FAMILIES = ("llama", "llama-metaspace", "qwen2", "deepseek2", "bert")
 TYPES = ("f32", "f16", "bf16", "q8_0")
 Description = tuple[dict[str, Any], dict[str, Any]]
-_DATA = Path(__file__).parent / "data" / "convert"
+_DATA = Path(__file__).parents[1] / "data" / "convert"
 _PRE = _DATA / "_pretokenizers.json"
 _DEFAULTS = _DATA / "_defaults.json"
 _LONGEST = 8
@@ -125,7 +117,7 @@ def record(family: str, python: str, converter: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_folder(family, Path(scratch))
         files = [Path(scratch, f"{kind}.gguf") for kind in TYPES]
-        oracle = Path(__file__).with_name("convert_oracle.py")
+        oracle = Path(__file__).with_name("oracle.py")
         how = (FOLDERS[family].pre, "raw" if FOLDERS[family].raw else "known")
         subprocess.run([python, oracle, converter, *how, folder, *files], check=True)
         _save(family, [describe(file) for file in files])
@@ -159,7 +151,7 @@ def record_pre(python: str, converter: str) -> None:
     """Write to data/convert what the reference knows of pre-tokenizers; arguments as `record`."""
     with tempfile.TemporaryDirectory() as scratch:
         folders = {make_folder(family, Path(scratch)).name: family for family in PRE_FAMILIES}
-        oracle = Path(__file__).with_name("convert_oracle_pre.py")
+        oracle = Path(__file__).with_name("oracle_pre.py")
         command = [python, str(oracle), converter, *(str(Path(scratch, n)) for n in folders)]
         known = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     hashes = {folders[name]: value for name, value in known["hashes"].items()}
@@ -188,7 +180,7 @@ def record_defaults(python: str) -> None:
     """
     kinds = {str(f.config.get("model_type", "mamba2")) for f in FOLDERS.values()}
     wanted = {kind: sorted(families.get(kind).DEFAULTS) for kind in sorted(kinds)}
-    oracle = Path(__file__).with_name("convert_oracle_defaults.py")
+    oracle = Path(__file__).with_name("oracle_defaults.py")
     command = [python, str(oracle), json.dumps(wanted)]
     save_json(
         _DEFAULTS, json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

@@ -1,7 +1,7 @@
 """Settings of tokenizers in many combinations, and the keys that llama.cpp's converter makes.
 
-`python record_convert_special.py GGUF_PY` writes them to data/convert/special.json; GGUF_PY is the
-folder gguf-py of llama.cpp's source, newer than the gguf package.
+`python -m conversions.record_special GGUF_PY` in tests/ writes them to data/convert/special.json;
+GGUF_PY is the folder gguf-py of llama.cpp's source, newer than the gguf package.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).parent / "data" / "convert" / "special.json"
+PATH = Path(__file__).parents[1] / "data" / "convert" / "special.json"
 N_CASES, N_VOCAB = 120, 8
 TEXTS = ("<s>", "</s>", "[CLS]", "[SEP]", "<|im_end|>")
 _PARTS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from convert_decoders import BASE
-from convert_folder import Folder, Shapes
-from convert_llama import decoder
-from convert_tokenizers import TEMPLATE, sentencepiece
+from conversions.decoders import BASE
+from conversions.folder import Folder, Shapes
+from conversions.llama import decoder
+from conversions.tokenizers import TEMPLATE, sentencepiece
 
 GEMMA_TOKENS = {
     "add_bos_token": True,

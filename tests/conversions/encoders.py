@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convert_folder import Folder, Shapes, pooling
-from convert_tokenizers import byte_level, sentencepiece, wordpiece
+from conversions.folder import Folder, Shapes, pooling
+from conversions.tokenizers import byte_level, sentencepiece, wordpiece
 
 _BERT: dict[str, Any] = {
     "architectures": ["BertModel"],

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from convert_decoders import BASE, GPT2_TOKENS, qwen_tokenizer
-from convert_folder import Folder, Shapes
-from convert_gemma import GEMMA_ADDED, GEMMA_TOKENS
-from convert_llama import CHATML
-from convert_tokenizers import byte_level, sentencepiece
+from conversions.decoders import BASE, GPT2_TOKENS, qwen_tokenizer
+from conversions.folder import Folder, Shapes
+from conversions.gemma import GEMMA_ADDED, GEMMA_TOKENS
+from conversions.llama import CHATML
+from conversions.tokenizers import byte_level, sentencepiece
 
 ATTENTION = {
     "self_attn.q_proj.weight": "qw",

@@ -3,12 +3,12 @@
 from functools import partial
 from typing import Any
 
-from convert_decoders import BASE, GPT2_TOKENS
-from convert_dense import ATTENTION, GATED, NORMS, table
-from convert_folder import Folder, Shapes, pooling
-from convert_llama import CHATML, feed_forward
-from convert_mixtures import LFM2, lfm2
-from convert_tokenizers import byte_level, sentencepiece
+from conversions.decoders import BASE, GPT2_TOKENS
+from conversions.dense import ATTENTION, GATED, NORMS, table
+from conversions.folder import Folder, Shapes, pooling
+from conversions.llama import CHATML, feed_forward
+from conversions.mixtures import LFM2, lfm2
+from conversions.tokenizers import byte_level, sentencepiece
 
 _gpt2 = partial(byte_level, specials=CHATML, config=GPT2_TOKENS)
 _MODERNBERT: dict[str, Any] = {

@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Any
 
-from convert_decoders import GPT2_TOKENS
-from convert_folder import Folder, Shapes
-from convert_llama import CHATML, feed_forward
-from convert_tokenizers import byte_level
+from conversions.decoders import GPT2_TOKENS
+from conversions.folder import Folder, Shapes
+from conversions.llama import CHATML, feed_forward
+from conversions.tokenizers import byte_level
 
 _DEEPSEEK_TOKENS = {
     "add_bos_token": True,

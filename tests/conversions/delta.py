@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any
 
-from convert_decoders import QWEN_TOKENS
-from convert_folder import Folder, Shapes
-from convert_hybrids import attention
-from convert_llama import CHATML, feed_forward
-from convert_tokenizers import byte_level
+from conversions.decoders import QWEN_TOKENS
+from conversions.folder import Folder, Shapes
+from conversions.hybrids import attention
+from conversions.llama import CHATML, feed_forward
+from conversions.tokenizers import byte_level
 
 _QWEN35_TEXT: dict[str, Any] = {
     "attention_bias": False,

@@ -3,9 +3,9 @@
 from functools import partial
 from typing import Any
 
-from convert_folder import Folder, Shapes, pooling
-from convert_llama import CHATML, decoder
-from convert_tokenizers import TEMPLATE, byte_level, sentencepiece
+from conversions.folder import Folder, Shapes, pooling
+from conversions.llama import CHATML, decoder
+from conversions.tokenizers import TEMPLATE, byte_level, sentencepiece
 
 BASE: dict[str, Any] = {
     "attention_dropout": 0.0,
