@@ -14,6 +14,7 @@ from jitllm.backends.base import BackendUnavailable, Floats
 from jitllm.backends.ir import Graph, Node, Value
 
 LANES = 64  # of all workgroups
+TILE, PER = 4, 4  # rows, and outputs, of a lane where a product has several rows
 MOST_GROUPS = 32768  # of one dimension of a dispatch; devices have 65535 or more
 # Places are those of vulkan/activations.glsl.
 ACTIVATIONS = (
@@ -46,11 +47,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Many:
+    """A dispatch for several rows: `groups` workgroups for each `tile` of them."""
+
+    constants: tuple[int, ...]
+    tile: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatch:
     """One call of a kernel for every run.
 
     `addresses` come first in the push constants, `words` behind them. It has `groups` workgroups
-    for each `tile` of rows; `many`, if set, replaces `constants` where there are several rows.
+    for each row; `many`, if set, is what changes where there are several rows.
     """
 
     kernel: str
@@ -60,8 +70,7 @@ class Dispatch:
     groups: int
     rows: str
     fan: int = 1
-    tile: int = 1
-    many: tuple[int, ...] | None = None
+    many: Many | None = None
     barrier: bool = True
 
 
@@ -280,14 +289,16 @@ class Lowering:
         n, k = shape
         parts, routed = -(-k // 32), ids is not None
         lanes = min(32, 1 << (parts.bit_length() - 1))
-        flags = (int(p is not None) for p in (ids, bias, scales, weights))
-        lanes_and_flags, tile = (lanes, *flags), 1 if routed else 8
+        constants = [lanes, *(int(p is not None) for p in (ids, bias, scales, weights))]
+        outs, per = LANES // lanes, 1 if heads > 1 else PER
         self.emit(
             f"matmul.{type_name.lower()}",
             [self.count(rows, fan), w, x, y, bias, scales, weights, ids],
             [n, k, x.stride, y.stride, row_bytes(type_name, k), x_fan, heads],
-            [y], groups=-(-n * heads // (LANES // lanes)), rows=rows, fan=fan, tile=tile,
-            constants=(*lanes_and_flags, 1), many=(*lanes_and_flags, tile),
+            [y], groups=-(-n * heads // outs), rows=rows, fan=fan, constants=(*constants, 1, 1),
+            many=None if routed else Many(
+                (*constants, TILE, per), TILE, -(-n * heads // (outs * per))
+            ),
         )  # fmt: skip
 
 

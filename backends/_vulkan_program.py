@@ -144,15 +144,16 @@ class VulkanProgram(Program):
 
     def _add(self, commands: Commands, dispatch: Dispatch, rows: tuple[int, int]) -> None:
         n_rows = dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
-        is_many = n_rows > 1 and dispatch.many is not None
-        constants = (dispatch.many or ()) if is_many else dispatch.constants
-        tiles = -(-n_rows // (dispatch.tile if is_many else 1))
-        x = min(dispatch.groups, MOST_GROUPS)
+        constants, groups, tiles = dispatch.constants, dispatch.groups, n_rows
+        if n_rows > 1 and dispatch.many:
+            constants, groups = dispatch.many.constants, dispatch.many.groups
+            tiles = -(-n_rows // dispatch.many.tile)
+        x = min(groups, MOST_GROUPS)
         addresses = [self._address(place, rows) for place in dispatch.addresses]
         kinds = "".join("f" if isinstance(word, float) else "I" for word in dispatch.words)
         arguments = struct.pack(f"<{len(addresses)}Q{kinds}", *addresses, *dispatch.words)
         pipeline = self.device.pipeline(dispatch.kernel, constants)
-        commands.dispatch(pipeline, arguments, (x, tiles, -(-dispatch.groups // x)))
+        commands.dispatch(pipeline, arguments, (x, tiles, -(-groups // x)))
 
     def _forget(self) -> None:
         for pieces in self._recorded.values():
