@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends.ir import CacheSpec, Graph
+from jitllm.kernels.cache_types import PAGE_TOKENS as PAGE_TOKENS  # for backends and above
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
-PAGE_TOKENS = 64
 # Called with a hook point and its rows, which it may change in place.
 Tap = Callable[[str, Floats], None]
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels import jit
+from jitllm.kernels.cache_types import PAGE_TOKENS as PAGE_TOKENS  # for kernels
 
 # Words of the run block.
 N_TOKENS = 0  # rows of every "T" value in this run
@@ -52,8 +53,6 @@ SYNC_PARKED = 32  # one line for each thread
 # W positions. A window W also hides what is W or more behind from MASK_CAUSAL, and what is further
 # than W // 2 from MASK_NONE.
 MASK_NONE, MASK_CAUSAL, MASK_CHUNK = 0, 1, 2
-
-PAGE_TOKENS = 64  # cells of one cache page; attention walks the cache in steps of one page
 
 
 @dataclass(frozen=True)

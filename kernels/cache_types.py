@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels import formats
-from jitllm.kernels.abi import PAGE_TOKENS
 from jitllm.kernels.formats import iq4_nl
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+
+PAGE_TOKENS = 64  # cells of one page; attention walks a cache in steps of one page
 
 FLOATS = ("f32", "f16", "bf16")
 QUANTIZED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.kernels import cache_types
-from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.cache_types import PAGE_TOKENS
 from jitllm.kernels.reference_routing import top_k_experts
 from jitllm.kernels.reference_weights import (
     Doubles,

@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.kernels.abi import PAGE_TOKENS
-from jitllm.kernels.cache_types import is_quantized, pair
+from jitllm.kernels.cache_types import PAGE_TOKENS, is_quantized, pair
 
 TILE_ROWS = 24  # query rows (token, head) of one unit of work
 SPAN_PAGES = 8  # pages whose partial softmax is one term of the final sum

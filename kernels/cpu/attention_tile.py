@@ -13,9 +13,8 @@ from numba.extending import intrinsic
 
 from jitllm.kernels import formats
 from jitllm.kernels import level as levels
-from jitllm.kernels.abi import PAGE_TOKENS
 from jitllm.kernels.atomics import prefetch
-from jitllm.kernels.cache_types import QUANTIZED
+from jitllm.kernels.cache_types import PAGE_TOKENS, QUANTIZED
 from jitllm.kernels.cpu.half import load_bfloat, load_bfloat_part, load_half, load_half_part
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.tile import add_outer, zeros

@@ -11,7 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from jitllm.kernels import formats
-from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.cache_types import PAGE_TOKENS
 from jitllm.kernels.cpu.half import widen
 from jitllm.kernels.cpu.inline import inline
 from jitllm.kernels.cpu.lookup import lookup

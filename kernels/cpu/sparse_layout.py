@@ -1,6 +1,6 @@
 """Sizes of sparse attention's work memory. No Numba here: plans are sized without it."""
 
-from jitllm.kernels.abi import PAGE_TOKENS
+from jitllm.kernels.cache_types import PAGE_TOKENS
 from jitllm.kernels.cpu.attention_layout import padded, state_floats
 
 TILE_HEADS = 16  # query heads of one unit of work, which share the gathered keys
