@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from jitllm.llm.results import Chunk, Generation
     from jitllm.llm.sampling import SamplingError, SamplingParams
     from jitllm.llm.state.counters import state_counters
-    from jitllm.llm.state.file import StateFile
     from jitllm.llm.state.sequence import Sequence
+    from jitllm.llm.state_files.file import StateFile
     from jitllm.llm.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -99,7 +99,7 @@ _MODULES = {
     "Quantized": "llm.quantize.api",
     "SamplingError": "llm.sampling",
     "SamplingParams": "llm.sampling",
-    "StateFile": "llm.state.file",
+    "StateFile": "llm.state_files.file",
     "Sequence": "llm.state.sequence",
     "Tokenizer": "llm.tokenizer.tokenizer",
     "convert": "llm.convert.api",

@@ -13,10 +13,10 @@ from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.scoring import Scoring
 from jitllm.llm.state.engine import Engine
-from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.prefixes import PrefixCache
-from jitllm.llm.state.restoring import restore
 from jitllm.llm.state.sequence import Sequence
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.restoring import restore
 from jitllm.llm.texts import Prompts, Text, is_many
 from jitllm.llm.tokenizer.tokenizer import Tokenizer
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import jitllm
-from jitllm.llm.state.file import StateFile
-from jitllm.llm.state.pruning import prune
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.pruning import prune
 
 _MOST_TOKENS, _MOST_CHECKPOINTS = 300, 300
 

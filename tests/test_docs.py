@@ -23,7 +23,7 @@ from jitllm.llm import errors
 from jitllm.llm.config import ModelConfig
 from jitllm.llm.graph import hook_names
 from jitllm.llm.sampling import SamplingError
-from jitllm.llm.state.file import StateFile
+from jitllm.llm.state_files.file import StateFile
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))

@@ -123,14 +123,13 @@ def _kv_dtype(both: str, keys: str | None, values: str | None) -> str:
         raise click.BadParameter(str(error), param_hint="--kv-dtype") from error
 
 
-def model_options(function: Function) -> Function:
-    """Add the options of loading to a `ModelCommand`; the function gets them as `options`."""
+def memory_options(function: Function) -> Function:
+    """Add the options of loading that bytes depend on, all but the device."""
 
     @click.option("-c", "--n-ctx", "--ctx-size", "n_ctx", default=0, type=click.IntRange(0),
                   help="Longest text in tokens; 0 for the model's own.")  # fmt: skip
     @click.option("-t", "--threads", "--n-threads", "n_threads", type=click.IntRange(1),
                   help="Threads; by default one for each free core.")  # fmt: skip
-    @click.option("--device", default="cpu", show_default=True, help="Backend to run on.")
     @click.option("--kv-dtype", default="f16", show_default=True, metavar="TYPE[/TYPE]",
                   help="Type of cached keys and values, or of each: q8_0, q8_0/q4_0.")  # fmt: skip
     @click.option("-ctk", "--cache-type-k", "keys", help="Type of cached keys alone.")
@@ -138,13 +137,25 @@ def model_options(function: Function) -> Function:
     @click.option("--precision", default="fast", show_default=True,
                   type=click.Choice(["fast", "exact"]),
                   help="exact: activations stay float32.")  # fmt: skip
-    @adapter_options
     @click.option("--cache-bytes", metavar="BYTES", callback=_bytes,
                   help="Most bytes of all caches, such as 512M or 8G.")  # fmt: skip
-    @verbosity
     @functools.wraps(function)
     def wrapped(keys: str | None, values: str | None, **kwargs: Any) -> Any:
         kwargs["kv_dtype"] = _kv_dtype(kwargs["kv_dtype"], keys, values)
+        return function(**kwargs)
+
+    return wrapped
+
+
+def model_options(function: Function) -> Function:
+    """Add the options of loading to a `ModelCommand`; the function gets them as `options`."""
+
+    @click.option("--device", default="cpu", show_default=True, help="Backend to run on.")
+    @memory_options
+    @adapter_options
+    @verbosity
+    @functools.wraps(function)
+    def wrapped(**kwargs: Any) -> Any:
         loading = {field.name: kwargs.pop(field.name) for field in fields(ModelOptions)}
         return function(options=ModelOptions(**loading), **kwargs)
 

@@ -5,25 +5,16 @@ from typing import Any
 
 import click
 
-from jitllm.llm.commands._options import ModelCommand, json_option, verbosity
+from jitllm.llm.commands._options import ModelCommand, json_option, memory_options, verbosity
 
 
 @click.command(cls=ModelCommand)
-@click.option("-c", "--n-ctx", "--ctx-size", "n_ctx", default=0, type=click.IntRange(0),
-              help="Longest text in tokens; 0 for the model's own.")  # fmt: skip
-@click.option("-t", "--threads", "--n-threads", "n_threads", type=click.IntRange(1),
-              help="Threads; by default one for each free core.")  # fmt: skip
 @click.option("--device", "-dev", "device", default="cpu", show_default=True,
               help="Backend to plan for, or several with commas.")  # fmt: skip
+@memory_options
 @click.option("-ngl", "--gpu-layers", "--n-gpu-layers", "n_gpu_layers",
               help="Layers on the device, the output being one: a number, all, or auto for as many "
                    "as --budget allows.")  # fmt: skip
-@click.option(
-    "--kv-dtype", default="f16", show_default=True, help="Type of cached keys and values."
-)
-@click.option("--precision", default="fast", show_default=True,
-              type=click.Choice(["fast", "exact"]),
-              help="exact: activations stay float32.")  # fmt: skip
 @click.option("--n-sequences", "-np", "--parallel", "n_sequences", default=1, show_default=True,
               type=click.IntRange(1), help="Full sequences to count.")  # fmt: skip
 @click.option("-ts", "--tensor-split", "split", help="Proportions of the devices, with commas.")

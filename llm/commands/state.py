@@ -9,9 +9,9 @@ import click
 
 from jitllm.llm.commands._facts import size_text
 from jitllm.llm.commands._options import ModelCommand, ModelOptions, json_option, model_options
-from jitllm.llm.state.checkpoint import Checkpoint
-from jitllm.llm.state.file import StateFile
-from jitllm.llm.state.pruning import prune as prune_file
+from jitllm.llm.state_files.checkpoint import Checkpoint
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.pruning import prune as prune_file
 
 _file = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
@@ -122,7 +122,7 @@ def prune(file: Path, keep: tuple[int, ...], max_bytes: int | None) -> None:
 @model_options
 def import_state(options: ModelOptions, file: Path, target: Path, label: str, seq_id: int) -> None:
     """Add a sequence or session FILE of llama.cpp to the state file TARGET."""
-    from jitllm.llm.state import llama_cpp
+    from jitllm.llm.state_files import llama_cpp
 
     with options.load() as model, llama_cpp.load(model, file, seq_id=seq_id) as sequence:
         saved = sequence.save(target, label=label)
@@ -147,7 +147,7 @@ def export(
     flash_attention: bool,
 ) -> None:
     """Write a checkpoint of the state FILE to TARGET, for llama.cpp."""
-    from jitllm.llm.state import llama_cpp
+    from jitllm.llm.state_files import llama_cpp
 
     with (
         options.load() as model,

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from jitllm.backends.ir import Graph
 from jitllm.llm.state.cells import Cells
-from jitllm.llm.state.file import Lineage
 from jitllm.llm.state.shift import remove_cells
+from jitllm.llm.state_files.file import Lineage
 
 if TYPE_CHECKING:
     from jitllm.llm.state.continuation import Continuation

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitllm.llm.errors import StateError
 from jitllm.llm.sampling import SamplerChain, SamplingParams
-from jitllm.llm.state import plain
+from jitllm.llm.state_files import plain
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model

@@ -4,16 +4,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from jitllm.llm.state import saving
-from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.counters import counted
-from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.history import History, Moment
-from jitllm.llm.state.log import again_if_changed
-from jitllm.llm.state.partial import restore_states
-from jitllm.llm.state.restoring import restore
 from jitllm.llm.state.running import RunningSequence
+from jitllm.llm.state_files import saving
+from jitllm.llm.state_files.checkpoint import Checkpoint
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.log import again_if_changed
+from jitllm.llm.state_files.partial import restore_states
+from jitllm.llm.state_files.restoring import restore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from jitllm.llm.errors import ClosedError, ContextLengthExceeded
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import Continuation
 from jitllm.llm.state.engine import Cancel, Cancelled, Engine, Floats, Hooks
-from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.history import History
+from jitllm.llm.state_files.file import StateFile
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model

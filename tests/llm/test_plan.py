@@ -256,3 +256,16 @@ def test_the_command_refuses() -> None:
     for wrong in (["-ngl", "few"], ["-ngl", "auto"], ["-ts", "a"], ["-ot", "x"]):
         assert main([*common, *wrong]) == 2
     assert main(["plan", STORIES, "--device", "abacus"]) == 1
+
+
+def test_the_command_takes_what_loading_does(capsys: pytest.CaptureFixture[str]) -> None:
+    settings: dict[str, Any] = {
+        "n_ctx": 99,
+        "kv_dtype": "f32/bf16",
+        "precision": "exact",
+        "n_threads": 1,
+    }
+    given = ["-c", "99", "-ctk", "f32", "-ctv", "bf16", "--precision", "exact", "-t", "1"]
+    assert main(["plan", STORIES, *given, "--cache-bytes", "1M", "-np", "2"]) == 0
+    expected = plan(STORIES, **settings, cache_bytes=1 << 20, n_sequences=2)
+    assert capsys.readouterr().out == f"{expected}\n"

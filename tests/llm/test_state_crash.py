@@ -13,7 +13,7 @@ from models import model_path
 
 import jitllm
 from jitllm.llm.errors import JitllmError
-from jitllm.llm.state.file import StateFile
+from jitllm.llm.state_files.file import StateFile
 
 _WRITER = Path(__file__).parent.parent / "state_writer.py"
 

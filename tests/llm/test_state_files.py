@@ -20,11 +20,11 @@ from tiny import conformance_model
 import jitllm
 from jitllm.llm.cli import cli
 from jitllm.llm.errors import ContextLengthExceeded, StateError
-from jitllm.llm.state import versions
 from jitllm.llm.state.counters import state_counters
-from jitllm.llm.state.file import StateFile
-from jitllm.llm.state.log import Record
-from jitllm.llm.state.pruning import prune
+from jitllm.llm.state_files import versions
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.log import Record
+from jitllm.llm.state_files.pruning import prune
 
 _TOKENS = [1, *range(3, 260)]
 
@@ -326,7 +326,7 @@ def test_a_file_that_never_stays_the_same_is_given_up(
     stories: jitllm.Model, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, sizes = path.read_bytes(), itertools.count(1)
-    monkeypatch.setattr("jitllm.llm.state.log.stamp", lambda _: (0, 0, next(sizes)))
+    monkeypatch.setattr("jitllm.llm.state_files.log.stamp", lambda _: (0, 0, next(sizes)))
     with stories.sequence([1, 2]) as s, pytest.raises(StateError, match="another writer"):
         s.save(path)
     with pytest.raises(StateError, match="another writer"):

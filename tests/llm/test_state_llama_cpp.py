@@ -19,7 +19,7 @@ from jitllm.llm.errors import (
     StateError,
     UnsupportedArchitecture,
 )
-from jitllm.llm.state import llama_cpp
+from jitllm.llm.state_files import llama_cpp
 
 _DATA = Path(__file__).parent.parent / "data" / "state_llama_cpp.npz"
 _FILES = ("plain.ggsq", "plain.ggsn", "flash.ggsq", "flash.ggsn")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state.log import ALIGNMENT, MAGIC, RecordLog
+from jitllm.llm.state_files.log import ALIGNMENT, MAGIC, RecordLog
 
 _SOME = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
@@ -131,7 +131,7 @@ def test_other_files_are_refused_and_kept(tmp_path: Path) -> None:
 
 def test_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
-    monkeypatch.setattr("jitllm.llm.state.versions.VERSION", 99)
+    monkeypatch.setattr("jitllm.llm.state_files.versions.VERSION", 99)
     _write(path, [1])
     monkeypatch.undo()
     with pytest.raises(StateError, match="version 1 or older, got 99"):

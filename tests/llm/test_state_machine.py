@@ -17,10 +17,10 @@ import jitllm
 from jitllm.llm.errors import StateError
 from jitllm.llm.request import Request
 from jitllm.llm.sampling import SamplerChain
-from jitllm.llm.state.file import StateFile
-from jitllm.llm.state.pruning import prune
 from jitllm.llm.state.sequence import Sequence
 from jitllm.llm.state.together import compute_together
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.pruning import prune
 
 Logits = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from variants.written import written_model
 
 import jitllm
 from jitllm.llm.errors import StateError
-from jitllm.llm.state.file import StateFile
+from jitllm.llm.state_files.file import StateFile
 
 N_TOKENS = 420
 _TINY = (

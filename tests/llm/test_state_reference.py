@@ -13,10 +13,10 @@ from tiny import conformance_model
 import jitllm
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.errors import BackendError, JitllmError
-from jitllm.llm.state.checkpoint import Checkpoint
-from jitllm.llm.state.file import StateFile
 from jitllm.llm.state.sequence import Sequence
 from jitllm.llm.state.together import compute_together
+from jitllm.llm.state_files.checkpoint import Checkpoint
+from jitllm.llm.state_files.file import StateFile
 
 Logits = NDArray[np.float32]
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from jitllm.llm.errors import StateError
 from jitllm.llm.state.cells import Cells
-from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.counters import counted
-from jitllm.llm.state.file import StateFile
-from jitllm.llm.state.restoring import (
+from jitllm.llm.state_files.checkpoint import Checkpoint
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.restoring import (
     check_fits,
     fill_rest,
     ids_of,

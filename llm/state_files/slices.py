@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state import layout
-from jitllm.llm.state.checkpoint import CacheHead, Checkpoint
+from jitllm.llm.state_files import layout
+from jitllm.llm.state_files.checkpoint import CacheHead, Checkpoint
 
 if TYPE_CHECKING:
-    from jitllm.llm.state.file import Chunk, StateFile
+    from jitllm.llm.state_files.file import Chunk, StateFile
 
 Floats = npt.NDArray[np.float32]
 

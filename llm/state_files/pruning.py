@@ -6,10 +6,10 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.counters import counted
-from jitllm.llm.state.file import StateFile, cells_name
-from jitllm.llm.state.log import Array, again_if_changed
+from jitllm.llm.state_files.checkpoint import Checkpoint
+from jitllm.llm.state_files.file import StateFile, cells_name
+from jitllm.llm.state_files.log import Array, again_if_changed
 
 _log = logging.getLogger("jitllm.state")
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state import layout, slices
-from jitllm.llm.state.checkpoint import KIND, CacheHead, Checkpoint
-from jitllm.llm.state.log import Array, Damage, Entry, RecordLog
-from jitllm.llm.state.versions import upgraded
+from jitllm.llm.state_files import layout, slices
+from jitllm.llm.state_files.checkpoint import KIND, CacheHead, Checkpoint
+from jitllm.llm.state_files.log import Array, Damage, Entry, RecordLog
+from jitllm.llm.state_files.versions import upgraded
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]

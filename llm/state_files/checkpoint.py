@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state.log import Record
+from jitllm.llm.state_files.log import Record
 
 KIND = "checkpoint"
 

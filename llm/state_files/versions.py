@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jitllm.llm.errors import StateError
 
 if TYPE_CHECKING:
-    from jitllm.llm.state.log import Record
+    from jitllm.llm.state_files.log import Record
 
 VERSION = 1
 """Of the records that are written."""

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import ContextLengthExceeded, StateError
-from jitllm.llm.state import layout
 from jitllm.llm.state.cells import Cells
-from jitllm.llm.state.checkpoint import CacheHead, Checkpoint
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import load_continuation
 from jitllm.llm.state.counters import counted
-from jitllm.llm.state.file import Lineage, StateFile
-from jitllm.llm.state.log import Array
+from jitllm.llm.state_files import layout
+from jitllm.llm.state_files.checkpoint import CacheHead, Checkpoint
+from jitllm.llm.state_files.file import Lineage, StateFile
+from jitllm.llm.state_files.log import Array
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model

@@ -19,12 +19,12 @@ import numpy.typing as npt
 
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.errors import ContextLengthExceeded, StateError, UnsupportedArchitecture
-from jitllm.llm.state import layout
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.sequence import Sequence
 from jitllm.llm.state.views import LayerCache, places
+from jitllm.llm.state_files import layout
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model

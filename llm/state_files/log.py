@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.llm.errors import StateError
-from jitllm.llm.state import versions
-from jitllm.llm.state.locked import locked, stamp, sync_folder
+from jitllm.llm.state_files import versions
+from jitllm.llm.state_files.locked import locked, stamp, sync_folder
 
 Array = npt.NDArray[Any]
 _Result = TypeVar("_Result")

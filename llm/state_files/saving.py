@@ -10,13 +10,13 @@ import numpy as np
 
 from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.errors import StateError
-from jitllm.llm.state import layout
 from jitllm.llm.state.cells import Cells
-from jitllm.llm.state.checkpoint import Checkpoint
 from jitllm.llm.state.contents import Contents
-from jitllm.llm.state.file import Lineage, StateFile, cells_name
-from jitllm.llm.state.log import Array
 from jitllm.llm.state.views import places
+from jitllm.llm.state_files import layout
+from jitllm.llm.state_files.checkpoint import Checkpoint
+from jitllm.llm.state_files.file import Lineage, StateFile, cells_name
+from jitllm.llm.state_files.log import Array
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model

@@ -1,0 +1,1 @@
+"""Sequences in files: records, checkpoints, what is saved and restored; llama.cpp's files."""
