@@ -232,9 +232,7 @@ class Lowering:
                 stop = len(self.planner.ops)
                 self.cuts.append(Cut(stop, addition, self._buffers[out.id]))
 
-    def product(
-        self, x: Value, w: PackedShape, out: Value, bias: int, other: Value | None
-    ) -> None:
+    def product(self, x: Value, w: PackedShape, out: Value, bias: int, other: Value | None) -> None:
         """Emit out = x w^T + bias + other; makes the memory of `out`."""
         as_float = self.exact or formats.get(w.type_name).scales == "float"
         source = self._buffers[x.id] if as_float else self.quantize(x)
