@@ -8,7 +8,7 @@ from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Node
 
 ADD, MUL, GLU, BOUNDED_GLU, GATED = range(5)  # cases of vulkan/binary.comp
-COPY, SCALE, SOFT_CAP, CLAMP, ACTIVATION, XIELU = range(6)  # cases of vulkan/unary.comp
+COPY, SCALE, SOFT_CAP, CLAMP, ACTIVATION, XIELU, FILL = range(7)  # cases of vulkan/unary.comp
 
 
 def embed(lowering: Lowering, node: Node, ids: Place | None = None) -> None:

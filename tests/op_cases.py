@@ -14,14 +14,17 @@ from jitllm.kernels import formats
 from jitllm.llm.graph.builder import ACTIVATIONS, GraphBuilder
 from jitllm.llm.graph.rope import Rotation
 from jitllm.llm.graph.words.add_row import add_row
+from jitllm.llm.graph.words.altup import match_rms, weighted_add
 from jitllm.llm.graph.words.bounded_glu import FORMS, bounded_glu
 from jitllm.llm.graph.words.clamp import clamp
 from jitllm.llm.graph.words.delta_net import gated
 from jitllm.llm.graph.words.embed_positions import embed_positions
 from jitllm.llm.graph.words.experts import Routing, experts
+from jitllm.llm.graph.words.gaussian_top import gaussian_top
 from jitllm.llm.graph.words.head_layer_norm import head_layer_norm
 from jitllm.llm.graph.words.heads import head_columns, head_matmul, join_heads
 from jitllm.llm.graph.words.input_rows import input_rows
+from jitllm.llm.graph.words.pad_columns import pad_columns
 from jitllm.llm.graph.words.row_dot import row_dot
 from jitllm.llm.graph.words.ssm import column_scale
 from jitllm.llm.graph.words.xielu import xielu
@@ -154,6 +157,12 @@ _PLAIN: dict[str, Build] = {
     ),
     "select_outputs": lambda g, x: g.scale(g.select_outputs(x, name="y"), 2.0, name="z"),
     "xielu": lambda g, x: xielu(g, x, alpha_p=0.8, alpha_n=0.9, beta=0.5, eps=-1e-6, name="y"),
+    "gaussian_top": lambda g, x: gaussian_top(g, x, deviations=0.4, name="y"),
+    "pad_columns": lambda g, x: pad_columns(g, x, 7, -3.5, name="y"),
+    "match_rms": lambda g, x: match_rms(g, x, g.columns(_other(g), 0, 16, name="like"), name="y"),
+    "weighted_add": lambda g, x: weighted_add(
+        g, x, [_other(g), _other(g, "table")], _other(g, "odd", 50), start=3, shift=0.5, name="y"
+    ),
     "attention": _attention(),
     "attention, one key head": _attention(1),
     "attention, wide keys": _attention(1, 16, 40),

@@ -29,6 +29,7 @@ float f(float v) {
     case 3: return clamp(v, -a, a);
     case 4: return activate(ACT, v);
     case 5: return xielu(v);
+    case 6: return a;
     }
     return v;
 }
