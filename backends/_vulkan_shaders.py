@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "vulkan"
+COMPILER = "shaderc 2023.2"  # Debian 12's
 _ANY_TYPE = "types/type.glsl"
 _PARTS = {"k_scales", "iq4_levels"}  # included by types
 
@@ -35,6 +36,15 @@ def sources() -> Iterator[tuple[str, str]]:
         for stem in stems:
             if stem not in _PARTS:
                 yield f"{path.stem}.{stem}.spv", text.replace(_ANY_TYPE, f"types/{stem}.glsl")
+
+
+def compiler() -> str:
+    """Return the version of the glslc that is installed, "" if none is."""
+    glslc = shutil.which("glslc")
+    if not glslc:
+        return ""
+    run = subprocess.run([glslc, "--version"], capture_output=True, text=True, check=True)
+    return run.stdout.partition("\n")[0]
 
 
 def make(text: str) -> bytes:
