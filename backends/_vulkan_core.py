@@ -16,7 +16,7 @@ def embed(lowering: Lowering, node: Node, ids: Place | None = None) -> None:
     w, y = lowering.weights[node.weights[0]], lowering.new(node.outputs[0])
     lowering.emit(
         f"embed.{w.type_name.lower()}",
-        [lowering.count("T"), ids or lowering.tokens, Place("", w.memory.address, 0), y],
+        [lowering.count("T"), ids or lowering.tokens, Place("", w.address, 0), y],
         [y.stride, w.k, row_bytes(w.type_name, w.k)], [y], groups=-(-w.k // (32 * LANES)), rows="T",
     )  # fmt: skip
 
@@ -123,8 +123,8 @@ def keep(lowering: Lowering, node: Node) -> None:
 
 def pages_of(lowering: Lowering, node: Node) -> Place:
     """Return the place of the pages of a node's cache and layer."""
-    memory = lowering.pools[node.attrs["cache"]].layers[node.attrs["layer"]]
-    return Place("", memory.address, memory.nbytes)
+    address, nbytes = lowering.pools[node.attrs["cache"]].pages(node.attrs["layer"])
+    return Place("", address, nbytes)
 
 
 def _head_bytes(kinds: tuple[int, int], dk: int, dv: int) -> tuple[int, int]:

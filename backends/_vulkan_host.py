@@ -63,6 +63,11 @@ def _library() -> dict[str, Callable[..., Any]]:
     return functions
 
 
+def whole_words(nbytes: int) -> int:
+    """Return the bytes that are allocated where so many are asked for."""
+    return -(-max(nbytes, 4) // 4) * 4
+
+
 class Memory:
     """A piece of device memory, at `address` for shaders."""
 
@@ -174,7 +179,7 @@ class Device:
 
     def allocate(self, nbytes: int, *, on_host: bool = False) -> Memory:
         """Return zeroed memory; `on_host` for what the host writes and reads at every run."""
-        nbytes = -(-max(nbytes, 4) // 4) * 4
+        nbytes = whole_words(nbytes)
         if nbytes > self.max_allocation:
             raise BackendUnavailable(
                 f"Vulkan device {self.name} allocates at most {self.max_allocation} bytes at once; "
@@ -185,7 +190,11 @@ class Device:
             reason = self.call("error").decode()
             raise BackendUnavailable(f"Vulkan device {self.name}: {nbytes} bytes: {reason}")
         memory = Memory(self, handle, nbytes)
-        self.checked("zero", handle)
+        try:
+            self.checked("zero", handle)
+        except BackendUnavailable:
+            memory.free()
+            raise
         return memory
 
     def pipeline(self, kernel: str, constants: tuple[int, ...]) -> int:

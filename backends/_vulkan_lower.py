@@ -24,6 +24,7 @@ FORMS = ("swiglu_clamp", "swiglu_limit", "swiglu_oai", "situ")
 # Offsets in the run block, which starts as `Run` of vulkan/caches.glsl.
 N_TOKENS, N_OUTPUTS, SEGMENTS, TABLES, ROW_SEGMENTS, HEADER = 0, 4, 8, 16, 24, 64
 SEGMENT_WORDS = 8
+TABLE_BYTES = 64  # for page tables at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +115,15 @@ class Lowering:
         self.dispatches: list[Dispatch] = []
         self.cuts: list[Cut] = []
         self.arenas = {"T": Arena(), "O": Arena()}
-        self.constants: list[Floats] = []
+        self.constants: list[tuple[Place, Floats]] = []
+        self.constant_bytes = 0
         self.counts: dict[tuple[str, int], Place] = {}  # numbers of rows that a run must set
         self.angles: dict[bytes, tuple[Place, Floats]] = {}
         self.factors: list[tuple[Place, Mapping[str, Any]]] = []
         self.input_rows: list[tuple[Place, int]] = []
         self.copies: list[tuple[Place, Floats]] = []  # arrays that are read at every run
         self.run_bytes = HEADER
-        self._constant_places: dict[bytes, Place] = {}
+        self._constant_places: dict[str | bytes, Place] = {}
         self._places: dict[int, Place] = {}
         self._owner: dict[int, int] = {}  # value whose memory another value uses
         self._readers = Counter(value.id for node in graph.nodes for value in node.inputs)
@@ -202,20 +204,29 @@ class Lowering:
         return self.counts[rows, fan]
 
     def constant(self, values: Floats | None) -> Place | None:
-        """Return where the numbers of an array are; None for None."""
+        """Return where the numbers of an array are, the same for equal ones; None for None."""
         if values is None:
             return None
         values = np.ascontiguousarray(values, np.float32).reshape(-1)
-        key = values.tobytes()
-        if key not in self._constant_places:
-            start = sum(-(-array.nbytes // LINE) * LINE for array in self.constants)
-            self._constant_places[key] = Place("constants", start, values.nbytes)
-            self.constants.append(values)
-        return self._constant_places[key]
+        return self._placed(values.tobytes(), values)
 
     def vector(self, name: str) -> Place | None:
         """Return where a small weight is; None for the name ""."""
-        return self.constant(self.vectors[name]) if name else None
+        return self._placed(name, self.vectors[name]) if name else None
+
+    def _placed(self, key: str | bytes, values: Floats) -> Place:
+        if key not in self._constant_places:
+            self._constant_places[key] = Place("constants", self.constant_bytes, values.nbytes)
+            self.constants.append((self._constant_places[key], values))
+            self.constant_bytes += -(-values.nbytes // LINE) * LINE
+        return self._constant_places[key]
+
+    def space_bytes(self) -> dict[str, int]:
+        """Return what a program takes, by space; the one of "O" grows with the rows wanted."""
+        return {
+            "run": self.run_bytes, "constants": self.constant_bytes, "tables": TABLE_BYTES,
+            "T": self.arenas["T"].size * self.max_tokens, "O": self.arenas["O"].size,
+        }  # fmt: skip
 
     # --- dispatches ---
 
@@ -272,7 +283,7 @@ class Lowering:
 
     def product(self, w: Matrix, x: Place, y: Place, rows: str, **options: Any) -> None:
         """Emit y = x w^T; see `multiply` for the options."""
-        place = Place("", w.memory.address, 0)
+        place = Place("", w.address, 0)
         self.multiply(w.type_name, place, w.shape[-2:], x, y, rows, **options)
 
     def multiply(

@@ -1,11 +1,12 @@
 """What a model keeps on a Vulkan device: matrices, caches, states."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from jitllm.backends._array_pool import ArrayPool
-from jitllm.backends._vulkan_host import Device, Memory
+from jitllm.backends._vulkan_host import Device, Memory, whole_words
 from jitllm.backends._vulkan_shaders import types
 from jitllm.backends.base import BackendUnavailable, Bytes, Floats, Pool, StatePool, Weight
 from jitllm.backends.ir import CacheSpec
@@ -19,9 +20,19 @@ _SPARE = "F16"  # what a type without a shader becomes
 class Matrix:
     """Rows of a tensor type on the device: (n, k), or a stack of such matrices."""
 
-    memory: Memory
+    memory: Memory | None  # None where only sizes matter
     type_name: str
     shape: tuple[int, ...]
+
+    @property
+    def address(self) -> int:
+        """Where the first row is."""
+        return self.memory.address if self.memory else 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes on the device."""
+        return whole_words(prod(self.shape[:-1]) * row_bytes(self.type_name, self.k))
 
     @property
     def n(self) -> int:
@@ -34,23 +45,23 @@ class Matrix:
         return self.shape[-1]
 
 
-def has_shader(type_name: str) -> bool:
-    """Return whether shaders read this tensor type."""
-    return type_name in types()
-
-
 def row_bytes(type_name: str, k: int) -> int:
     """Return the bytes of a row of k weights."""
     fmt = formats.get(type_name)
     return k // fmt.block_size * fmt.block_bytes
 
 
+def stored_type(type_name: str) -> str:
+    """Return the type that a matrix has on the device."""
+    return type_name if type_name in types() else _SPARE
+
+
 def upload_matrix(device: Device, weight: Weight) -> Matrix:
     """Copy a tensor to the device, rows as in the file, or in float16 if no shader reads them."""
-    type_name, data = weight.type_name, weight.data.reshape(-1).view(np.uint8)
-    if not has_shader(type_name):
-        values = formats.dequantize(type_name, weight.data, weight.shape)
-        type_name, data = _SPARE, formats.quantize(_SPARE, values).reshape(-1).view(np.uint8)
+    type_name, data = stored_type(weight.type_name), weight.data.reshape(-1).view(np.uint8)
+    if type_name != weight.type_name:
+        values = formats.dequantize(weight.type_name, weight.data, weight.shape)
+        data = formats.quantize(type_name, values).reshape(-1).view(np.uint8)
     memory = device.allocate(data.nbytes)
     memory.upload(data)
     return Matrix(memory, type_name, tuple(weight.shape))
@@ -61,7 +72,8 @@ class VulkanPool(Pool):
 
     Parameters
     ----------
-    device : Device
+    device : Device or None
+        None where only sizes matter.
     spec : CacheSpec
     n_pages : int
     kv_dtype : str
@@ -75,7 +87,7 @@ class VulkanPool(Pool):
         If the type is quantized, or the memory is not there.
     """
 
-    def __init__(self, device: Device, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
+    def __init__(self, device: Device | None, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
         self._one = ArrayPool(spec, 1, kv_dtype, np.zeros)
         self.spec, self.n_pages, self.kv_dtype = spec, n_pages, self._one.kv_dtype
         kinds = self.kv_dtype.split("/")
@@ -86,11 +98,17 @@ class VulkanPool(Pool):
         self.kinds = CACHE_TYPES.index(kinds[0]), CACHE_TYPES.index(kinds[-1])
         self.layers: list[Memory] = []
         try:
-            for layer in range(len(spec.layers)):
+            for layer in range(len(spec.layers) if device else 0):
+                assert device
                 self.layers.append(device.allocate(n_pages * self.layer_bytes(layer)))
         except BackendUnavailable:
             self.close()
             raise
+
+    def pages(self, layer: int) -> tuple[int, int]:
+        """Return the address of a layer's pages, and their bytes."""
+        address = self.layers[layer].address if self.layers else 0
+        return address, self.n_pages * self.layer_bytes(layer)
 
     def layer_bytes(self, layer: int) -> int:
         """Bytes of one page of one layer."""

@@ -42,13 +42,13 @@ class VulkanProgram(Program):
         self.max_tokens, self._lowering = lowering.max_tokens, lowering
         self._memory: dict[str, Memory] = {}
         self._recorded: dict[tuple[int, int], list[Commands]] = {}
-        self._run = np.zeros(-(-lowering.run_bytes // 64) * 64, np.uint8)
+        self._run = np.zeros(lowering.run_bytes, np.uint8)
         self._reads_caches = [n for n in self.graph.nodes if n.attrs.get("cache", -1) >= 0]
         try:
-            self._reserve("run", self._run.nbytes, on_host=True)
-            self._reserve("tables", 64, on_host=True)
-            self._reserve("T", lowering.arenas["T"].size * self.max_tokens)
-            self._put_constants()
+            for space, nbytes in lowering.space_bytes().items():
+                self._reserve(space, nbytes, on_host=space in ("run", "tables"))
+            for place, values in lowering.constants:
+                self._memory["constants"].upload(values, place.start)
             for dispatch in lowering.dispatches:
                 device.pipeline(dispatch.kernel, dispatch.constants)
         except BaseException:
@@ -94,17 +94,6 @@ class VulkanProgram(Program):
             self._memory.pop(space).free()
         self._memory[space] = self.device.allocate(nbytes, on_host=on_host)
         return True
-
-    def _put_constants(self) -> None:
-        lowering = self._lowering
-        starts = [lowering.constant(array) for array in lowering.constants]
-        nbytes = max((p.start + p.size for p in starts if p), default=0)
-        self._reserve("constants", nbytes)
-        whole = np.zeros(nbytes, np.uint8)
-        for place, array in zip(starts, lowering.constants, strict=True):
-            assert place
-            whole[place.start : place.start + place.size] = array.view(np.uint8)
-        self._memory["constants"].upload(whole)
 
     def _offset(self, place: Place, rows: tuple[int, int]) -> int:
         """Bytes from the start of a place's space."""

@@ -5,6 +5,7 @@ Weights stay as they are in the file. All sums are float32, so the two precision
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,13 @@ from jitllm.backends._vulkan_memory import (
     Matrix,
     VulkanPool,
     VulkanStates,
-    has_shader,
+    stored_type,
     upload_matrix,
 )
 from jitllm.backends._vulkan_program import VulkanProgram
+from jitllm.backends._vulkan_rules import VulkanRules, check_type
 from jitllm.backends.base import (
     Backend,
-    BackendUnavailable,
     Floats,
     Pool,
     Program,
@@ -29,13 +30,14 @@ from jitllm.backends.base import (
     options_error,
 )
 from jitllm.backends.ir import CacheSpec, Graph
+from jitllm.backends.rules import ByteRules
 from jitllm.kernels import formats
 
 _PRECISIONS = ("fast", "exact")
 _log = logging.getLogger("jitllm.vulkan")
 
 
-def open(n_threads: int | None = None, precision: str = "fast", **options: object) -> Backend:
+def open(n_threads: int | None = None, precision: str = "fast", **options: Any) -> Backend:
     """Open the best Vulkan device, or the one that JITLLM_VULKAN_DEVICE is a part of the name of.
 
     Parameters
@@ -50,11 +52,21 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: objec
     BackendUnavailable
         If the library was not built, or there is no loader, driver or fitting device.
     """
+    _check(precision, options)
+    return VulkanBackend(Device())
+
+
+def rules(n_threads: int | None = None, precision: str = "fast", **options: Any) -> ByteRules:
+    """Return the bytes that `open` with the same options leads to."""
+    _check(precision, options)
+    return VulkanRules()
+
+
+def _check(precision: str, options: dict[str, Any]) -> None:
     if options:
         raise options_error("vulkan", options)
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be one of {_PRECISIONS}, got {precision!r}")
-    return VulkanBackend(Device())
 
 
 class VulkanBackend(Backend):
@@ -74,11 +86,7 @@ class VulkanBackend(Backend):
 
     def add_weight(self, weight: Weight) -> None:
         """Copy a matrix to the device, or keep a vector as float32; gives the file's pages back."""
-        if weight.type_name not in formats.names():
-            raise BackendUnavailable(
-                f"tensor {weight.name!r} has type {weight.type_name}, which kernels/formats lacks; "
-                f"it has {formats.names()}"
-            )
+        check_type(weight.name, weight.type_name)
         if len(weight.shape) == 1:
             values = formats.dequantize(weight.type_name, weight.data, weight.shape)
             self.vectors[weight.name] = np.array(values, np.float32)
@@ -88,7 +96,7 @@ class VulkanBackend(Backend):
         weight.release()
 
     def _say_conversion(self, type_name: str) -> None:
-        if not has_shader(type_name) and type_name not in self._converted:
+        if stored_type(type_name) != type_name and type_name not in self._converted:
             self._converted.add(type_name)
             _log.warning(
                 "no Vulkan shader reads %s: such weights become float16, which takes more memory",
@@ -132,8 +140,8 @@ class VulkanBackend(Backend):
 
     def memory(self) -> dict[str, int]:
         """Return bytes held, by purpose."""
-        weights = sum(w.memory.nbytes for w in self.weights.values())
-        states = self._states.memory.nbytes if self._states else 0
+        weights = sum(w.n_bytes for w in self.weights.values())
+        states = self._states.slot_bytes * self._states.n_slots if self._states else 0
         return {
             "weights": weights + sum(v.nbytes for v in self.vectors.values()),
             "caches": sum(pool.page_bytes * pool.n_pages for pool in self._pools) + states,
@@ -149,7 +157,8 @@ class VulkanBackend(Backend):
         if self._states:
             self._states.close()
         for matrix in self.weights.values():
-            matrix.memory.free()
+            if matrix.memory:
+                matrix.memory.free()
         for mapping in (self.weights, self.vectors):
             mapping.clear()
         self._programs.clear()

@@ -8,6 +8,7 @@ import pytest
 from driver import Runner, nmse, opens
 from tiny import conformance_golden, conformance_model, conformance_names
 
+import jitllm
 from jitllm.backends.base import BackendUnavailable
 
 pytestmark = pytest.mark.skipif(
@@ -60,3 +61,13 @@ def test_all_architectures(file: Callable[[str], Path], name: str) -> None:
 def test_what_is_lacking_is_named(file: Callable[[str], Path], name: str) -> None:
     with pytest.raises(BackendUnavailable, match=r"no operation '\w+' \(node 'blk\.0\."):
         Runner(file(name), "vulkan")
+
+
+@pytest.mark.parametrize("name", ["gemma2-dense", "deepseek2-moe.routed"])
+def test_loading_allocates_what_was_planned(file: Callable[[str], Path], name: str) -> None:
+    path = file(name)
+    (share,) = jitllm.plan(path, device="vulkan", n_ctx=300).shares
+    with jitllm.load(path, device="vulkan", n_ctx=300, progress=False) as model:
+        memory = model.memory()
+    planned = {"weights": share.weights, "caches": share.pool, "buffers": share.compute}
+    assert memory == {**planned, "caches_used": 0}
