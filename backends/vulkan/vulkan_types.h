@@ -6,7 +6,7 @@
 
 /* Cut from vulkan_core.h of the Khronos Vulkan-Headers, version 1.3.239: the declarations that
    jit_vulkan.c uses, and of enumerations the values that it names. Their license is in
-   LICENSE.Apache-2.0 beside this file. */
+   apache-2.0.txt beside this file. */
 #ifndef JIT_VULKAN_TYPES_H
 #define JIT_VULKAN_TYPES_H
 #include <stddef.h>
