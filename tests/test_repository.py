@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -200,7 +201,9 @@ def test_docstrings_name_the_parameters() -> None:
 
 
 # The folders and hosts stand here in a form that the expression does not find.
-_PACKED = (".py", ".json", ".npz", ".typed")
+_PACKED = (
+    ".py", ".json", ".npz", ".typed", ".spv", ".comp", ".glsl", ".c", ".h", ".txt"
+)  # fmt: skip
 _FORBIDDEN = re.compile(
     r"(?<![\w.])/(?:work|opt|root|home|tmp|Users)/\w"
     r"|\b(?:pypi\.org|pythonhosted\.org|huggingface\.co|npmjs\.(?:com|org))\b"
@@ -248,4 +251,5 @@ def test_wheel_holds_every_file(tmp_path: Path) -> None:
     expected = {name if name.startswith("jitllm/") else f"jitllm/{name}"
                 for name in tracked if name.split("/")[0] in LAYERS}  # fmt: skip
     assert packed - built == expected
-    assert len(built) == bool(shutil.which("cc"))
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    assert len(built) == bool(shutil.which(compiler))
