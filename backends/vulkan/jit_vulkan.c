@@ -67,7 +67,8 @@ static const char *result_name(VkResult result) {
     case VK_ERROR_OUT_OF_HOST_MEMORY: return "out of host memory";
     case VK_ERROR_OUT_OF_DEVICE_MEMORY: return "out of device memory";
     case VK_ERROR_DEVICE_LOST: return "device lost";
-    case VK_ERROR_INCOMPATIBLE_DRIVER: return "no driver fits";
+    case VK_ERROR_INCOMPATIBLE_DRIVER:
+        return "no Vulkan driver is installed (in software, on Debian: mesa-vulkan-drivers)";
     case VK_ERROR_INITIALIZATION_FAILED: return "initialization failed";
     default: snprintf(number, sizeof number, "VkResult %d", (int)result); return number;
     }
