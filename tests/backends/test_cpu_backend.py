@@ -223,7 +223,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="n_threads must be from 1"):
         backends.open_backend("cpu", n_threads=0)
     backend = backends.open_backend("cpu", n_threads=1)
-    with pytest.raises(ValueError, match="kv_dtype must be one of"):
+    with pytest.raises(ValueError, match="q8_0 needs heads of a multiple of 32"):
         backend.new_pool(SPEC, 1, "q8_0")
     with pytest.raises(BackendUnavailable, match="'w' has type I32"):
         backend.add_weight(Weight("w", "I32", (4,), np.zeros(16, np.uint8)))
