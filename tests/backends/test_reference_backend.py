@@ -203,7 +203,7 @@ def test_refusals() -> None:
     with pytest.raises(TypeError, match="n_gpu_layers"):
         open_reference(n_gpu_layers=3)
     backend = open_reference()
-    with pytest.raises(ValueError, match="kv_dtype"):
+    with pytest.raises(ValueError, match="q8_0 needs heads"):
         backend.new_pool(SPEC, 1, "q8_0")
     with pytest.raises(BackendUnavailable, match="no type I32"):
         backend.add_weight(Weight("w", "I32", (4,), np.zeros(16, np.uint8)))
