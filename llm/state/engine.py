@@ -132,7 +132,7 @@ class Engine:
             Tokens whose cells are now written.
         logits : float32 [rows of this piece, V]
         """
-        self._check_whole(position, len(tokens))
+        self.check_whole(position, len(tokens))
         start = 0
         while start < len(tokens):
             stop = self._piece_end(start, len(tokens), rows)
@@ -302,7 +302,8 @@ class Engine:
                 self.slots.pool.close()
             self.backend.close()
 
-    def _check_whole(self, position: int, n_tokens: int) -> None:
+    def check_whole(self, position: int, n_tokens: int) -> None:
+        """Raise BackendError if tokens go on with a text that the model must see as a whole."""
         if not self.remembers and (position or n_tokens > self.max_tokens):
             raise BackendError(
                 f"this model sees a text as a whole and remembers nothing: expected all its tokens "

@@ -36,10 +36,11 @@ def compute_together(
     waiting = [contents for contents in sequences if contents.logits is None]
     for contents in waiting:
         contents.need_last()
+        engine.check_whole(contents.n_done, len(contents.ids) - contents.n_done)
     while waiting:
         if cancelled and cancelled():
             raise Cancelled
-        chosen = list(_next_pieces(waiting, engine.max_tokens))
+        chosen = list(_next_pieces(waiting, engine.max_tokens, whole=not engine.remembers))
         rows = engine.run_pieces([piece for _, piece in chosen])
         for (contents, piece), logits in zip(chosen, rows, strict=True):
             contents.n_done = piece.stop
@@ -49,12 +50,17 @@ def compute_together(
         waiting = [contents for contents in waiting if contents.logits is None]
 
 
-def _next_pieces(waiting: list[Contents], room: int) -> Iterator[tuple[Contents, Piece]]:
-    """Tokens that have no cells, of one sequence after the other, as many as a run may have."""
+def _next_pieces(
+    waiting: list[Contents], room: int, *, whole: bool
+) -> Iterator[tuple[Contents, Piece]]:
+    """Tokens that have no cells, of one sequence after the other, as many as a run may have.
+
+    With `whole` no text is cut.
+    """
     for contents in waiting:
-        if not room:
-            return
         start = contents.n_done
+        if not room or (whole and room < len(contents.ids) - start):
+            return
         ids = np.array(contents.ids[start : start + room], np.int32)
         is_last = start + len(ids) == len(contents.ids)
         rows = _LAST_ROW + len(ids) - 1 if is_last else _NO_ROWS
