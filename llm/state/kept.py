@@ -1,9 +1,11 @@
 """Sequences that are kept: in memory to come back to, and in state files."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from jitllm.llm.errors import StateError
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.counters import counted
 from jitllm.llm.state.history import History, Moment
@@ -13,6 +15,7 @@ from jitllm.llm.state_files.checkpoint import Checkpoint
 from jitllm.llm.state_files.file import StateFile
 from jitllm.llm.state_files.log import again_if_changed
 from jitllm.llm.state_files.partial import restore_states
+from jitllm.llm.state_files.ranges import CellRange, ranges, restore_range, save_range
 from jitllm.llm.state_files.restoring import restore
 
 if TYPE_CHECKING:
@@ -165,6 +168,76 @@ class KeptSequence(RunningSequence):
             else:
                 contents = restore(file, found, self.model, force=force)
         self._become(contents)
+        return self
+
+    def save_cells(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        blocks: Iterable[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        label: str = "",
+        sync: bool = True,
+    ) -> CellRange:
+        """Add the cells of some tokens in some blocks of the model to a state file, no more.
+
+        Parameters
+        ----------
+        path : path
+            Made if it is not there; may hold checkpoints too.
+        blocks : iterable of int, optional
+            By default all that have a cache.
+        start, stop : int
+            Tokens `start` to `stop` - 1; by default all that have cells.
+        label : str
+        sync : bool
+            Wait until the disk has it.
+
+        Raises
+        ------
+        StateError
+            If a block has no cache, a cell is not there, or the file is no state file.
+        OSError
+            If it cannot be written; the file is as it was.
+        """
+        self._check_open()
+
+        def save() -> CellRange:
+            file = self._state_file(path)
+            return save_range(
+                file, self.model, self._now, blocks, start, stop, label=label, sync=sync
+            )
+
+        with counted("save"):
+            return again_if_changed(save)
+
+    def restore_cells(self, path: str | os.PathLike[str], label: str | None = None) -> Self:
+        """Overwrite cells with those that `save_cells` wrote; the newest, or the newest of a label.
+
+        Logits are computed again, and with them the last token's own cells.
+
+        Returns
+        -------
+        Sequence
+            This one.
+
+        Raises
+        ------
+        StateError
+            If there are none, they are damaged or of another model, cache type or text. Nothing
+            changes.
+        """
+        self._check_open()
+        with counted("restore"), StateFile(path) as file:
+            there = ranges(file)
+            found = [one for one in there if label is None or one.label == label]
+            if not found:
+                raise StateError(
+                    f"{path}: expected cells {label or 'saved alone'!r}, the file has "
+                    f"{[one.label for one in there]}{file.told_damages()}"
+                )
+            restore_range(file, found[-1], self.model, self._now)
         return self
 
     def _state_file(self, path: str | os.PathLike[str]) -> StateFile:

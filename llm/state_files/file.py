@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jitllm.llm.errors import StateError
 from jitllm.llm.state_files import layout, slices
 from jitllm.llm.state_files.checkpoint import KIND, CacheHead, Checkpoint
-from jitllm.llm.state_files.log import Array, Damage, Entry, RecordLog
+from jitllm.llm.state_files.log import Array, Damage, Entry, Record, RecordLog
 from jitllm.llm.state_files.versions import upgraded
 
 Ints = npt.NDArray[np.int32]
@@ -112,6 +112,11 @@ class StateFile:
     def checkpoints(self) -> list[Checkpoint]:
         """Those that can be read, oldest first."""
         return list(self._by_id.values())
+
+    @property
+    def records(self) -> list[Record]:
+        """All records that can be read, those that are no checkpoints too, oldest first."""
+        return list(self._log.records)
 
     def get(self, which: int | str | None = None) -> Checkpoint:
         """Return a checkpoint by its number or label; without one, the newest.
@@ -327,6 +332,18 @@ class StateFile:
         found = Checkpoint.of(self._log.append(whole, arrays, sync=sync))
         self._by_id[found.id] = found
         return found
+
+    def append_record(
+        self, head: Mapping[str, Any], arrays: Mapping[str, Array], *, sync: bool = True
+    ) -> Record:
+        """Add a record that is no checkpoint; errors as those of `append`."""
+        return self._log.append(head, arrays, sync=sync)
+
+    def read_of(self, record: Record, name: str) -> Array:
+        """Return an array of a record; StateError if it is not there, or damaged."""
+        if name not in record.entries:
+            raise StateError(f"{self.path}: expected an array {name!r} at {record.offset}")
+        return self._log.read(record.entries[name])
 
     def verify(self) -> dict[int, str]:
         """Read every array; returns what is wrong by the number of the checkpoint."""

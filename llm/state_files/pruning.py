@@ -10,6 +10,7 @@ from jitllm.llm.state.counters import counted
 from jitllm.llm.state_files.checkpoint import Checkpoint
 from jitllm.llm.state_files.file import StateFile, cells_name
 from jitllm.llm.state_files.log import Array, again_if_changed
+from jitllm.llm.state_files.ranges import ranges
 
 _log = logging.getLogger("jitllm.state")
 
@@ -98,6 +99,11 @@ def _rewrite(file: StateFile, kept: list[Checkpoint]) -> None:
     partial.unlink(missing_ok=True)
     try:
         with StateFile(partial) as new:
+            for found in ranges(file):  # cells saved alone depend on no checkpoint
+                with suppress(StateError):
+                    names = found.record.entries
+                    arrays = {name: file.read_of(found.record, name) for name in names}
+                    new.append_record(found.record.head, arrays, sync=False)
             for checkpoint in kept:
                 _copy(file, new, checkpoint, sync=checkpoint is kept[-1])
         file.replace(partial)
