@@ -115,10 +115,12 @@ def _rewrite(file: StateFile, kept: list[Checkpoint]) -> None:
 def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint, *, sync: bool) -> None:
     """Add a checkpoint to the new file, on the nearest of its ancestors there."""
     parent, kept, kept_cells = None, 0, 0
+    there: set[int] = set()  # what states the parent has: cells alone do not tell
     with suppress(StateError):  # an ancestor is lost: its cells are computed again, as before
         for ancestor, tokens, cells in file.lineage(checkpoint):
             if ancestor is not checkpoint and new.has(ancestor.id):
                 parent, kept, kept_cells = ancestor.id, tokens, cells
+                there = {n for n in ancestor.states if n <= cells}
                 break
     arrays: dict[str, Array] = {"tokens": file.tokens(checkpoint)[kept:]}
     for chunk in file.chunks(checkpoint):
@@ -127,7 +129,7 @@ def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint, *, sync: bool
             with suppress(StateError):  # damaged
                 arrays[name] = file.read(chunk.owner, chunk.entry)
     for n in checkpoint.states:
-        if n > kept_cells or parent is None:
+        if n not in there:
             with suppress(StateError):
                 arrays[f"states.{n}"] = file.state(checkpoint, n)
     for name in file.own_entries(checkpoint):

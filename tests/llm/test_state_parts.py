@@ -12,6 +12,7 @@ from variants.written import written_model
 import jitllm
 from jitllm.llm.errors import StateError
 from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.pruning import prune
 
 N_TOKENS = 420
 _TINY = (
@@ -121,6 +122,25 @@ def test_states_are_put_back(model: jitllm.Model, tokens: list[int], tmp_path: P
                 assert np.array_equal(rows, logits[n:])
         assert np.array_equal(s.logits, logits[399])
     assert model.memory()["caches_used"] == 0
+
+
+def test_pruning_keeps_states_that_the_new_parent_lacks(
+    model: jitllm.Model, tokens: list[int], tmp_path: Path
+) -> None:
+    """A parent may have the cells of a token, but states only behind later ones."""
+    path = tmp_path / "states.state"
+    with model.sequence(tokens[:2]) as s, model.sequence(tokens[:1]) as shorter:
+        s.save(path, label="two")
+        shorter.save(path, label="one")
+        s.restore(path, "one", only_states=True)  # goes back to "two", with other states
+        s.save(path, label="kept")
+        s.save(path, label="dropped")
+        with StateFile(path) as file:
+            keep = [c.id for c in file.checkpoints if c.label != "dropped"]
+        prune(path, keep=keep)
+        with model.load_sequence(path, "kept") as found:
+            assert found.n_pending == 0
+            assert np.array_equal(found.append([3]).logits, shorter.append([3]).logits)
 
 
 def test_states_alone_are_small_and_no_parent(
