@@ -1,7 +1,7 @@
 /* Vulkan for compute, through the loader: devices, memory, pipelines, recorded runs.
  *
  * No link dependency: the loader is opened at run time. No CPython calls: Python opens this library
- * with ctypes (backends/_vulkan_host.py). Shaders reach memory by address, so there are no
+ * with ctypes (backends/_c_device.py). Shaders reach memory by address, so there are no
  * descriptors: what a dispatch needs stands in its push constants. Functions return 0, or -1 with
  * the reason in jv_error. A device is used by one thread at a time. */
 #include <dlfcn.h>

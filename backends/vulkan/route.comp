@@ -4,7 +4,7 @@
 #include "activations.glsl"
 #include "sum64.glsl"
 layout(local_size_x = 64) in;
-layout(constant_id = 0) const uint GATING = 0;  // place in GATINGS of vulkan_ops/experts.py
+layout(constant_id = 0) const uint GATING = 0;  // place in GATINGS of gpu_ops/experts.py
 layout(constant_id = 1) const uint E = 8;
 layout(constant_id = 2) const uint K = 2;
 layout(constant_id = 3) const bool NORM = true;

@@ -16,7 +16,7 @@ from variants import variant_model
 
 import jitllm
 from jitllm import backends
-from jitllm.backends import _vulkan_host
+from jitllm.backends import _c_device
 from jitllm.backends._array_pool import ArrayPool
 from jitllm.backends.base import BackendUnavailable, Batch, Weight
 from jitllm.backends.ir import CacheSpec, Graph, Node, Value
@@ -176,8 +176,8 @@ def test_types_without_a_shader_become_float16(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING, "jitllm.vulkan"):
         for name in ("a", "b"):
             backend.add_weight(Weight(name, "TQ1_0", values.shape, data))
-    assert [record.getMessage()[:28] for record in caplog.records] == [
-        "no Vulkan shader reads TQ1_0"
+    assert [record.getMessage()[:44] for record in caplog.records] == [
+        "no kernel of the vulkan backend reads TQ1_0:"
     ]
     assert backend.memory()["weights"] == 2 * 2 * values.size
     backend.close()
@@ -289,10 +289,10 @@ def test_no_device_is_told_apart() -> None:
 
 
 def test_a_missing_library_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_vulkan_host, "__file__", str(tmp_path / "host.py"))
-    _vulkan_host._library.cache_clear()
+    monkeypatch.setattr(_c_device, "__file__", str(tmp_path / "host.py"))
+    _c_device._functions.cache_clear()
     try:
         with pytest.raises(BackendUnavailable, match="was not built.*no C compiler"):
             _open()
     finally:
-        _vulkan_host._library.cache_clear()
+        _c_device._functions.cache_clear()

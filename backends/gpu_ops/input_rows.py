@@ -1,7 +1,7 @@
 """`input_rows`: the float rows of a run, which lie in its block."""
 
-from jitllm.backends._vulkan_core import COPY
-from jitllm.backends._vulkan_lower import LANES, Lowering, Place
+from jitllm.backends._gpu_core import COPY
+from jitllm.backends._gpu_lower import LANES, Lowering, Place
 from jitllm.backends.ir import Node
 
 

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from jitllm.backends._vulkan_core import BOUNDED_GLU, GLU
-from jitllm.backends._vulkan_lower import ACTIVATIONS, FORMS, LANES, Lowering, Place
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends._gpu_core import BOUNDED_GLU, GLU
+from jitllm.backends._gpu_lower import ACTIVATIONS, FORMS, LANES, Lowering, Place
 from jitllm.backends.ir import Node
 
 GATINGS = ("softmax", "sigmoid", "sqrt_softplus", "softmax_topk", "sigmoid_topk")
-_MOST_GROUPS = 64  # see vulkan/route.comp
+_MOST_GROUPS = 64  # of the kernel "route"
 _MOST_EXPERTS = 1024  # whose scores and ranks fit beside other shared memory
 
 
@@ -62,9 +61,9 @@ def _route(lowering: Lowering, node: Node, ids: Place, weights: Place) -> None:
     """Emit the choice of experts; rows of ids and weights lie k apart."""
     attrs, (x, logits, *chosen) = node.attrs, node.inputs
     if attrs["n_group"] > _MOST_GROUPS or logits.width > _MOST_EXPERTS:
-        raise BackendUnavailable(
-            f"node {node.name!r}: the vulkan backend routes to at most {_MOST_EXPERTS} experts in "
-            f"{_MOST_GROUPS} groups, not {logits.width} in {attrs['n_group']}"
+        raise lowering.lacking(
+            f"routes to {logits.width} experts in {attrs['n_group']} groups, which may be "
+            f"{_MOST_EXPERTS} in {_MOST_GROUPS}"
         )
     bias, own = lowering.vector(node.weights[3]), lowering.place(logits)
     given = lowering.place(chosen[0]) if chosen else None

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-from jitllm.backends._vulkan_lower import ACTIVATIONS, LANES, Lowering, Place
-from jitllm.backends._vulkan_memory import row_bytes
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends._gpu_lower import ACTIVATIONS, LANES, Lowering, Place
+from jitllm.backends._gpu_memory import row_bytes
 from jitllm.backends.ir import Node
 
-ADD, MUL, GLU, BOUNDED_GLU, GATED = range(5)  # cases of vulkan/binary.comp
-COPY, SCALE, SOFT_CAP, CLAMP, ACTIVATION, XIELU, FILL = range(7)  # cases of vulkan/unary.comp
+ADD, MUL, GLU, BOUNDED_GLU, GATED = range(5)  # cases of the kernel "binary"
+COPY, SCALE, SOFT_CAP, CLAMP, ACTIVATION, XIELU, FILL = range(7)  # cases of "unary"
 
 
 def embed(lowering: Lowering, node: Node, ids: Place | None = None) -> None:
@@ -112,7 +111,7 @@ def keep(lowering: Lowering, node: Node) -> None:
     k, v = (lowering.place(value) for value in node.inputs[-2:])
     pool, pages = lowering.pools[attrs["cache"]], pages_of(lowering, node)
     heads, dk, dv = pool.spec.layers[attrs["layer"]]
-    key_bytes, head_bytes = _head_bytes(pool.kinds, dk, dv)
+    key_bytes, head_bytes = pool.head_bytes(attrs["layer"])
     lowering.emit(
         "keep", [Place("run", 0, 0), k, v, pages],
         [k.stride, v.stride, heads, dk, dv, head_bytes, key_bytes,
@@ -127,18 +126,12 @@ def pages_of(lowering: Lowering, node: Node) -> Place:
     return Place("", address, nbytes)
 
 
-def _head_bytes(kinds: tuple[int, int], dk: int, dv: int) -> tuple[int, int]:
-    """Bytes of the keys of a head in a page, and of its keys and values."""
-    keys, values = (64 * n * (2 if kind else 4) for n, kind in zip((dk, dv), kinds, strict=True))
-    return keys, keys + values
-
-
 def _attention(lowering: Lowering, node: Node) -> None:
     attrs, y = node.attrs, lowering.new(node.outputs[0])
     q, *kv = (lowering.place(value) for value in node.inputs)
     dk, dv, alone = attrs["head_dim"], attrs["v_head_dim"], attrs["cache"] < 0
     if dk + dv > 3840:  # every device has 16 KiB of shared memory; other arrays take 512 bytes
-        raise BackendUnavailable(f"the vulkan backend has no heads as wide as {node.name!r} needs")
+        raise lowering.lacking(f"has heads of {dk} and {dv} numbers")
     kinds, layout = (0, 0), (0, 0, 0)
     keys, values = kv if alone else (pages_of(lowering, node), None)
     if not alone:
@@ -146,7 +139,7 @@ def _attention(lowering: Lowering, node: Node) -> None:
             keep(lowering, node)
         pool = lowering.pools[attrs["cache"]]
         kinds = pool.kinds
-        key_bytes, head_bytes = _head_bytes(kinds, dk, dv)
+        key_bytes, head_bytes = pool.head_bytes(attrs["layer"])
         layout = head_bytes, key_bytes, pool.layer_bytes(attrs["layer"])
     sinks, table, slopes = lowering.vector(node.weights[0]), attrs["table"], attrs["slopes"]
     terms = lowering.constant(slopes if table is None else table)

@@ -1,4 +1,4 @@
-"""From nodes to dispatches: what each operation asks of the shaders, and where its values lie."""
+"""From nodes to dispatches: what each operation asks of the kernels, and where its values lie."""
 
 import importlib
 from collections import Counter
@@ -9,19 +9,20 @@ from typing import Any, cast
 import numpy as np
 
 from jitllm.backends._cpu_plan import LINE, Arena
-from jitllm.backends._vulkan_memory import Matrix, VulkanPool, row_bytes
+from jitllm.backends._gpu_device import Kernels
+from jitllm.backends._gpu_memory import GpuPool, Matrix, row_bytes
 from jitllm.backends.base import BackendUnavailable, Floats
 from jitllm.backends.ir import Graph, Node, Value
 
 LANES = 64  # of all workgroups
 TILE, PER = 4, 4  # rows, and outputs, of a lane where a product has several rows
 MOST_GROUPS = 32768  # of one dimension of a dispatch; devices have 65535 or more
-# Places are those of vulkan/activations.glsl.
+# Kernels know them by their places.
 ACTIVATIONS = (
     "silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh", "softplus",
 )  # fmt: skip
 FORMS = ("swiglu_clamp", "swiglu_limit", "swiglu_oai", "situ")
-# Offsets in the run block, which starts as `Run` of vulkan/caches.glsl.
+# Offsets in the run block, as kernels read it.
 N_TOKENS, N_OUTPUTS, SEGMENTS, TABLES, ROW_SEGMENTS, HEADER = 0, 4, 8, 16, 24, 64
 SEGMENT_WORDS = 8
 TABLE_BYTES = 64  # for page tables at first
@@ -90,27 +91,30 @@ class Lowering:
 
     Parameters
     ----------
+    kernels : Kernels
     graph : Graph
     weights : mapping
         Matrices on the device by tensor name.
     vectors : mapping
         float32 vectors by tensor name.
-    pools : sequence of VulkanPool
+    pools : sequence of GpuPool
     max_tokens : int
     taps : frozenset of str
     """
 
     def __init__(
         self,
+        kernels: Kernels,
         graph: Graph,
         weights: Mapping[str, Matrix],
         vectors: Mapping[str, Floats],
-        pools: Sequence[VulkanPool],
+        pools: Sequence[GpuPool],
         *,
         max_tokens: int,
         taps: frozenset[str],
     ) -> None:
         self.graph, self.weights, self.vectors, self.pools = graph, weights, vectors, pools
+        self.kernels, self.node = kernels, graph.nodes[0]  # which is lowered now
         self.max_tokens, self.taps = max_tokens, taps
         self.dispatches: list[Dispatch] = []
         self.cuts: list[Cut] = []
@@ -137,7 +141,8 @@ class Lowering:
     def lower(self) -> None:
         """Lower every node; `BackendUnavailable` names one whose operation is missing."""
         for node in self.graph.nodes:
-            operation(node)(self, node)
+            self.node = node
+            operation(self, node)(self, node)
             out = node.outputs[0]
             self._cut(node, out)
             for value in node.inputs:
@@ -162,6 +167,14 @@ class Lowering:
             self._release(self._owner[value])
         elif value in self._places:
             self.give(self._places[value])
+
+    def lacking(self, what: str = "") -> BackendUnavailable:
+        """Return the error for a node that kernels cannot do, or of which they lack a part."""
+        node, backend = self.node, self.kernels.backend
+        return BackendUnavailable(
+            f"the {backend} backend has no operation {node.op!r} (node {node.name!r})"
+            f"{what and ': it ' + what}; use another device"
+        )
 
     # --- places ---
 
@@ -243,6 +256,8 @@ class Lowering:
         **options: Any,
     ) -> None:
         """Add a dispatch; what it has an address of and does not write, it reads."""
+        if not self.kernels.has(kernel):
+            raise self.lacking(f"needs the kernel {kernel!r}")
         reads = [p for p in addresses if p and p not in writes and p.space in ("T", "O", "")]
         wait = _meet(reads, self._writes) or _meet(writes, self._writes + self._reads)
         if wait:
@@ -255,7 +270,7 @@ class Lowering:
         ))  # fmt: skip
 
     def unary(self, node: Node, op: int, *words: float, act: int = 0) -> None:
-        """Emit y = f(x) of a node; `op` is a case of vulkan/unary.comp."""
+        """Emit y = f(x) of a node; `op` is a case of the kernel "unary"."""
         (x,), out = node.inputs, node.outputs[0]
         self.apply(op, self.place(x), self.new(out), x.width, x.rows, *words, act=act)
 
@@ -263,7 +278,7 @@ class Lowering:
         self, op: int, x: Place, y: Place, width: int, rows: str, *words: float, act: int = 0,
         fan: int = 1,
     ) -> None:  # fmt: skip
-        """Emit y = f(x); `op` is a case of vulkan/unary.comp."""
+        """Emit y = f(x); `op` is a case of the kernel "unary"."""
         numbers = [float(w) for w in words] + [0.0] * (4 - len(words))
         self.emit(
             "unary", [self.count(rows, fan), x, y], [x.stride, y.stride, width, *numbers],
@@ -274,7 +289,7 @@ class Lowering:
         self, op: int, a: Place, b: Place | None, y: Place, width: int, rows: str, *, ldb: int,
         part: int = 1, act: int = 0, bounds: tuple[float, float] = (0.0, 0.0), fan: int = 1,
     ) -> None:  # fmt: skip
-        """Emit y = f(a, b); `op` is a case of vulkan/binary.comp."""
+        """Emit y = f(a, b); `op` is a case of the kernel "binary"."""
         self.emit(
             "binary", [self.count(rows, fan), a, b, y],
             [a.stride, ldb, y.stride, width, part, float(bounds[0]), float(bounds[1])],
@@ -313,22 +328,19 @@ class Lowering:
         )  # fmt: skip
 
 
-def operation(node: Node) -> Callable[[Lowering, Node], None]:
-    """Return what lowers a node: from `_vulkan_core.OPS`, or from the file of its operation."""
-    from jitllm.backends._vulkan_core import OPS  # which needs the class above
+def operation(lowering: Lowering, node: Node) -> Callable[[Lowering, Node], None]:
+    """Return what lowers a node: from `_gpu_core.OPS`, or from the file of its operation."""
+    from jitllm.backends._gpu_core import OPS  # which needs the class above
 
     if node.op in OPS:
         return OPS[node.op]
-    path = f"jitllm.backends.vulkan_ops.{node.op}"
+    path = f"jitllm.backends.gpu_ops.{node.op}"
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name != path:  # the file is there, and imports what is not
             raise
-        raise BackendUnavailable(
-            f"the vulkan backend has no operation {node.op!r} (node {node.name!r}); "
-            "use another device"
-        ) from None
+        raise lowering.lacking() from None
     return cast("Callable[[Lowering, Node], None]", module.lower)
 
 

@@ -1,4 +1,4 @@
-"""What a model keeps on a Vulkan device: matrices, caches, states."""
+"""What a model keeps on a GPU: matrices, caches, states."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,14 +6,20 @@ from math import prod
 import numpy as np
 
 from jitllm.backends._array_pool import ArrayPool
-from jitllm.backends._vulkan_host import Device, Memory, whole_words
-from jitllm.backends._vulkan_shaders import types
-from jitllm.backends.base import BackendUnavailable, Bytes, Floats, Pool, StatePool, Weight
+from jitllm.backends._gpu_device import Device, Kernels, Memory, whole_words
+from jitllm.backends.base import (
+    PAGE_TOKENS,
+    BackendUnavailable,
+    Bytes,
+    Floats,
+    Pool,
+    StatePool,
+    Weight,
+)
 from jitllm.backends.ir import CacheSpec
-from jitllm.kernels import formats
+from jitllm.kernels import cache_types, formats
 
-CACHE_TYPES = ("f32", "f16", "bf16")  # in the order of vulkan/caches.glsl
-_SPARE = "F16"  # what a type without a shader becomes
+_SPARE = "F16"  # what a type becomes that no kernel reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,14 @@ def row_bytes(type_name: str, k: int) -> int:
     return k // fmt.block_size * fmt.block_bytes
 
 
-def stored_type(type_name: str) -> str:
+def stored_type(kernels: Kernels, type_name: str) -> str:
     """Return the type that a matrix has on the device."""
-    return type_name if type_name in types() else _SPARE
+    return type_name if type_name in kernels.types else _SPARE
 
 
-def upload_matrix(device: Device, weight: Weight) -> Matrix:
-    """Copy a tensor to the device, rows as in the file, or in float16 if no shader reads them."""
-    type_name, data = stored_type(weight.type_name), weight.data.reshape(-1).view(np.uint8)
+def upload_matrix(device: Device, weight: Weight, type_name: str) -> Matrix:
+    """Copy a tensor to the device: rows as in the file, or as another type has them."""
+    data = weight.data.reshape(-1).view(np.uint8)
     if type_name != weight.type_name:
         values = formats.dequantize(weight.type_name, weight.data, weight.shape)
         data = formats.quantize(type_name, values).reshape(-1).view(np.uint8)
@@ -67,35 +73,39 @@ def upload_matrix(device: Device, weight: Weight) -> Matrix:
     return Matrix(memory, type_name, tuple(weight.shape))
 
 
-class VulkanPool(Pool):
+class GpuPool(Pool):
     """Pages as `ArrayPool` has them, on the device; one page at a time is seen by the host.
 
     Parameters
     ----------
+    kernels : Kernels
     device : Device or None
         None where only sizes matter.
     spec : CacheSpec
     n_pages : int
     kv_dtype : str
-        One of CACHE_TYPES, or two of them joined by "/".
+        One of the kernels' cache types, or two of them joined by "/".
 
     Raises
     ------
     ValueError
         If there is no such type.
     BackendUnavailable
-        If the type is quantized, or the memory is not there.
+        If kernels lack the type, or the memory is not there.
     """
 
-    def __init__(self, device: Device | None, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
+    def __init__(
+        self, kernels: Kernels, device: Device | None, spec: CacheSpec, n_pages: int, kv_dtype: str
+    ) -> None:
         self._one = ArrayPool(spec, 1, kv_dtype, np.zeros)
         self.spec, self.n_pages, self.kv_dtype = spec, n_pages, self._one.kv_dtype
-        kinds = self.kv_dtype.split("/")
-        if not set(kinds) <= set(CACHE_TYPES):
+        keys, values = cache_types.pair(self.kv_dtype)
+        known = kernels.cache_types
+        if not {keys, values} <= set(known):
             raise BackendUnavailable(
-                f"the vulkan backend has caches of {', '.join(CACHE_TYPES)}; got {kv_dtype!r}"
+                f"the {kernels.backend} backend has caches of {', '.join(known)}; got {kv_dtype!r}"
             )
-        self.kinds = CACHE_TYPES.index(kinds[0]), CACHE_TYPES.index(kinds[-1])
+        self.kinds = known.index(keys), known.index(values)
         self.layers: list[Memory] = []
         try:
             for layer in range(len(spec.layers) if device else 0):
@@ -113,6 +123,11 @@ class VulkanPool(Pool):
     def layer_bytes(self, layer: int) -> int:
         """Bytes of one page of one layer."""
         return int(self._one.layers[layer][0].nbytes)
+
+    def head_bytes(self, layer: int) -> tuple[int, int]:
+        """Bytes of the keys of a head in a page, and of its keys and values."""
+        keys, values = (PAGE_TOKENS * rows.nbytes // rows.heads for rows in self._one.rows(layer))
+        return keys, keys + values
 
     @property
     def page_bytes(self) -> int:
@@ -168,7 +183,7 @@ class VulkanPool(Pool):
         self.layers[layer].upload(own, page * own.nbytes)
 
 
-class VulkanStates(StatePool):
+class GpuStates(StatePool):
     """States of a graph, [n_slots, all states of a sequence], on the device."""
 
     def __init__(self, device: Device, sizes: tuple[int, ...], n_slots: int) -> None:

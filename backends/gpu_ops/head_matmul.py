@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jitllm.backends._vulkan_lower import Lowering
+from jitllm.backends._gpu_lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,10 +1,10 @@
-"""The C side of the Vulkan backend, `vulkan/jit_vulkan.c`, through ctypes."""
+"""Devices behind a library in C, through ctypes: Vulkan's and Metal's have the same functions."""
 
 import ctypes
 import importlib.machinery
-import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends._vulkan_shaders import FOLDER
+from jitllm.backends._gpu_device import Commands, Device, Grid, Memory, whole_words
 from jitllm.backends.base import BackendUnavailable
 
-PUSH_BYTES = 128
+ARGUMENT_BYTES = 128  # what every device has room for
 _POINTER, _SIZE, _WORD, _INT = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "open": (_POINTER, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)),
@@ -43,35 +43,52 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A library and what its kernels are made of.
+
+    Attributes
+    ----------
+    title : str
+        What messages call it.
+    library : str
+        Its file beside this one, without what the system appends.
+    prefix : str
+        Of its functions.
+    code : callable
+        Returns the bytes that the library makes a kernel of, by its name.
+    """
+
+    title: str
+    library: str
+    prefix: str
+    code: Callable[[str], bytes]
+
+
 @cache
-def _library() -> dict[str, Callable[..., Any]]:
-    """Load the C library; `BackendUnavailable` if it was not built."""
+def _functions(api: Api) -> dict[str, Callable[..., Any]]:
+    """Load the library; `BackendUnavailable` if it was not built."""
     folder = Path(__file__).parent
     suffixes = importlib.machinery.EXTENSION_SUFFIXES
-    paths = [folder / f"_jit_vulkan{suffix}" for suffix in suffixes]
+    paths = [folder / f"{api.library}{suffix}" for suffix in suffixes]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise BackendUnavailable(
-            "the Vulkan backend was not built: jitllm was installed where no C compiler was found; "
-            "install one (Debian: apt-get install gcc) and reinstall jitllm from its source"
+            f"the {api.title} backend was not built: jitllm was installed where no C compiler was "
+            "found; install one (Debian: apt-get install gcc) and reinstall jitllm from its source"
         )
     library, functions = ctypes.CDLL(str(path)), {}
     for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, f"jv_{name}")
+        function = getattr(library, f"{api.prefix}{name}")
         function.restype, function.argtypes = result, arguments
         functions[name] = function
     return functions
 
 
-def whole_words(nbytes: int) -> int:
-    """Return the bytes that are allocated where so many are asked for."""
-    return -(-max(nbytes, 4) // 4) * 4
+class CMemory(Memory):
+    """Memory of a device behind a library."""
 
-
-class Memory:
-    """A piece of device memory, at `address` for shaders."""
-
-    def __init__(self, device: "Device", handle: int, nbytes: int) -> None:
+    def __init__(self, device: "CDevice", handle: int, nbytes: int) -> None:
         self._device, self._handle, self.nbytes = device, handle, nbytes
         self.address = int(device.call("address", handle))
 
@@ -86,7 +103,7 @@ class Memory:
         self._check(start, out.nbytes)
         self._device.checked("download", self._handle, start, out.ctypes.data, out.nbytes)
 
-    def copy_from(self, source: "Memory", start: int, target: int, nbytes: int) -> None:
+    def copy_from(self, source: "CMemory", start: int, target: int, nbytes: int) -> None:
         """Copy bytes of other memory, which do not overlap these."""
         self._check(target, nbytes)
         source._check(start, nbytes)
@@ -103,22 +120,17 @@ class Memory:
             raise ValueError(f"bytes {start} to {start + nbytes} of {self.nbytes}")
 
 
-class Commands:
-    """A recorded list of dispatches, run as often as wanted.
+class CCommands(Commands):
+    """A recording of a device behind a library."""
 
-    Parameters
-    ----------
-    device : Device
-    """
-
-    def __init__(self, device: "Device") -> None:
+    def __init__(self, device: "CDevice") -> None:
         self._device, handle = device, ctypes.c_void_p()
         device.checked("begin", ctypes.addressof(handle))
         self._handle = handle.value
 
-    def dispatch(self, pipeline: int, arguments: bytes, grid: tuple[int, int, int]) -> None:
-        """Add workgroups of a pipeline, with these push constants."""
-        assert len(arguments) <= PUSH_BYTES
+    def dispatch(self, pipeline: int, arguments: bytes, grid: Grid) -> None:
+        """Add workgroups of a pipeline, with these arguments."""
+        assert len(arguments) <= ARGUMENT_BYTES
         call = self._device.call
         call("dispatch", self._handle, pipeline, arguments, len(arguments), *grid)
 
@@ -141,8 +153,14 @@ class Commands:
         self._handle = None
 
 
-class Device:
-    """A Vulkan device. Threads take turns.
+class CDevice(Device):
+    """A device behind a library.
+
+    Parameters
+    ----------
+    api : Api
+    wanted : str
+        A part of the device's name; "" leaves the choice to the library.
 
     Raises
     ------
@@ -150,14 +168,14 @@ class Device:
         If there is none that can be used; from all methods, if the device fails.
     """
 
-    def __init__(self) -> None:
-        self._functions, self._lock = _library(), threading.Lock()
+    def __init__(self, api: Api, wanted: str = "") -> None:
+        self._api, self._functions, self._lock = api, _functions(api), threading.Lock()
         error = ctypes.create_string_buffer(512)
-        wanted = os.environ.get("JITLLM_VULKAN_DEVICE", "")
         self._handle = self._functions["open"](wanted.encode(), error, len(error))
         if not self._handle:
-            raise BackendUnavailable(f"Vulkan: {error.value.decode('utf-8', 'replace')}")
+            raise BackendUnavailable(f"{api.title}: {error.value.decode('utf-8', 'replace')}")
         self.name = self.call("name").decode("utf-8", "replace")
+        self._label = f"{api.title} device {self.name}"
         self.is_cpu = bool(self.call("is_cpu"))
         self.max_allocation = int(self.call("max_allocation"))
         self._pipelines: dict[tuple[str, tuple[int, ...]], int] = {}
@@ -168,28 +186,28 @@ class Device:
         if name in ("address", "mapped"):
             return function(*arguments)
         if not self._handle:
-            raise BackendUnavailable("the Vulkan device was closed")
+            raise BackendUnavailable(f"the {self._api.title} device was closed")
         with self._lock:
             return function(self._handle, *arguments)
 
     def checked(self, name: str, *arguments: Any) -> None:
         """Call a function that may fail."""
         if self.call(name, *arguments):
-            raise BackendUnavailable(f"Vulkan device {self.name}: {self.call('error').decode()}")
+            raise BackendUnavailable(f"{self._label}: {self.call('error').decode()}")
 
     def allocate(self, nbytes: int, *, on_host: bool = False) -> Memory:
-        """Return zeroed memory; `on_host` for what the host writes and reads at every run."""
+        """Return zeroed memory; see `Device.allocate`."""
         nbytes = whole_words(nbytes)
         if nbytes > self.max_allocation:
             raise BackendUnavailable(
-                f"Vulkan device {self.name} allocates at most {self.max_allocation} bytes at once; "
+                f"{self._label} allocates at most {self.max_allocation} bytes at once; "
                 f"{nbytes} are needed"
             )
         handle = self.call("alloc", nbytes, int(on_host))
         if not handle:
             reason = self.call("error").decode()
-            raise BackendUnavailable(f"Vulkan device {self.name}: {nbytes} bytes: {reason}")
-        memory = Memory(self, handle, nbytes)
+            raise BackendUnavailable(f"{self._label}: {nbytes} bytes: {reason}")
+        memory = CMemory(self, handle, nbytes)
         try:
             self.checked("zero", handle)
         except BackendUnavailable:
@@ -198,15 +216,19 @@ class Device:
         return memory
 
     def pipeline(self, kernel: str, constants: tuple[int, ...]) -> int:
-        """Return the pipeline of `vulkan/<kernel>.spv` with these specialization constants."""
+        """Return the kernel with these static constants, made once."""
         key = kernel, constants
         if key not in self._pipelines:
-            code, out = (FOLDER / f"{kernel}.spv").read_bytes(), ctypes.c_void_p()
+            code, out = self._api.code(kernel), ctypes.c_void_p()
             values = np.array(constants, np.uint32)
             where = ctypes.addressof(out)
             self.checked("pipeline", code, len(code), values.ctypes.data, len(values), where)
             self._pipelines[key] = out.value or 0
         return self._pipelines[key]
+
+    def commands(self) -> Commands:
+        """Begin a recording."""
+        return CCommands(self)
 
     def close(self) -> None:
         """Free the device; all its memory must be free already."""

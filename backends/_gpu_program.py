@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends._pattern import apply_pattern_tap, seen_by
-from jitllm.backends._vulkan_host import Commands, Device, Memory
-from jitllm.backends._vulkan_lower import (
+from jitllm.backends._gpu_device import Commands, Device, Memory
+from jitllm.backends._gpu_lower import (
     MOST_GROUPS,
     N_OUTPUTS,
     N_TOKENS,
@@ -22,12 +21,13 @@ from jitllm.backends._vulkan_lower import (
     Lowering,
     Place,
 )
+from jitllm.backends._pattern import apply_pattern_tap, seen_by
 from jitllm.backends.base import PAGE_TOKENS, Batch, Floats, Program, Segment, Tap, rows_of
 
 _KEPT = 8  # recordings for different row counts
 
 
-class VulkanProgram(Program):
+class GpuProgram(Program):
     """A lowered graph with its memory on the device.
 
     Parameters
@@ -121,7 +121,7 @@ class VulkanProgram(Program):
     def _record(self, rows: tuple[int, int]) -> list[Commands]:
         dispatches, pieces, start = self._lowering.dispatches, list[Commands](), 0
         for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
-            commands = Commands(self.device)
+            commands = self.device.commands()
             pieces.append(commands)
             for dispatch in dispatches[start:stop]:
                 if dispatch.barrier:
