@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends._array_pool import ArrayPool
-from jitllm.backends._cpu_threads import aligned
+from jitllm.backends._cpu_threads import ThreadPool, aligned
 from jitllm.backends.base import Bytes, Floats, StatePool, Weight
 from jitllm.backends.ir import CacheSpec
-from jitllm.kernels import formats, packed
+from jitllm.kernels import abi, formats, packed
 
 _HUGE_PAGE = 2 << 20
 # Python names it from 3.13 on; this is Linux's number.
@@ -71,6 +71,21 @@ class PackedWeight(PackedShape):
         use_huge_pages(self.memory)
 
         self.address = int(self.memory.ctypes.data)
+
+
+def pack_matrix(
+    threads: ThreadPool, type_name: str, size: tuple[int, int], source: int, target: int
+) -> None:
+    """Write a matrix of `size` (n, k) in the packed layout.
+
+    `source` is the address of its rows as in the file, `target` that of what becomes of them.
+    """
+    run, ops = aligned(64).view(np.int64), aligned(abi.OP_BYTES).view(np.int64)
+    n, k = size
+    block = abi.REPACK.pack(run.ctypes.data, source=source, target=target, n=n, k=k)
+    ops[abi.OP_KERNEL] = abi.REPACK.address(fmt=type_name)
+    ops[abi.OP_ARGS], ops[abi.OP_COUNTER] = block.ctypes.data, 0
+    threads.run(ops.ctypes.data, 0, 1)
 
 
 def vector_bytes(n: int) -> int:

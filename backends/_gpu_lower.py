@@ -4,6 +4,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ FORMS = ("swiglu_clamp", "swiglu_limit", "swiglu_oai", "situ")
 # Offsets in the run block, as kernels read it.
 N_TOKENS, N_OUTPUTS, SEGMENTS, TABLES, ROW_SEGMENTS, HEADER = 0, 4, 8, 16, 24, 64
 SEGMENT_WORDS = 8
+MOST_ROWS = 1 << 30
 TABLE_BYTES = 64  # for page tables at first
 
 
@@ -62,7 +64,8 @@ class Dispatch:
     """One call of a kernel for every run.
 
     `addresses` come first in the push constants, `words` behind them. It has `groups` workgroups
-    for each row; `many`, if set, is what changes where there are several rows.
+    for each row; `many`, if set, is what changes where there are several rows. Runs of less than
+    `least` rows, or more than `most`, do without it.
     """
 
     kernel: str
@@ -74,6 +77,8 @@ class Dispatch:
     fan: int = 1
     many: Many | None = None
     barrier: bool = True
+    least: int = 1
+    most: int = MOST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,18 +301,28 @@ class Lowering:
             [y], groups=-(-width // LANES), rows=rows, fan=fan, constants=(op, act),
         )  # fmt: skip
 
-    def product(self, w: Matrix, x: Place, y: Place, rows: str, **options: Any) -> None:
-        """Emit y = x w^T; see `multiply` for the options."""
-        place = Place("", w.address, 0)
-        self.multiply(w.type_name, place, w.shape[-2:], x, y, rows, **options)
+    def dot(self, name: str, x: Place, y: Place, width: int, rows: str) -> None:
+        """Emit the product of each row with a small weight."""
+        self._multiply("F32", self.vector(name), (1, width), x, y, rows)
 
-    def multiply(
-        self, type_name: str, w: Place | None, shape: tuple[int, ...], x: Place, y: Place,
+    def product(
+        self, w: Matrix, x: Place, y: Place, rows: str, *, heads: int = 1, **options: Any
+    ) -> None:
+        """Emit y = x w^T, or the product with one matrix for each of `heads`.
+
+        `options` are those of `_multiply`.
+        """
+        n = prod(w.shape[:-1]) // heads if heads > 1 else w.n
+        place = Place("", w.address, 0)
+        self._multiply(w.type_name, place, (n, w.k), x, y, rows, heads=heads, **options)
+
+    def _multiply(
+        self, type_name: str, w: Place | None, shape: tuple[int, int], x: Place, y: Place,
         rows: str, *, bias: Place | None = None, scales: Place | None = None,
         weights: Place | None = None, ids: Place | None = None, fan: int = 1, x_fan: int = 1,
         heads: int = 1,
     ) -> None:  # fmt: skip
-        """Emit y = x w^T for a matrix of `shape` (n, k), or for one of each of `heads`.
+        """Emit y = x w^T for a matrix of `shape` (n, k).
 
         With `ids` there are `fan` rows for each of x or, if `x_fan` is 1, of y; each has an expert,
         whose products are multiplied by its number of `scales`, then by the row's of `weights`.

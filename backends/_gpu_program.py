@@ -121,18 +121,22 @@ class GpuProgram(Program):
     def _record(self, rows: tuple[int, int]) -> list[Commands]:
         dispatches, pieces, start = self._lowering.dispatches, list[Commands](), 0
         for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
-            commands = self.device.commands()
+            commands, waits = self.device.commands(), False
             pieces.append(commands)
             for dispatch in dispatches[start:stop]:
-                if dispatch.barrier:
+                waits |= dispatch.barrier
+                if not dispatch.least <= _rows(dispatch, rows) <= dispatch.most:
+                    continue
+                if waits:
                     commands.barrier()
+                waits = False
                 self._add(commands, dispatch, rows)
             commands.end()
             start = stop
         return pieces
 
     def _add(self, commands: Commands, dispatch: Dispatch, rows: tuple[int, int]) -> None:
-        n_rows = dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
+        n_rows = _rows(dispatch, rows)
         constants, groups, tiles = dispatch.constants, dispatch.groups, n_rows
         if n_rows > 1 and dispatch.many:
             constants, groups = dispatch.many.constants, dispatch.many.groups
@@ -274,6 +278,10 @@ class GpuProgram(Program):
             tap(value.name, shown)
         if not np.array_equal(before.view(np.int32), shown.view(np.int32)):
             self._upload(cut.place, shown, rows)
+
+
+def _rows(dispatch: Dispatch, rows: tuple[int, int]) -> int:
+    return dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
 
 
 def _class(rows: int, most: int) -> int:

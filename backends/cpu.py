@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jitllm.backends._cpu_lower import Lowering
-from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight, vector
+from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight, pack_matrix, vector
 from jitllm.backends._cpu_program import CpuProgram
 from jitllm.backends._cpu_rules import CpuRules
 from jitllm.backends._cpu_threads import ThreadPool, aligned, checked_threads
@@ -82,16 +82,10 @@ class CpuBackend(Backend):
 
     def _pack(self, weight: Weight) -> PackedWeight:
         target, data = PackedWeight(weight), np.ascontiguousarray(weight.data).reshape(-1)
-        run, ops = aligned(64).view(np.int64), aligned(abi.OP_BYTES).view(np.int64)
-        file_bytes = data.nbytes // target.n_matrices
+        step = data.nbytes // target.n_matrices
         for i in range(target.n_matrices):
-            block = abi.REPACK.pack(
-                run.ctypes.data, source=data.ctypes.data + i * file_bytes,
-                target=target.address + i * target.matrix_bytes, n=target.n, k=target.k,
-            )  # fmt: skip
-            ops[abi.OP_KERNEL] = abi.REPACK.address(fmt=weight.type_name)
-            ops[abi.OP_ARGS], ops[abi.OP_COUNTER] = block.ctypes.data, 0
-            self.threads.run(ops.ctypes.data, 0, 1)
+            source, at = data.ctypes.data + i * step, target.address + i * target.matrix_bytes
+            pack_matrix(self.threads, weight.type_name, (target.n, target.k), source, at)
         return target
 
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:

@@ -5,7 +5,6 @@ from jitllm.backends.ir import Node
 
 
 def lower(lowering: Lowering, node: Node) -> None:
-    """Emit it as a matrix of one row."""
+    """Emit the product."""
     (x,), y = node.inputs, lowering.new(node.outputs[0])
-    row = lowering.vector(node.weights[0])
-    lowering.multiply("F32", row, (1, x.width), lowering.place(x), y, x.rows)
+    lowering.dot(node.weights[0], lowering.place(x), y, x.width, x.rows)
