@@ -33,22 +33,41 @@ def compile_ir(
     refers to no symbol of the interpreter.
     """
     configure()
+    from numba.core import types
     from numba.core.compiler_lock import global_compiler_lock
 
+    from jitllm.kernels.library import KernelLibrary
+
+    kinds = {"void": types.void, "intp": types.intp, "float32": types.float32}
+    result, arguments = kinds[signature[0]], tuple(kinds[a] for a in signature[1])
     with global_compiler_lock:
-        return _compile(source, signature, symbol)
+        return _compile(source, result, arguments, symbol, KernelLibrary)
+
+
+def linked_ir(
+    source: Callable[..., Any], result: Any, arguments: tuple[Any, ...], symbol: str
+) -> str:
+    """Return what Numba generates for `source` and all that it calls, not optimised.
+
+    `result` and `arguments` are Numba types; the entry takes and returns their values.
+    """
+    configure()
+    from numba.core.compiler_lock import global_compiler_lock
+
+    from jitllm.kernels.library import LinkedLibrary
+
+    with global_compiler_lock:
+        return _compile(source, result, arguments, symbol, LinkedLibrary)
 
 
 def _compile(
-    source: Callable[..., Any], signature: tuple[str, tuple[str, ...]], symbol: str
+    source: Callable[..., Any], result: Any, arguments: Any, symbol: str, library_class: Any
 ) -> str:
-    from numba.core import compiler, registry, types
+    from numba.core import compiler, registry
 
     from jitllm.kernels.library import RawLibrary
 
     typing, target = registry.cpu_target.typing_context, registry.cpu_target.target_context
-    kinds = {"void": types.void, "intp": types.intp, "float32": types.float32}
-    result, arguments = kinds[signature[0]], tuple(kinds[a] for a in signature[1])
     flags = compiler.Flags()
     flags.nrt = False
     flags.no_cpython_wrapper = True
@@ -62,18 +81,22 @@ def _compile(
     compiled = compiler.compile_extra(
         typing, target, function, arguments, result, flags, {}, library
     )
-    return _with_entry(target, compiled, result, arguments, symbol)
+    whole = library_class(target.codegen(), symbol)
+    whole.entries = (symbol,)
+    whole.add_ir_module(_entry(target, whole, compiled, result, arguments, symbol))
+    whole.add_linking_library(compiled.library)
+    whole.finalize()
+    return str(whole.get_llvm_str())
 
 
-def _with_entry(target: Any, compiled: Any, result: Any, arguments: Any, symbol: str) -> str:
-    from jitllm.kernels.library import KernelLibrary
-
-    library = KernelLibrary(target.codegen(), symbol)
-    library.entries = (symbol,)
+def _entry(
+    target: Any, library: Any, compiled: Any, result: Any, arguments: Any, symbol: str
+) -> Any:
+    """Return a module whose `symbol` calls the compiled function."""
     module = library.create_ir_module(symbol)
-    word = ir.IntType(64)
     returns_value = result.name != "none"
-    entry_type = ir.FunctionType(word if returns_value else ir.VoidType(), [word] * len(arguments))
+    kind = target.get_value_type(result) if returns_value else ir.VoidType()
+    entry_type = ir.FunctionType(kind, [target.get_value_type(a) for a in arguments])
     entry = ir.Function(module, entry_type, name=symbol)
     builder = ir.IRBuilder(entry.append_basic_block("entry"))
     callee = target.declare_function(module, compiled.fndesc)
@@ -82,7 +105,4 @@ def _with_entry(target: Any, compiled: Any, result: Any, arguments: Any, symbol:
         builder.ret(value)
     else:
         builder.ret_void()
-    library.add_ir_module(module)
-    library.add_linking_library(compiled.library)
-    library.finalize()
-    return str(library.get_llvm_str())
+    return module

@@ -15,15 +15,10 @@ Code of a level that this machine lacks can be compiled ahead, but not loaded: s
 call `compile_object`.
 """
 
-import contextlib
 import ctypes
 import ctypes.util
-import hashlib
 import importlib
-import importlib.util
 import logging
-import secrets
-import shutil
 import sys
 import threading
 import time
@@ -32,9 +27,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-import llvmlite
 import llvmlite.binding as llvm
 
+from jitllm.kernels import code_files
 from jitllm.kernels import level as levels
 from jitllm.kernels.folders import cache_root
 
@@ -42,11 +37,9 @@ log = logging.getLogger("jitllm.kernels")
 
 DEFAULT_SIGNATURE = ("void", ("intp", "intp", "intp", "intp"))
 SYMBOL_PREFIX = "jitllm:"  # of a kernel's entry in its object file, before its name
-KEPT_VERSIONS = 4  # folders of object files kept for each level, this version's included
 # What compiled code may call: all else would end the process when it is loaded.
 RUNTIME_SYMBOLS = ("fmaf", "memcpy", "memmove", "memset")
 _C_TYPES = {"void": None, "intp": ctypes.c_ssize_t, "float32": ctypes.c_float}
-_DIGEST_BYTES = 32
 
 _lock = threading.RLock()
 _on_compile: list[Callable[[str], None]] = []
@@ -56,6 +49,12 @@ def on_compile(callback: Callable[[str], None]) -> Callable[[], None]:
     """Call `callback(kernel name)` before each compilation; returns a function that stops it."""
     _on_compile.append(callback)
     return lambda: _on_compile.remove(callback)
+
+
+def announce(name: str) -> None:
+    """Tell the callbacks that a kernel will be compiled."""
+    for callback in list(_on_compile):
+        callback(name)
 
 
 # --- names and files -------------------------------------------------------------------------
@@ -70,16 +69,9 @@ def cache_dir() -> Path:
 @cache
 def _source_hash() -> str:
     folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(
-        path for part in (".", "cpu", "formats") for path in folder.glob(f"{part}/*.py")
-    ):
-        digest.update(path.name.encode() + path.read_bytes())
-    numba = importlib.util.find_spec("numba")  # imports nothing
-    if numba and numba.origin:
-        digest.update(Path(numba.origin).with_name("_version.py").read_bytes())
-    digest.update(" ".join([llvmlite.__version__, *_target()]).encode())
-    return digest.hexdigest()[:16]
+    paths = [path for part in (".", "cpu", "formats") for path in folder.glob(f"{part}/*.py")]
+    paths = [path for path in paths if not path.name.startswith("gpu")]
+    return code_files.source_hash(paths, *_target())
 
 
 def kernel_name(module: str, function: str, **params: Any) -> str:
@@ -90,49 +82,11 @@ def kernel_name(module: str, function: str, **params: Any) -> str:
 
 def is_cached(module: str, function: str, **params: Any) -> bool:
     """Return whether the kernel's object file exists, so that using it compiles nothing."""
-    return _read(_path(kernel_name(module, function, **params))) is not None
+    return code_files.read(_path(kernel_name(module, function, **params))) is not None
 
 
 def _path(name: str) -> Path:
     return cache_dir() / f"{name}.o"
-
-
-def _read(path: Path) -> bytes | None:
-    """Return an object file without its checksum, or None if it is missing or damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    code, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    if hashlib.sha256(code).digest() == digest:
-        return code
-    log.warning("kernel file %s is damaged and will be made again", path)
-    return None
-
-
-def _store(path: Path, code: bytes) -> None:
-    """Write atomically: another process may be compiling the same kernel."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _prune(path.parent)
-        partial.write_bytes(code + hashlib.sha256(code).digest())
-        partial.replace(path)
-    except OSError as error:
-        log.warning("kernel %s is not kept: %s", path.name, error)
-        with contextlib.suppress(OSError):
-            partial.unlink()
-
-
-def _prune(current: Path) -> None:
-    """Delete the folders of this level's old source versions, all but the newest few."""
-    level = current.name.rpartition("-")[0]
-    others = [path for path in current.parent.glob(f"{level}-*") if path != current]
-    others = [path for path in others if len(path.name) == len(current.name)]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[KEPT_VERSIONS - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 # --- loading ---------------------------------------------------------------------------------
@@ -162,10 +116,10 @@ def _address(module: str, function: str, items: tuple[tuple[str, Any], ...]) -> 
     levels.require()
     params = dict(items)
     name = kernel_name(module, function, **params)
-    code = _read(_path(name))
+    code = code_files.read(_path(name))
     if code is None:
         code = compile_object(module, function, **params)
-        _store(_path(name), code)
+        code_files.store(_path(name), code)
     return _load(name, code)
 
 
@@ -257,8 +211,7 @@ def machine() -> Any:
 def compile_object(module: str, function: str, **params: Any) -> bytes:
     """Compile a kernel for the current level and return its object file."""
     name = kernel_name(module, function, **params)
-    for callback in list(_on_compile):
-        callback(name)
+    announce(name)
     start = time.perf_counter()
     unit, target = llvm.parse_assembly(compile_ir(module, function, **params)), machine()
     if levels.is_foreign(levels.current()):  # Numba generates for this machine

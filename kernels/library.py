@@ -62,17 +62,26 @@ class RawLibrary(CPUCodeLibrary):
         return self._shared_module
 
 
-class KernelLibrary(RawLibrary):
-    """A whole kernel: links what it calls and optimises the result."""
+class LinkedLibrary(RawLibrary):
+    """A whole kernel as generated: it with all that it calls."""
 
     entries: tuple[str, ...] = ()  # functions to be called from outside
 
     def finalize(self) -> None:
-        """Link and optimise."""
+        """Link."""
         self.link_callees(self._final_module)
         for function in self._final_module.functions:
             if not function.is_declaration and function.name not in self.entries:
                 function.linkage = llvm.Linkage.internal
-        self._optimize_final_module()
         self._final_module.verify()
         self._finalized = True
+
+
+class KernelLibrary(LinkedLibrary):
+    """A whole kernel, optimised for this machine."""
+
+    def finalize(self) -> None:
+        """Link and optimise."""
+        super().finalize()
+        self._optimize_final_module()
+        self._final_module.verify()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jitllm.kernels import jit
+from jitllm.kernels import code_files, jit
 from jitllm.kernels import level as levels
 
 KERNEL = ("elementwise", "scale_rows")
@@ -135,7 +135,7 @@ def test_old_versions_are_deleted(folder: Path) -> None:
     jit.address(*KERNEL)
     kept = {path.name for path in kernels.glob(f"{level}-{'[0-9a-f]' * 16}")}
     assert kept == {jit.cache_dir().name, *(f"{level}-{age:016x}" for age in range(3))}
-    assert len(kept) == jit.KEPT_VERSIONS
+    assert len(kept) == code_files.KEPT_VERSIONS
     assert all(other.is_dir() for other in others)
 
 

@@ -1,0 +1,127 @@
+"""Compile GPU kernels and keep their code on disk; code that is there needs no Numba.
+
+A kernel is a file of `jitllm.kernels.cuda`, written as `jitllm.kernels.gpu` says. It becomes PTX
+(`ptx`) for NVIDIA's driver, or machine code of this processor (`host_object`) for the simulator.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jitllm.kernels import code_files, gpu_ptx, jit
+from jitllm.kernels.folders import cache_root
+from jitllm.kernels.gpu_neutral import Neutral
+
+log = logging.getLogger("jitllm.kernels")
+
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Code:
+    """A compiled kernel.
+
+    Attributes
+    ----------
+    name : str
+        What its entry is called.
+    threads : int
+        Threads of a workgroup.
+    parameters : str
+        A letter for each parameter: A (8 bytes), U, F (4 bytes).
+    shared : int
+        Bytes that a workgroup shares.
+    sites : tuple of str
+        The function that each call which synchronizes stands in.
+    data : bytes
+        PTX text, or an object file.
+    """
+
+    name: str
+    threads: int
+    parameters: str
+    shared: int
+    sites: tuple[str, ...]
+    data: bytes
+
+    @property
+    def argument_bytes(self) -> int:
+        """Bytes of packed arguments."""
+        return sum(8 if letter == "A" else 4 for letter in self.parameters)
+
+
+def ptx(kernel: str, constants: tuple[int, ...], cc: tuple[int, int]) -> Code:
+    """Return a kernel's PTX for devices of compute capability `cc`.
+
+    Parameters
+    ----------
+    kernel : str
+        Name of a file in `kernels/cuda`, then, where there is one for each tensor type, a dot and
+        the type in lower case.
+    constants : tuple of int
+        What its factory takes.
+    cc : (int, int)
+
+    Raises
+    ------
+    ValueError
+        If there is no such kernel, it is not written as kernels are, or the device is too old.
+    """
+    least = gpu_ptx.target_of(cc)
+    name = f"jitllm_{kernel.replace('.', '_')}"
+    target = f"sm{least[0]}{least[1]}"
+    return _code(
+        target, kernel, constants, ".ptx", lambda neutral: gpu_ptx.generate(neutral, name, least)
+    )
+
+
+def _code(
+    target: str, kernel: str, constants: tuple[int, ...], suffix: str,
+    generate: Callable[[Neutral], str | bytes],
+) -> Code:  # fmt: skip
+    """Read a kernel's code from its file, or make both."""
+    name = "-".join([kernel, *(str(int(constant)) for constant in constants)])
+    path = cache_root() / "cuda" / f"{target}-{_source_hash()}" / f"{name}{suffix}"
+    with _lock:
+        stored = code_files.read(path)
+        if stored is None:
+            stored = _make(name, kernel, constants, generate)
+            code_files.store(path, stored)
+    head, _, data = stored.partition(b"\n")
+    fields: dict[str, Any] = json.loads(head)
+    return Code(**{**fields, "sites": tuple(fields["sites"])}, data=data)
+
+
+def _make(
+    name: str, kernel: str, constants: tuple[int, ...],
+    generate: Callable[[Neutral], str | bytes],
+) -> bytes:  # fmt: skip
+    from jitllm.kernels import gpu_neutral
+
+    jit.announce(f"cuda.{name}")
+    start = time.perf_counter()
+    neutral = gpu_neutral.generate(kernel, constants)
+    code = generate(neutral)
+    data = code.encode() if isinstance(code, str) else code
+    head = {
+        "name": f"jitllm_{kernel.replace('.', '_')}", "threads": neutral.threads,
+        "parameters": neutral.parameters, "shared": neutral.shared, "sites": neutral.sites,
+    }  # fmt: skip
+    log.info("compiled cuda.%s in %.2f s", name, time.perf_counter() - start)
+    return json.dumps(head).encode() + b"\n" + data
+
+
+@cache
+def _source_hash() -> str:
+    folder = Path(__file__).parent
+    files = ("compiler.py", "library.py", "simd.py", "cpu/inline.py", "cpu/vmath.py")
+    paths = [folder / name for name in files]
+    patterns = ("gpu*.py", "cuda/*.py", "formats/*.py")
+    paths += [path for pattern in patterns for path in folder.glob(pattern)]
+    return code_files.source_hash(paths)
