@@ -1,11 +1,14 @@
 """Devices that run a graph: the files beside this one, found by name."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 from jitllm.backends.base import Backend, BackendUnavailable
+from jitllm.backends.ir import Graph
+from jitllm.backends.placement import Placement
 from jitllm.backends.rules import ByteRules
 
 if __name__ == "backends":  # found by its folder name: the repository root is on sys.path
@@ -28,7 +31,7 @@ def open_backend(device: str, **options: Any) -> Backend:
     Parameters
     ----------
     device : str
-        One of `names()`.
+        One of `names()`, or such a name with a number: "vulkan:1" is the second device of its kind.
     **options
         `n_threads` (int or None) and `precision` ("fast" or "exact").
 
@@ -37,7 +40,50 @@ def open_backend(device: str, **options: Any) -> Backend:
     BackendUnavailable
         If there is no such backend, or its device is missing.
     """
-    return cast(Backend, _module(device).open(**options))
+    name, index = kind_of(device)
+    opening = _module(name).open
+    if index:
+        from inspect import signature
+
+        if "index" not in signature(opening).parameters:
+            raise BackendUnavailable(f"expected {name!r}, which is one device, got {device!r}")
+        options["index"] = index
+    return cast(Backend, opening(**options))
+
+
+def open_split(placement: Placement, graphs: Sequence[Graph], **options: Any) -> Backend:
+    """Open the devices of a placement as one backend.
+
+    Parameters
+    ----------
+    placement : Placement
+    graphs : sequence of Graph
+        Those of the model that will run.
+    **options
+        For all devices, as for `open_backend`.
+
+    Raises
+    ------
+    BackendUnavailable
+        If one of the devices is missing.
+    """
+    from jitllm.backends._split_backend import SplitBackend
+
+    return SplitBackend(placement, graphs, lambda device: open_backend(device, **options))
+
+
+def kind_of(device: str) -> tuple[str, int]:
+    """Return the backend that a device's name has, and the device's number of that kind.
+
+    Raises
+    ------
+    BackendUnavailable
+        If what follows a colon is no number.
+    """
+    name, colon, index = device.partition(":")
+    if colon and not (index.isascii() and index.isdigit()):
+        raise BackendUnavailable(f'expected a device as "name" or "name:1", got {device!r}')
+    return name, int(index or 0)
 
 
 def byte_rules(device: str, **options: Any) -> ByteRules:
@@ -46,7 +92,6 @@ def byte_rules(device: str, **options: Any) -> ByteRules:
     Parameters
     ----------
     device : str
-        One of `names()`.
     **options
         As for `open_backend`.
 
@@ -55,7 +100,8 @@ def byte_rules(device: str, **options: Any) -> ByteRules:
     BackendUnavailable
         If there is no such backend, or it has no byte rules.
     """
-    rules = getattr(_module(device), "rules", None) if device in names() else None
+    name, _ = kind_of(device)
+    rules = getattr(_module(name), "rules", None) if name in names() else None
     if rules is None:
         raise BackendUnavailable(
             f"no byte rules for device {device!r} yet: expected a backend among {names()} whose "

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jitllm.backends._cpu_lower import ROW_WORDS, Cut, Lowering
 from jitllm.backends._cpu_threads import ThreadPool
 from jitllm.backends._pattern import apply_pattern_tap
-from jitllm.backends.base import Batch, Floats, Program, Tap, rows_of
+from jitllm.backends.base import Batch, Floats, Program, Steps, Tap, rows_of
 from jitllm.backends.ir import Graph
 from jitllm.kernels import abi
 
@@ -45,8 +45,8 @@ class CpuProgram(Program):
         """Bytes of the plan and of what its ops point to besides the weights."""
         return 0 if self.closed else self._plan.n_bytes + self._lowering.kept_bytes
 
-    def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
-        """Run a batch; see `Program.run`. A KeyboardInterrupt leaves a run unfinished."""
+    def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
+        """Run a batch; see `Program.steps`. A KeyboardInterrupt leaves a run unfinished."""
         n_tokens, n_outputs = len(batch.tokens), len(batch.output_rows)
         if not 1 <= n_tokens <= self.max_tokens:
             raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
@@ -59,6 +59,7 @@ class CpuProgram(Program):
         for cut in self._lowering.cuts:
             done = self._run_to(done, cut.stop, n_tokens)
             if tap:
+                yield cut.node.name
                 self._show(cut, batch, tap, logits)
         self._run_to(done, len(self._plan.ops), n_tokens)
         del alive

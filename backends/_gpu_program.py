@@ -22,7 +22,7 @@ from jitllm.backends._gpu_lower import (
     Place,
 )
 from jitllm.backends._pattern import apply_pattern_tap, seen_by
-from jitllm.backends.base import PAGE_TOKENS, Batch, Floats, Program, Segment, Tap, rows_of
+from jitllm.backends.base import PAGE_TOKENS, Batch, Floats, Program, Segment, Steps, Tap, rows_of
 
 _KEPT = 8  # recordings for different row counts
 
@@ -60,8 +60,8 @@ class GpuProgram(Program):
         """Bytes of the buffers."""
         return sum(memory.nbytes for memory in self._memory.values())
 
-    def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
-        """Run a batch; see `Program.run`."""
+    def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
+        """Run a batch; see `Program.steps`."""
         n_tokens, n_outputs = len(batch.tokens), len(batch.output_rows)
         if not 1 <= n_tokens <= self.max_tokens:
             raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
@@ -73,6 +73,7 @@ class GpuProgram(Program):
         for i, commands in enumerate(pieces):
             commands.run()
             if tap and i < len(self._lowering.cuts):
+                yield self._lowering.cuts[i].node.name
                 self._show(self._lowering.cuts[i], batch, tap, counts, rows)
         output = self._lowering.place(self.graph.output)
         return self._download(output, n_outputs, self.graph.vocab_size, rows)
@@ -265,6 +266,11 @@ class GpuProgram(Program):
         """Give a value to the tap, and write back what it made of it."""
         value = cut.node.outputs[0]
         n = counts[value.rows]
+        if cut.node.op == "from_host":
+            whole = np.zeros((n, cut.place.stride), np.float32)
+            tap(value.name, whole[:, : value.width])
+            self._memory[cut.place.space].upload(whole, self._offset(cut.place, rows))
+            return
         shown = self._download(cut.place, n, value.width, rows)
         before = shown.copy()
         if cut.inputs:

@@ -6,9 +6,9 @@ batches, `close`. Anything a backend cannot do raises `BackendUnavailable` with 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ Ints = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 # Called with a hook point and its rows, which it may change in place.
 Tap = Callable[[str, Floats], None]
+# The rest of a run: each item is the name of a hook point, the end is the logits.
+Steps = Generator[str, None, Floats]
 
 
 class BackendUnavailable(RuntimeError):
@@ -152,7 +154,6 @@ class Program(ABC):
 
     max_tokens: int
 
-    @abstractmethod
     def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
         """Run a batch of at most `max_tokens` rows; returns logits float32 [O, vocab_size].
 
@@ -160,6 +161,25 @@ class Program(ABC):
         what it writes into the array is what the rest of the graph sees. The returned array is
         the caller's.
         """
+        steps = self.steps(batch, tap)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast(Floats, end.value)
+
+    def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
+        """Run a batch as `run` does, with a pause before the tap of every value.
+
+        Each item is the name of the value that the tap will get; other programs may run meanwhile.
+        A program can have `run` instead: then its device can only hold whole models.
+
+        Raises
+        ------
+        BackendUnavailable
+            If it does.
+        """
+        raise BackendUnavailable(f"{type(self).__name__} runs whole models only: it has no steps")
 
     @abstractmethod
     def close(self) -> None:
@@ -200,6 +220,10 @@ class Backend(ABC):
     @abstractmethod
     def memory(self) -> dict[str, int]:
         """Return bytes held, by purpose: "weights", "caches", "buffers"."""
+
+    def memory_by_device(self) -> dict[str, dict[str, int]]:
+        """Return the same for each device."""
+        return {self.name: self.memory()}
 
     @abstractmethod
     def close(self) -> None:

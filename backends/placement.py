@@ -84,14 +84,26 @@ class Placement:
         ValueError
             If the name has the number of a layer that the model lacks.
         """
-        for expression, device in self.overrides:
-            if re.search(expression, tensor):
-                return device
+        if moved := self.override_of(tensor):
+            return moved
         layer = 0 if tensor.startswith(_FIRST_LAYER) else layer_of(tensor)
         if layer is not None:
             return self.layers[self._checked(layer, tensor)]
         is_input = tensor.startswith(_INPUTS) and not (as_output and tensor == _EMBEDDING)
         return self.input if is_input else self.output
+
+    def override_of(self, tensor: str) -> str:
+        """Return the device that an override names for a tensor, "" if none does."""
+        found = (device for text, device in self.overrides if re.search(text, tensor))
+        return next(found, "")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All devices that may hold something, each once, the CPU first."""
+        named = (device for _, device in self.overrides)
+        return tuple(dict.fromkeys(
+            (self.input, *self.layers, self.output, *self.caches, *named)
+        ))  # fmt: skip
 
     def cache_of(self, node: str) -> str:
         """Return the device of the cells or states that a node keeps; ValueError as above."""

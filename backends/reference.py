@@ -24,6 +24,7 @@ from jitllm.backends.base import (
     Pool,
     Program,
     StatePool,
+    Steps,
     Tap,
     Weight,
     options_error,
@@ -37,8 +38,13 @@ from jitllm.kernels.cache_types import cell_bytes
 _PRECISIONS = ("fast", "exact")
 
 
-def open(n_threads: int | None = None, precision: str = "fast", **options: Any) -> Backend:
-    """Open the NumPy backend; NumPy decides its threads, so `n_threads` changes nothing here."""
+def open(
+    n_threads: int | None = None, precision: str = "fast", index: int = 0, **options: Any
+) -> Backend:
+    """Open the NumPy backend; NumPy decides its threads, so `n_threads` changes nothing here.
+
+    There are as many devices as one likes, to try what several do: `index` changes nothing, too.
+    """
     _check(precision, options)
     return ReferenceBackend(precision)
 
@@ -190,8 +196,8 @@ class ReferenceProgram(Program):
         self.backend, self.graph, self.max_tokens, self.taps = backend, graph, max_tokens, taps
         self.pools = [pool for pool in pools if isinstance(pool, ArrayPool)]
 
-    def run(self, batch: Batch, tap: Tap | None = None) -> Floats:
-        """Run a batch; see `Program.run`."""
+    def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
+        """Run a batch; see `Program.steps`."""
         if len(batch.tokens) > self.max_tokens:
             raise ValueError(f"expected at most {self.max_tokens} tokens, got {len(batch.tokens)}")
         run = _Run(self, batch, tap)
@@ -199,6 +205,8 @@ class ReferenceProgram(Program):
         for node in self.graph.nodes:
             inputs = (values[value.id] for value in node.inputs)
             out = _operation(node.op)(run, node, *inputs)
+            if node.name in self.taps:
+                yield node.name
             values[node.outputs[0].id] = run.tapped(node.name, out)
         return values[self.graph.output.id]
 

@@ -1,6 +1,5 @@
 """`plan`: how many bytes a configuration uses on each device, before anything is loaded."""
 
-import logging
 import operator
 import os
 import re
@@ -9,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jitllm.backends.placement import ALL, CPU, Placement
+from jitllm.backends.placement import CPU, Placement
 from jitllm.llm.api import checked_n_ctx
+from jitllm.llm.placing import as_number
 from jitllm.llm.plan_sizes import ModelSizes, PlanSettings, Share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_log = logging.getLogger("jitllm.plan")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
 
 Bytes = int | str
@@ -137,16 +136,13 @@ def plan(
     n_ctx : int
         0 for what the model was made for.
     n_gpu_layers : int or str, optional
-        Without it the first device runs the model alone, as with `jitllm.load`. With it, so many
-        layers go to the devices as llama.cpp counts them, and the others and the input embedding
-        to the CPU: the last layers first, the output being one; -1 or "all" for all. Then
-        `compute` is that of the whole graph on every device, more than its part needs.
+        As for `jitllm.load`.
     progress : bool
         As for `jitllm.load`.
     **settings
-        `n_threads`, `kv_dtype`, `precision` and `cache_bytes` as for `jitllm.load`;
-        `n_sequences` (1): full sequences to count; `split`, `overrides`, `cpu_moe`, `n_cpu_moe`,
-        `n_cpu_ffn` and `offload_kv` as for `jitllm.backends.placement.place`.
+        `n_threads`, `kv_dtype`, `precision`, `cache_bytes`, `split`, `overrides`, `cpu_moe`,
+        `n_cpu_moe`, `n_cpu_ffn` and `offload_kv` as for `jitllm.load`; `n_sequences` (1): full
+        sequences to count.
 
     Raises
     ------
@@ -215,27 +211,7 @@ def n_bytes(size: Bytes) -> int:
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
-def as_number(n_gpu_layers: int | str | None) -> int:
-    """Return the number of layers that `plan` was asked for; TypeError if it is none."""
-    if n_gpu_layers is None or n_gpu_layers == "all":
-        return ALL
-    if isinstance(n_gpu_layers, bool | str) or not hasattr(n_gpu_layers, "__index__"):
-        raise TypeError(
-            f'expected n_gpu_layers as an int or "all" ("auto" is for `jitllm.fit`), got '
-            f"{n_gpu_layers!r:.80}"
-        )
-    return operator.index(n_gpu_layers)
-
-
 def _check(settings: PlanSettings) -> None:
-    devices = settings.devices
-    if not devices or (len(devices) > 1 and (CPU in devices or len({*devices}) < len(devices))):
-        raise ValueError(
-            f"expected one device, or several different ones beside the CPU: {devices}"
-        )
-    if len(devices) > 1 and settings.n_gpu_layers is None:
-        raise ValueError('expected n_gpu_layers with several devices, such as "all"')
+    settings.check()
     if settings.n_sequences < 1:
         raise ValueError(f"expected n_sequences of at least 1, got {settings.n_sequences}")
-    if devices == (CPU,) and settings.n_gpu_layers is not None:
-        _log.warning("n_gpu_layers=%s has no effect with device='cpu'", settings.n_gpu_layers)

@@ -8,7 +8,8 @@ from typing import Any
 
 from jitllm.llm.api import checked_n_ctx
 from jitllm.llm.errors import BackendError
-from jitllm.llm.plan import Budget, Plan, as_number, fit_together, n_bytes, open_sizes, plan_of
+from jitllm.llm.placing import as_number
+from jitllm.llm.plan import Budget, Plan, fit_together, n_bytes, open_sizes, plan_of
 from jitllm.llm.plan_sizes import ModelSizes, PlanSettings
 
 Ref = str | os.PathLike[str]

@@ -15,6 +15,7 @@ from jitllm.llm.config import Metadata, ModelConfig
 from jitllm.llm.errors import BackendError, GGUFError, UnsupportedFormat
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
+from jitllm.llm.placing import Placing
 from jitllm.llm.pooling import HEAD_TENSORS, Head
 
 Progress = Callable[[int, int], None]
@@ -51,7 +52,7 @@ class OpenModel:
 
 def open_model(
     file: GGUFFile,
-    device: str,
+    device: str | Placing,
     *,
     n_ctx: int | None = None,
     mtp: bool = False,
@@ -64,8 +65,8 @@ def open_model(
     ----------
     file : GGUFFile
         May be closed afterwards.
-    device : str
-        One of `jitllm.backends.names()`.
+    device : str or Placing
+        One of `jitllm.backends.names()`, or several and what each of them has.
     n_ctx : int, optional
         Most positions of a sequence; by default what the model was made for.
     mtp : bool
@@ -94,7 +95,7 @@ def open_model(
     head = _head(file, config, graph)
     used = _used(file, (graph, *blocks))
     try:
-        backend = backends.open_backend(device, **options)
+        backend = _open(file, config, device, (graph, *blocks), **options)
     except BackendUnavailable as error:
         raise BackendError(str(error)) from error
     try:
@@ -108,6 +109,25 @@ def open_model(
     seen = {info.name for info in used} | read | set(head.tensors if head else ())
     unused = tuple(name for name in file.tensors if name not in seen)
     return OpenModel(config, graph, backend, n_ctx, unused, head, blocks)
+
+
+def _open(
+    file: GGUFFile, config: ModelConfig, device: str | Placing, graphs: Sequence[Graph],
+    **options: Any,
+) -> Backend:  # fmt: skip
+    placing = Placing(device) if isinstance(device, str) else device
+    if placing.is_whole:
+        return backends.open_backend(placing.devices[0], **options)
+    placement = placing.placement(count_layers(file, config))
+    return backends.open_split(placement, graphs, **options)
+
+
+def count_layers(file: GGUFFile, config: ModelConfig) -> int:
+    """Return all layers of a file, blocks that predict further tokens included."""
+    from jitllm.backends.placement import layer_of
+
+    named = (layer_of(name) for name in file.tensors)  # a decoder may have more than the config's
+    return max(config.num_hidden_layers, *(1 + i for i in named if i is not None), 1)
 
 
 def build_graph(

@@ -173,7 +173,8 @@ def test_several_devices_overrides_and_caches_that_stay() -> None:
     both = plan(STORIES, device=devices, n_gpu_layers="all")
     assert both.placement.layers == ("reference:0",) * 3 + ("reference:1",) * 2
     assert [share.device for share in both.shares] == [*devices, "cpu"]
-    stay = plan(STORIES, device="reference", n_gpu_layers="all", offload_kv=False)
+    assert plan(STORIES, device=devices) == both
+    stay = plan(STORIES, device="reference", offload_kv=False)
     assert stay.share("reference").caches == 0
     assert stay.share("cpu").caches == sum(share.caches for share in both.shares)
     moved = plan(STORIES, device="reference", n_gpu_layers="all", overrides={r"ffn_": "cpu"})
@@ -207,8 +208,8 @@ def test_sizes_in_words() -> None:
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match="no byte rules for device 'abacus' yet"):
         plan(STORIES, device="abacus")
-    with pytest.raises(ValueError, match="with several devices"):
-        plan(STORIES, device=["reference:0", "reference:1"])
+    with pytest.raises(BackendError, match='expected a device as "name" or "name:1"'):
+        plan(STORIES, device="reference:one")
     with pytest.raises(ValueError, match="beside the CPU"):
         plan(STORIES, device=["cpu", "reference"], n_gpu_layers=1)
     with pytest.raises(TypeError, match="n_gpu_layers as an int"):

@@ -1,0 +1,93 @@
+"""Which devices a model is to be on, as `jitllm.load` and `jitllm.plan` are told."""
+
+import logging
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jitllm.backends.placement import Placement
+
+CPU = "cpu"
+ALL = -1  # layers; any other negative number is the same
+_log = logging.getLogger("jitllm.placing")
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Devices, and how layers are shared between them; `jitllm.load` says what each of these is."""
+
+    device: str | Sequence[str] = CPU
+    n_gpu_layers: int | str | None = None
+    split: Sequence[float] | None = None
+    overrides: Sequence[tuple[str, str]] | Mapping[str, str] = ()
+    cpu_moe: bool = False
+    n_cpu_moe: int = 0
+    n_cpu_ffn: int = 0
+    offload_kv: bool = True
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that were asked for."""
+        return (self.device,) if isinstance(self.device, str) else tuple(self.device)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one device runs the model alone."""
+        moves = (
+            self.n_gpu_layers is not None, len(self.devices) > 1, self.overrides, self.cpu_moe,
+            self.n_cpu_moe, self.n_cpu_ffn, not self.offload_kv,
+        )  # fmt: skip
+        return self.devices == (CPU,) or not any(moves)
+
+    def check(self) -> None:
+        """Raise ValueError if these are no devices that can share a model."""
+        devices = self.devices
+        if not devices or (len(devices) > 1 and (CPU in devices or len({*devices}) < len(devices))):
+            raise ValueError(
+                f"expected one device, or several different ones beside the CPU: {devices}"
+            )
+        if devices == (CPU,) and self.n_gpu_layers is not None:
+            _log.warning("n_gpu_layers=%s has no effect with device='cpu'", self.n_gpu_layers)
+
+    def placement(self, n_layers: int, n_gpu_layers: int | None = None) -> "Placement":
+        """Return where all parts of a model are.
+
+        Parameters
+        ----------
+        n_layers : int
+            All layers of the file, blocks that predict further tokens included.
+        n_gpu_layers : int, optional
+            In place of those of this object.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something is none of what it may be.
+        """
+        from jitllm.backends.placement import Placement, place
+
+        if self.is_whole:
+            device = self.devices[0]
+            layers = (device,) * n_layers
+            return Placement(layers, device, layers, input=device)
+        overrides = self.overrides
+        pairs = overrides.items() if isinstance(overrides, Mapping) else overrides
+        return place(
+            n_layers, as_number(self.n_gpu_layers) if n_gpu_layers is None else n_gpu_layers,
+            self.devices, split=self.split, overrides=[*pairs], cpu_moe=self.cpu_moe,
+            n_cpu_moe=self.n_cpu_moe, n_cpu_ffn=self.n_cpu_ffn, offload_kv=self.offload_kv,
+        )  # fmt: skip
+
+
+def as_number(n_gpu_layers: int | str | None) -> int:
+    """Return the number of layers that was asked for, None being all; TypeError if it is none."""
+    if n_gpu_layers is None or n_gpu_layers == "all":
+        return ALL
+    if isinstance(n_gpu_layers, bool | str) or not hasattr(n_gpu_layers, "__index__"):
+        raise TypeError(
+            f'expected n_gpu_layers as an int or "all" ("auto" is for `jitllm.fit`), got '
+            f"{n_gpu_layers!r:.80}"
+        )
+    return operator.index(n_gpu_layers)
