@@ -1,0 +1,11 @@
+"""Where a thread of an elementwise kernel is."""
+
+from jitllm.kernels.gpu import group_of_row, inline, thread
+
+LANES = 64  # threads of a workgroup in the kernels that the shared lowering drives
+
+
+@inline
+def column():
+    """Return the column of a thread where workgroups have LANES threads, one for each column."""
+    return group_of_row() * LANES + thread()

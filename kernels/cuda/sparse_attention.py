@@ -1,0 +1,125 @@
+"""Attention to chosen positions, a query head a workgroup: 64 keys at a time."""
+
+from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
+from jitllm.kernels.cuda._reduce import group_max, group_sum
+from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, position_of, segment_of
+from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO
+from jitllm.kernels.gpu import (
+    A,
+    F,
+    U,
+    divide_u32,
+    exp,
+    fma,
+    group_of_row,
+    group_y,
+    inline,
+    load_f32,
+    load_shared_f32,
+    load_shared_i32,
+    maximum,
+    shared,
+    store_f32,
+    store_shared_f32,
+    store_shared_i32,
+    sync_threads,
+    thread,
+    to_i32,
+)
+
+THREADS = 64
+
+
+def _readers(keys, values, dk, dv, keys_only):
+    """Make score(query, head, cell) and value(head, key_bytes, cell, i) of a position.
+
+    `head` is where a head of the position's page begins, `cell` the place in the page.
+    """
+    key, key_size = number(keys, PAGE), item_bytes(keys)
+    number_of, value_size = number(values, 1), item_bytes(values)
+
+    @inline
+    def score(query, head, cell):
+        total = ZERO
+        for i in range(dk):
+            total = fma(load_shared_f32(query + 4 * i), key(head + key_size * cell, i), total)
+        return total
+
+    @inline
+    def value(head, key_bytes, cell, i):
+        if keys_only:
+            return key(head + key_size * cell, i)
+        return number_of(head + key_bytes + value_size * dv * cell, i)
+
+    return score, value
+
+
+def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
+    """Make y = softmax(q k^T * scale) v over chosen positions, for every row and head.
+
+    `lists` are float32 [G, 2], first and end column of what key head g reads in `chosen`; if
+    `is_joint`, every query head reads all key heads. With `keys_only` values are the first dv
+    columns of keys. Types of the cache are of numbers, by their places in `cache_types.NAMES`.
+    """
+    score_of, value_of = _readers(kind_of(keys), kind_of(values), dk, dv, keys_only)
+    greatest, total_of = group_max(THREADS), group_sum(THREADS)
+    query_bytes, sum_bytes, weight_bytes = 4 * dk, 4 * dv, 4 * THREADS
+
+    def kernel(
+        run: A, q: A, chosen: A, y: A, pages: A, lists: A, sinks: A,
+        ldq: U, ldc: U, ldy: U, n_kv_heads: U, heads_per_key: U, head_bytes: U, key_bytes: U,
+        page_bytes: U, cache: U, n_caches: U, scale: F,
+    ):  # fmt: skip
+        row, head, at = group_y(), group_of_row(), thread()
+        if row >= n_rows(run):
+            return
+        query, sums, weights = shared(query_bytes), shared(sum_bytes), shared(weight_bytes)
+        places, segment = shared(weight_bytes), segment_of(run, row)
+        position = position_of(run, segment, row)
+        for i in range(at, dk, THREADS):
+            store_shared_f32(query + 4 * i, load_f32(q + 4 * (row * ldq + head * dk + i)))
+        for i in range(at, dv, THREADS):
+            store_shared_f32(sums + 4 * i, ZERO)
+        sync_threads()
+        top, total = LOWEST, ZERO
+        if has_sinks:
+            top, total = load_f32(sinks + 4 * head), ONE
+        first_key = 0 if is_joint else divide_u32(head, heads_per_key)
+        for group in range(first_key, n_kv_heads if is_joint else first_key + 1):
+            start, stop = load_f32(lists + 8 * group), load_f32(lists + 8 * group + 4)
+            for column in range(to_i32(start), to_i32(stop), THREADS):
+                s = -1
+                if column + at < to_i32(stop):
+                    s = to_i32(load_f32(chosen + 4 * (row * ldc + column + at))) + 0
+                is_seen, score = 0 <= s and s <= position, LOWEST
+                if is_seen:
+                    own = page_of(run, segment, n_caches, cache, s >> 6, pages, page_bytes)
+                    own += group * head_bytes
+                    score = scale * score_of(query, own, s & (PAGE - 1))
+                before = top
+                top = maximum(top, greatest(score))
+                kept, weight = exp(before - top), exp(score - top) if is_seen else ZERO
+                total = fma(total, kept, total_of(weight))
+                store_shared_f32(weights + 4 * at, weight)
+                store_shared_i32(places + 4 * at, to_i32(s if is_seen else -1))
+                sync_threads()
+                for i in range(at, dv, THREADS):
+                    part = ZERO
+                    for j in range(THREADS):
+                        other = load_shared_i32(places + 4 * j) + 0
+                        if other >= 0:
+                            own = page_of(
+                                run, segment, n_caches, cache, other >> 6, pages, page_bytes
+                            )
+                            own += group * head_bytes
+                            v = value_of(own, key_bytes, other & (PAGE - 1), i)
+                            part = fma(load_shared_f32(weights + 4 * j), v, part)
+                    before_sum = load_shared_f32(sums + 4 * i)
+                    store_shared_f32(sums + 4 * i, fma(before_sum, kept, part))
+                sync_threads()
+        factor = ONE / total if total > ZERO else ZERO
+        for i in range(at, dv, THREADS):
+            out = y + 4 * (row * ldy + head * dv + i)
+            store_f32(out, load_shared_f32(sums + 4 * i) * factor)
+
+    return kernel
