@@ -152,9 +152,9 @@ class Rows:
         """Return float32 rows [..., width] as items [..., n]."""
         if x.size == 0:
             return np.empty((*x.shape[:-1], self.n_items), self.dtype)
+        x = rotated(x, self.hadamard)
         if not is_quantized(self.kind):
             return _narrowed(self.kind, x)
-        x = rotated(x, self.hadamard)
         if self.kind == "iq4_nl":
             return iq4_nl.quantize_plain(x.reshape(-1, 32)).reshape(*x.shape[:-1], -1)
         return formats.quantize(self.kind.upper(), x)

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends.base import PAGE_TOKENS
 from jitllm.backends.ir import Graph
 from jitllm.llm.state.column import Column
 from jitllm.llm.state.pages import PagePool
@@ -121,7 +120,7 @@ class Cells:
     @property
     def firsts(self) -> list[int]:
         """The first cell that is still there, of each cache."""
-        return [column.first * PAGE_TOKENS for column in self._columns]
+        return [column.begin for column in self._columns]
 
     @property
     def pools(self) -> list[PagePool]:
@@ -160,8 +159,7 @@ class Cells:
     def begin(self, firsts: Sequence[int], n_tokens: int) -> None:
         """Hold writable pages for the cells from `firsts` of each cache up to `n_tokens`."""
         for column, first in zip(self._columns, firsts, strict=True):
-            column.first = first // PAGE_TOKENS
-            column.prepare(first, n_tokens)
+            column.begin_at(first, n_tokens)
 
     def begin_windows(self, firsts: Sequence[int], n_tokens: int) -> None:
         """Drop states, windows, and all cells from `n_tokens` on; hold empty windows instead.
@@ -175,8 +173,7 @@ class Cells:
         for column, first in zip(self._columns, firsts, strict=True):
             column.cut(0 if column.pool.window else n_tokens)
             if column.pool.window:
-                column.first = first // PAGE_TOKENS
-                column.prepare(first, n_tokens)
+                column.begin_at(first, n_tokens)
         if self._states:
             self._states.release()
 

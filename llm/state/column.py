@@ -31,6 +31,23 @@ class Column:
         self.table: Ints = np.zeros(_FIRST_BLOCKS, np.int32)  # what backends see: no -1
         self.first = 0  # blocks before this one fell out of the window
         self.end = 0  # blocks from this one on were never written
+        self._begin = 0  # cells before this one were never there
+
+    @property
+    def begin(self) -> int:
+        """The first cell that is there."""
+        return max(self.first * PAGE_TOKENS, self._begin)
+
+    def begin_at(self, start: int, stop: int) -> None:
+        """Hold writable pages for the cells start to stop - 1, and say that there are no others."""
+        self.first, self._begin = start // PAGE_TOKENS, start
+        self.prepare(start, stop)
+        missing = min(start, stop) - self.first * PAGE_TOKENS
+        if missing > 0:  # kernels read whole pages: what no query sees must be numbers
+            pool, page = self.pool.pool, int(self.pages[self.first])
+            for layer in range(len(pool.spec.layers)):
+                zeros = np.zeros(missing * pool.cell_bytes(layer), np.uint8)
+                pool.write_cells(layer, page, 0, missing, zeros)
 
     def need(self, start: int, stop: int) -> None:
         """Raise BackendError if there are too few pages to `prepare` these cells."""
@@ -62,7 +79,7 @@ class Column:
 
         None if a query behind the others would see cells that fell out of the window before.
         """
-        gap, held = stop - start, self.first * PAGE_TOKENS
+        gap, held = stop - start, self.begin
         if held > start:
             held = pages_of(max(held, stop) - gap) * PAGE_TOKENS
         return held if held <= max(0, n_tokens - gap - self.pool.window) else None
@@ -101,7 +118,7 @@ class Column:
                 place, last = max(begin, near), min(end, near + step)
                 keys, values = self._read(layer, place + gap, last + gap)
                 self._write(layer, place, turn(layer, keys), values)
-        self.first = first // PAGE_TOKENS
+        self.first, self._begin = first // PAGE_TOKENS, first
         self.cut(end)
 
     def _read(self, layer: int, start: int, stop: int) -> tuple[Floats, Floats]:
@@ -144,15 +161,15 @@ class Column:
             self.first = max(self.first, last)
 
     def can_cut(self, n_tokens: int) -> bool:
-        """Return whether the cells are there that a query at `n_tokens - 1` sees."""
-        return self.first * PAGE_TOKENS <= max(0, n_tokens - self.pool.window)
+        """Return whether the cells are there that a query behind `n_tokens` sees."""
+        return self.begin <= max(0, n_tokens + 1 - self.pool.window)
 
     def cut(self, n_tokens: int) -> None:
         """Drop all pages behind the first `n_tokens` cells."""
         keep = pages_of(n_tokens)
         self._drop(keep, self.end)
         self.end = min(self.end, keep)
-        self.first = min(self.first, keep)
+        self.first, self._begin = min(self.first, keep), min(self._begin, n_tokens)
 
     def fork(self) -> "Column":
         """Return a column that shares all pages with this one."""
@@ -161,7 +178,7 @@ class Column:
             if page != _NONE:
                 self.pool.share(int(page))
         twin.pages, twin.table = self.pages.copy(), self.table.copy()
-        twin.first, twin.end = self.first, self.end
+        twin.first, twin.end, twin._begin = self.first, self.end, self._begin
         return twin
 
     def held(self) -> Ints:

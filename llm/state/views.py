@@ -86,20 +86,22 @@ class LayerCache:
         heads, dk, dv = self.sizes
         pages = [self._pool.read(self._layer, page) for page in self._pages(0, self.n_cells)]
         empty = np.empty((0, heads * dk), np.float32), np.empty((0, heads * dv), np.float32)
-        k, v = (np.concatenate(half)[: self.n_cells] for half in zip(empty, *pages, strict=True))
-        return k.reshape(-1, heads, dk), v.reshape(-1, heads, dv)
+        skipped = self.first % PAGE_TOKENS
+        own = slice(skipped, skipped + self.n_cells)
+        k, v = (np.concatenate(half)[own] for half in zip(empty, *pages, strict=True))
+        return k.reshape(len(k), heads, dk), v.reshape(len(v), heads, dv)
 
     def write(self, both: tuple[Floats, Floats], start: int, stop: int) -> None:
         """Overwrite the cells start to stop - 1, counted from the first there is."""
         contents, first = self._contents, self.first
         contents.cells.own(self._cache, first + start, first + stop)
-        blocks = range(start // PAGE_TOKENS, -(-stop // PAGE_TOKENS))
-        pages = self._pages(start, stop)
-        for block, page in zip(blocks, pages, strict=True):
+        skipped = first % PAGE_TOKENS
+        for block, page in enumerate(self._pages(start, stop), (skipped + start) // PAGE_TOKENS):
             rows = [np.zeros((PAGE_TOKENS, x.shape[1] * x.shape[2]), np.float32) for x in both]
+            near = block * PAGE_TOKENS - skipped
             for row, x in zip(rows, both, strict=True):
-                part = x[block * PAGE_TOKENS : (block + 1) * PAGE_TOKENS]
-                row[: len(part)] = part.reshape(len(part), -1)
+                part = x[max(0, near) : near + PAGE_TOKENS]
+                row[max(0, -near) :][: len(part)] = part.reshape(len(part), -1)
             self._pool.write(self._layer, page, rows[0], rows[1])
         contents.last, contents.cells.graph = None, None
         contents.lineage = contents.lineage and contents.lineage.cut_cells(first + start)
@@ -109,8 +111,8 @@ class LayerCache:
         return self._contents.cells.pools[self._cache].pool
 
     def _pages(self, start: int, stop: int) -> list[int]:
-        first = self.first
-        starts = range(first + start // PAGE_TOKENS * PAGE_TOKENS, first + stop, PAGE_TOKENS)
+        begin = (self.first + start) // PAGE_TOKENS * PAGE_TOKENS
+        starts = range(begin, self.first + stop, PAGE_TOKENS)
         return [self._contents.cells.page(self._cache, position) for position in starts]
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jitllm.llm.errors import (
     UnsupportedArchitecture,
 )
 from jitllm.llm.state_files import llama_cpp
+from jitllm.llm.state_files.llama_cpp_memory import memory_of
 
 _DATA = Path(__file__).parent.parent / "data" / "state_llama_cpp.npz"
 _FILES = ("plain.ggsq", "plain.ggsn", "flash.ggsq", "flash.ggsn")
@@ -101,13 +103,39 @@ def test_what_is_written_comes_back(
                             assert np.array_equal(found.append([5]).logits, expected)
 
 
-def test_a_window_with_less_is_computed_again(tmp_path: Path) -> None:
-    """llama.cpp drops single cells where pages are kept here."""
+def test_a_window_without_whole_pages_goes_on(tmp_path: Path) -> None:
+    """llama.cpp drops single cells: what was never there is neither shown nor seen after cuts."""
     model_file = conformance_model("gemma3-dense.gqa", tmp_path / "model.gguf")
     with jitllm.load(model_file, n_ctx=512, n_threads=1, progress=False) as model:
         tokens = [int(t) for t in np.random.default_rng(3).integers(0, model.n_vocab, 300)]
+        with model.sequence(tokens) as own:
+            llama_cpp.save(own, tmp_path / "state")
+            last, expected = own.logits, own.append([5]).logits
+            expected_keys = own.kv[0].k[-33:-1]
+        with llama_cpp.load(model, tmp_path / "state") as found:
+            assert not found.n_pending and found.kv[0].first == 300 - 32
+            assert np.array_equal(found.kv[0].k[...], expected_keys)
+            found.kv[0].v[3:5] = found.kv[0].v[3:5]  # goes back to the same cells
+            found.save(tmp_path / "own.state")
+            assert np.array_equal(found.fork().logits, last)
+            assert np.array_equal(found.fork().append([5]).logits, expected)
+        with model.load_sequence(tmp_path / "own.state") as again:
+            assert not again.n_pending and again.kv[0].first == 300 - 32
+            assert np.array_equal(again.fork().append([5]).logits, expected)
+            again.truncate(298)
+            assert again.n_pending == 298
+            assert np.array_equal(again.logits, model.sequence(tokens[:298]).logits)
+
+
+def test_a_window_with_less_is_computed_again(tmp_path: Path) -> None:
+    model_file = conformance_model("gemma3-dense.gqa", tmp_path / "model.gguf")
+    with jitllm.load(model_file, n_ctx=512, n_threads=1, progress=False) as model:
+        tokens = [int(t) for t in np.random.default_rng(3).integers(0, model.n_vocab, 300)]
+        memory = memory_of(model)
+        narrow = [replace(part, window=min(part.window, 20)) for part in memory.caches]
         with model.sequence(tokens) as sequence, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(llama_cpp, "PAGE_TOKENS", 1)
+            less = replace(memory, caches=tuple(narrow))
+            patch.setattr(llama_cpp, "memory_of", lambda _: less)
             llama_cpp.save(sequence, tmp_path / "state")
         with llama_cpp.load(model, tmp_path / "state") as found, model.sequence(tokens) as own:
             assert found.n_pending == len(found) == 300
@@ -163,8 +191,8 @@ def test_other_models_are_refused(
 ) -> None:
     path = _written(recorded, "plain.ggsq", tmp_path)
     for name, error in (
-        ("llama-dense.gqa", StateError), ("mamba2-dense", UnsupportedArchitecture),
-        ("jamba-dense", UnsupportedArchitecture),
+        ("llama-dense.gqa", StateError), ("mamba2-dense", StateError), ("jamba-dense", StateError),
+        ("qwen4exp-moe.routed", UnsupportedArchitecture),
     ):  # fmt: skip
         model_file = conformance_model(name, tmp_path / "model.gguf")
         with jitllm.load(model_file, n_ctx=64, n_threads=1, progress=False) as model:
