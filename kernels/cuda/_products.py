@@ -1,0 +1,140 @@
+"""A group of 32 weights of four rows times activations, by dot products of four bytes."""
+
+from jitllm.kernels import formats
+from jitllm.kernels.cuda._packed import QUAD
+from jitllm.kernels.cuda.quantize import MAGIC, MAGIC_BITS
+from jitllm.kernels.gpu import (
+    as_f32,
+    dot4_s8,
+    dot4_u8,
+    fma,
+    inline,
+    lane,
+    load_i32x2,
+    load_i32x4,
+    load_shared_i32x2,
+    load_shared_i32x4,
+    mma_s8,
+    registers_f32,
+    registers_i32,
+    to_f32,
+    to_i32,
+    unroll,
+)
+
+FLIP = 0x80808080
+
+
+def sums_of_codes(parts):
+    """Return f(word, part): the sum of a row's 32 codes, or of one of its halves."""
+
+    @inline
+    def whole(word, part):
+        return to_i32((word << 16) >> 16) + (word >> 16)
+
+    @inline
+    def half(word, part):
+        return (word >> 16) if part else to_i32(to_i32(word << 16) >> 16)
+
+    return whole if parts == 1 else half
+
+
+def row_product(fmt, group_reader):
+    """Make add(sums, first, r, codes, head): four sums, from `first` on, get their products.
+
+    `r` has a group as `group_reader.load` loads it; `codes` and `head` are addresses of what
+    `quantize` made of one row's 32 columns.
+    """
+    layout = formats.get(fmt)
+    center, parts = layout.dot_center if not layout.table else 0, group_reader.parts
+    dot4 = dot4_u8 if layout.bits == 8 else dot4_s8
+    codes_of, scale_of, offset_of = group_reader.codes, group_reader.scale, group_reader.offset
+    has_offset, chunks = offset_of is not None, 8 // parts
+    n_of = sums_of_codes(parts)
+    offset_of = offset_of or scale_of
+
+    @inline
+    def add(sums, first, r, codes, head):
+        low, high = load_i32x4(codes), load_i32x4(codes + 16)
+        x = (low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3])
+        d, n = load_i32x2(head)
+        dx = as_f32(d)
+        for part in unroll(parts):
+            own = n_of(n, part)
+            for row in unroll(QUAD):
+                total = to_i32(-center * own)
+                for i in unroll(chunks):
+                    chunk = part * chunks + i
+                    total = dot4(codes_of(r, chunk, row), x[chunk], total)
+                scaled = scale_of(r, part, row) * dx
+                sums[first + row] = fma(to_f32(total), scaled, sums[first + row])
+                if has_offset:
+                    s = dx * to_f32(to_i32(own))
+                    sums[first + row] = fma(offset_of(r, part, row), s, sums[first + row])
+
+    return add
+
+
+def tile_product(fmt, group_reader, tokens):
+    """Make multiply(sums, r, codes, heads): a warp's 32 rows of W times `tokens` rows of x.
+
+    `r` has a group as `group_reader.load_pair` loads it, with t = lane() & 3; `codes` and `heads`
+    are addresses in shared memory of int8 [tokens][32] and of [tokens] heads, 8 bytes each. A
+    thread has the sums of four rows of W and two of x of every eight: [tokens / 8][4][2].
+    """
+    parts, has_offset = group_reader.parts, group_reader.offset is not None
+    scale_of, offset_of = group_reader.scale, group_reader.offset or group_reader.scale
+    weights_of, add_part = group_reader.pair, _part_product(fmt, group_reader)
+    n_weights, n_scales, n_tiles = 2 * QUAD, QUAD * parts, tokens // 8
+    flip = FLIP if formats.get(fmt).bits == 8 else 0  # to codes minus 128, which are signed
+
+    @inline
+    def multiply(sums, r, codes, heads):
+        t, column = lane() & 3, lane() >> 2
+        w, scales = registers_i32(n_weights), registers_f32(n_scales)
+        offsets = registers_f32(n_scales)
+        for row in unroll(QUAD):
+            for i in unroll(2):
+                w[2 * row + i] = to_i32(weights_of(r, i, row, t) ^ flip)
+            for part in unroll(parts):
+                scales[QUAD * part + row] = scale_of(r, part, row)
+                if has_offset:
+                    offsets[QUAD * part + row] = offset_of(r, part, row)
+        codes += 32 * column + 8 * t
+        heads += 16 * t
+        for tile in unroll(n_tiles):
+            b = load_shared_i32x2(codes + 256 * tile)
+            head = load_shared_i32x4(heads + 64 * tile)
+            for part in unroll(parts):
+                keep = -1 if parts == 1 or (t < 2) == (part == 0) else 0
+                add_part(sums, 8 * tile, w, b, head, scales, offsets, part, keep)
+
+    return multiply
+
+
+def _part_product(fmt, group_reader):
+    """Make add(...): 32 rows of W times eight of x, of the columns that share a scale."""
+    layout, parts = formats.get(fmt), group_reader.parts
+    center = 0 if layout.table or layout.bits == 8 else layout.center
+    has_offset, n_of = group_reader.offset is not None, sums_of_codes(parts)
+
+    @inline
+    def add(sums, first, w, b, head, scales, offsets, part, keep):
+        for i in unroll(2):
+            p, q = n_of(head[1], part), n_of(head[3], part)
+            start = to_i32(MAGIC_BITS - center * p), to_i32(MAGIC_BITS - center * q)
+            a = (
+                to_i32(w[4 * i] & keep), to_i32(w[4 * i + 2] & keep),
+                to_i32(w[4 * i + 1] & keep), to_i32(w[4 * i + 3] & keep),
+            )  # fmt: skip
+            d = mma_s8(a, b, (start[0], start[1], start[0], start[1]))
+            for j in unroll(4):
+                row, column = 2 * i + (j >> 1), j & 1
+                at, own = first + 2 * row + column, QUAD * part + row
+                dx = as_f32(head[2 * column])
+                sums[at] = fma(as_f32(d[j]) - MAGIC, scales[own] * dx, sums[at])
+                if has_offset:
+                    s = dx * to_f32(to_i32(q if column else p))
+                    sums[at] = fma(offsets[own], s, sums[at])
+
+    return add

@@ -1,0 +1,132 @@
+"""Products of few rows with packed weights, y = x W^T, by integer dot products.
+
+Data first. Each weight is read once: what a kernel for one row must do is keep enough bytes on
+their way. 16 rows of W times 256 columns of a 4-bit type are 2 KB of codes and about 300 bytes of
+scales, which a warp asks for at once: of eight groups of 32 columns, four threads take one, and
+each thread four rows of it, 64 bytes in loads of 16. It asks for its next group before it computes.
+32 warps of a multiprocessor thus have up to 100 KB on their way; an H200 needs 25 (4.8 TB/s for 700
+ns, by 132). For 16 bytes of 4-bit codes and one row a thread takes about 40
+instructions, at 20 bytes a clock for 128 threads' worth of them there is time for 100; a row more
+takes 12.
+
+Sums: a thread adds its groups in ascending order, as `kernels.cpu.matmul` does, scale times an
+exact integer sum; then the eight threads of a row, then the warps, in a fixed order.
+"""
+
+import numpy as np
+
+from jitllm.kernels import formats, packed
+from jitllm.kernels.cuda._finish import finisher
+from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
+from jitllm.kernels.cuda._products import row_product
+from jitllm.kernels.gpu import (
+    A,
+    U,
+    divide_u32,
+    group_of_row,
+    group_y,
+    lane,
+    load_shared_f32,
+    load_u32,
+    minimum,
+    registers_f32,
+    registers_i32,
+    remainder_u32,
+    shared,
+    shuffle_xor_f32,
+    store_shared_f32,
+    sync_threads,
+    thread,
+    to_i32,
+    unroll,
+    warp,
+)
+
+THREADS = 256
+WARPS = THREADS // 32
+GROUPS = 8  # of 32 columns, that a warp reads at a time
+ZERO = np.float32(0)
+
+
+def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
+    """Make the kernel for `tile` rows of x at a time, 1 to 8.
+
+    `split` warps (1, 2, 4, 8) share 16 outputs, and have K's groups of 32 columns in turn: a warp
+    should have at least eight. Grid: (ceil(heads * ceil(n / 16) / (8 / split)), ceil(rows / tile)).
+
+    Parameters of the kernel, addresses of float32 unless said:
+
+    rows        uint32: rows of y
+    w           packed matrices (n, k), one after the other: of experts, or of heads
+    x           what `quantize` made of rows / fan rows of heads * k columns
+    y           [rows][ldy]
+    bias        [n], of each expert or head, if `biased`
+    scales      a number for each expert, by which products are multiplied, if `scaled`
+    weights     a number for each row, by which they are too, if `weighed`
+    ids         uint32: the expert of each row, if `routed`; then `tile` is 1
+    residual    [rows][ldr], is added if `added`; may be y
+    ldx         not read
+    fan         rows of y for a row of x
+    heads       matrices, each with k columns of x and n of y, beside each other
+    """
+    group_reader, per_unit = reader(fmt), packed.unit_weights(formats.get(fmt)) // 32
+    load, n_words, unit_bytes = group_reader.load, group_reader.words, packed.unit_bytes(fmt)
+    add, finish = row_product(fmt, group_reader), finisher(biased, scaled, weighed, added)
+    blocks_here, n_sums = WARPS // split, tile * QUAD
+    room_bytes = 4 * WARPS * tile * ROWS
+
+    def kernel(
+        rows: A, w: A, x: A, y: A, bias: A, scales: A, weights: A, ids: A, residual: A,
+        n: U, k: U, ldx: U, ldy: U, ldr: U, fan: U, heads: U,
+    ):  # fmt: skip
+        first, count = group_y() * tile, load_u32(rows)
+        if first >= count:
+            return
+        x_rows, groups, blocks = divide_u32(count, fan), k >> 5, n + ROWS - 1 >> 4
+        expert = load_u32(ids + 4 * first) if routed else 0
+        block = group_of_row() * blocks_here + warp() // split
+        own = minimum(block, heads * blocks - 1)
+        head = divide_u32(own, blocks)
+        row_bytes = groups // per_unit * unit_bytes
+        matrix = w + (expert * blocks + own) * row_bytes
+        heads_at = x + heads * groups * 32 * x_rows
+        quad, part = lane() & 3, lane() >> 2
+
+        sums, r, ahead = registers_f32(n_sums), registers_i32(n_words), registers_i32(n_words)
+        group = (warp() & split - 1) * GROUPS + part
+        own_rows = registers_i32(tile)
+        for t in unroll(tile):
+            own_rows[t] = to_i32(divide_u32(minimum(first + t, count - 1), fan))
+        at = minimum(group, groups - 1)
+        load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
+        while group < groups:
+            for i in unroll(n_words):
+                r[i] = ahead[i]
+            at = minimum(group + split * GROUPS, groups - 1)
+            load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
+            for t in unroll(tile):
+                place = (head * groups + group) * x_rows + own_rows[t]
+                add(sums, QUAD * t, r, x + 32 * place, heads_at + 8 * place)
+            group += split * GROUPS
+
+        room = shared(room_bytes)
+        for i in unroll(n_sums):
+            total = sums[i]
+            for step in unroll(3):
+                total += shuffle_xor_f32(total, 4 << step)
+            if part == 0:
+                at = (warp() * tile + i // QUAD) * ROWS + QUAD * quad + i % QUAD
+                store_shared_f32(room + 4 * at, total)
+        sync_threads()
+        for i in range(thread(), blocks_here * tile * ROWS, THREADS):
+            block = group_of_row() * blocks_here + i // (tile * ROWS)
+            row, total = first + (i // ROWS) % tile, ZERO
+            for j in unroll(split):
+                at = i // (tile * ROWS) * split * tile * ROWS + i % (tile * ROWS)
+                total += load_shared_f32(room + 4 * (at + j * tile * ROWS))
+            head, out = divide_u32(block, blocks), remainder_u32(block, blocks) * ROWS + i % ROWS
+            if head < heads and out < n and row < count:
+                out += head * n
+                finish(total, row, out, expert, n, y, ldy, bias, scales, weights, residual, ldr)
+
+    return kernel
