@@ -14,11 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jitllm.kernels import code_files, gpu_ptx, jit
+from jitllm.kernels import code_files, gpu_neutral, gpu_ptx, jit
+from jitllm.kernels import level as levels
 from jitllm.kernels.folders import cache_root
 from jitllm.kernels.gpu_neutral import Neutral
 
 log = logging.getLogger("jitllm.kernels")
+
+SYMBOL_PREFIX = "jitllm:cuda."  # of the functions in object files
 
 _lock = threading.RLock()
 
@@ -74,54 +77,79 @@ def ptx(kernel: str, constants: tuple[int, ...], cc: tuple[int, int]) -> Code:
         If there is no such kernel, it is not written as kernels are, or the device is too old.
     """
     least = gpu_ptx.target_of(cc)
-    name = f"jitllm_{kernel.replace('.', '_')}"
-    target = f"sm{least[0]}{least[1]}"
+    entry = f"jitllm_{kernel.replace('.', '_')}"
     return _code(
-        target, kernel, constants, ".ptx", lambda neutral: gpu_ptx.generate(neutral, name, least)
-    )
+        f"sm{least[0]}{least[1]}", entry, kernel, constants,
+        lambda neutral: gpu_ptx.generate(neutral, entry, least).encode(),
+    )  # fmt: skip
+
+
+def host_object(kernel: str, constants: tuple[int, ...]) -> Code:
+    """Return a kernel's object file for this processor; see `ptx` and `gpu_simulator`."""
+    from jitllm.kernels import gpu_host
+
+    symbol = f"{SYMBOL_PREFIX}{_name(kernel, constants)}"
+    return _code(
+        f"host-{levels.current().name}", symbol, kernel, constants,
+        lambda neutral: gpu_host.generate(neutral, symbol),
+    )  # fmt: skip
+
+
+def _name(kernel: str, constants: tuple[int, ...]) -> str:
+    return "-".join([kernel, *(str(int(constant)) for constant in constants)])
 
 
 def _code(
-    target: str, kernel: str, constants: tuple[int, ...], suffix: str,
-    generate: Callable[[Neutral], str | bytes],
+    target: str, entry: str, kernel: str, constants: tuple[int, ...],
+    generate: Callable[[Neutral], bytes],
 ) -> Code:  # fmt: skip
     """Read a kernel's code from its file, or make both."""
-    name = "-".join([kernel, *(str(int(constant)) for constant in constants)])
-    path = cache_root() / "cuda" / f"{target}-{_source_hash()}" / f"{name}{suffix}"
+    name = _name(kernel, constants)
+    path = cache_root() / "cuda" / f"{target}-{_source_hash()}" / f"{name}.code"
     with _lock:
         stored = code_files.read(path)
-        if stored is None:
-            stored = _make(name, kernel, constants, generate)
-            code_files.store(path, stored)
+        if stored is not None:
+            return _unpack(stored)
+        jit.announce(f"cuda.{name}")
+        start = time.perf_counter()
+        neutral = gpu_neutral.generate(kernel, constants)
+        code = of_neutral(neutral, entry, generate(neutral))
+        log.info("compiled cuda.%s in %.2f s", name, time.perf_counter() - start)
+        code_files.store(path, _pack(code))
+        return code
+
+
+def of_neutral(neutral: Neutral, entry: str, data: bytes) -> Code:
+    """Return the code that was made of a kernel's IR."""
+    return Code(entry, neutral.threads, neutral.parameters, neutral.shared, neutral.sites, data)
+
+
+def _pack(code: Code) -> bytes:
+    """Return a line of JSON, and the data."""
+    fields = {**vars(code)}
+    data = fields.pop("data")
+    return json.dumps(fields).encode() + b"\n" + bytes(data)
+
+
+def _unpack(stored: bytes) -> Code:
     head, _, data = stored.partition(b"\n")
     fields: dict[str, Any] = json.loads(head)
     return Code(**{**fields, "sites": tuple(fields["sites"])}, data=data)
 
 
-def _make(
-    name: str, kernel: str, constants: tuple[int, ...],
-    generate: Callable[[Neutral], str | bytes],
-) -> bytes:  # fmt: skip
-    from jitllm.kernels import gpu_neutral
-
-    jit.announce(f"cuda.{name}")
-    start = time.perf_counter()
-    neutral = gpu_neutral.generate(kernel, constants)
-    code = generate(neutral)
-    data = code.encode() if isinstance(code, str) else code
-    head = {
-        "name": f"jitllm_{kernel.replace('.', '_')}", "threads": neutral.threads,
-        "parameters": neutral.parameters, "shared": neutral.shared, "sites": neutral.sites,
-    }  # fmt: skip
-    log.info("compiled cuda.%s in %.2f s", name, time.perf_counter() - start)
-    return json.dumps(head).encode() + b"\n" + data
-
-
 @cache
-def _source_hash() -> str:
+def _source_hash() -> str:  # the processor counts for objects, and harms PTX little
     folder = Path(__file__).parent
-    files = ("compiler.py", "library.py", "simd.py", "cpu/inline.py", "cpu/vmath.py")
+    files = (
+        "compiler.py",
+        "library.py",
+        "simd.py",
+        "cpu/inline.py",
+        "cpu/vmath.py",
+        "cpu/fiber_layout.py",
+        "jit.py",
+    )
     paths = [folder / name for name in files]
     patterns = ("gpu*.py", "cuda/*.py", "formats/*.py")
     paths += [path for pattern in patterns for path in folder.glob(pattern)]
-    return code_files.source_hash(paths)
+    return code_files.source_hash(paths, *jit.processor())

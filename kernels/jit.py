@@ -71,7 +71,7 @@ def _source_hash() -> str:
     folder = Path(__file__).parent
     paths = [path for part in (".", "cpu", "formats") for path in folder.glob(f"{part}/*.py")]
     paths = [path for path in paths if not path.name.startswith("gpu")]
-    return code_files.source_hash(paths, *_target())
+    return code_files.source_hash(paths, *processor())
 
 
 def kernel_name(module: str, function: str, **params: Any) -> str:
@@ -142,11 +142,17 @@ def _symbol(name: str) -> str:
     return f"{SYMBOL_PREFIX}{name}"
 
 
+def load(code: bytes, *symbols: str) -> tuple[int, ...]:
+    """Load an object file for as long as the process lives; returns where functions of it are."""
+    with _lock:
+        engine = _engine()
+        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        return tuple(int(engine.get_function_address(symbol)) for symbol in symbols)
+
+
 def _load(name: str, code: bytes) -> int:
-    engine = _engine()
-    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    found = int(engine.get_function_address(_symbol(name)))
+    (found,) = load(code, _symbol(name))
     if not found:
         raise RuntimeError(
             f"the object file of kernel {name} lacks its entry: delete {_path(name)}"
@@ -186,7 +192,7 @@ def _prepare_llvm() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def _target() -> tuple[str, str]:
+def processor() -> tuple[str, str]:
     """Return LLVM's processor name and features of the current level."""
     level = levels.current()
     if level.cpu:
@@ -197,7 +203,7 @@ def _target() -> tuple[str, str]:
 def machine() -> Any:
     """Return LLVM's target machine of the current level, which need not be one that runs here."""
     _prepare_llvm()
-    level, (cpu, features) = levels.current(), _target()
+    level, (cpu, features) = levels.current(), processor()
     if levels.is_foreign(level):
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()

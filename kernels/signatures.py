@@ -4,4 +4,6 @@ SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "executor.begin": ("intp", ("intp",) * 4),
     "executor.run_ops": ("intp", ("intp",) * 5),
     "executor.worker_loop": ("intp", ("intp",) * 3),
+    "fibers.advance": ("intp", ("intp",) * 3),
+    "fibers.run_groups": ("intp", ("intp",)),
 }

@@ -1,0 +1,149 @@
+"""Threads of a simulated GPU: each has a stack, and says here what it waits for.
+
+The threads of a warp go on in turns from one meeting to the next, then the next warp does, until
+all warps are where the whole workgroup meets. So who goes on next follows from the place in this
+order alone, and a thread changes over to the next directly.
+"""
+
+from jitllm.kernels.atomics import call_kernel, call_word
+from jitllm.kernels.cpu.fiber_layout import (
+    ENDED,
+    FOR_WARP,
+    FRAME_BYTES,
+    FRAME_START,
+    GROUP_X,
+    GROUP_Y,
+    GROUP_Z,
+    GROUPS_X,
+    GROUPS_Y,
+    GROUPS_Z,
+    HALF,
+    KIND,
+    MAIN,
+    N_THREADS,
+    POISON,
+    POSITION,
+    RECORD_WORDS,
+    RECORDS,
+    REVERSED,
+    RUN_FIBER,
+    RUN_THREAD,
+    SITE,
+    STACK,
+    STACK_BYTES,
+    STACKS,
+    SWITCH,
+    THREAD,
+    USES_FIBERS,
+    WARP,
+)
+from jitllm.kernels.cpu.inline import inline
+from jitllm.kernels.simd import load_i64, store_i64
+
+
+@inline
+def _get(state, word):
+    return load_i64(state + 8 * word)
+
+
+@inline
+def _thread_at(state, position):
+    """Thread at a place in the order, which may be reversed."""
+    last = _get(state, N_THREADS) - 1
+    return last - position if _get(state, REVERSED) else position
+
+
+@inline
+def _record(state, position):
+    return _get(state, RECORDS) + 8 * RECORD_WORDS * _thread_at(state, position)
+
+
+@inline
+def _agree(state, first, end, step):
+    """Whether the threads at these places wait for the same thing at the same call."""
+    one, same = _record(state, first), True
+    for position in range(first, end, step):
+        other = _record(state, position)
+        if load_i64(other + 8 * KIND) != load_i64(one + 8 * KIND):
+            same = False
+        if load_i64(other + 8 * SITE) != load_i64(one + 8 * SITE):
+            same = False
+    return same
+
+
+@inline
+def _next(state, position, kind):
+    """Place of who goes on: -1 is the one that began the workgroup."""
+    if position % WARP != WARP - 1:
+        return position + 1
+    if not _agree(state, position + 1 - WARP, position + 1, 1):
+        return -1
+    if kind == FOR_WARP:
+        return position + 1 - WARP
+    if position + 1 < _get(state, N_THREADS):
+        return position + 1
+    if kind == ENDED or not _agree(state, 0, position + 1, WARP):
+        return -1
+    return 0
+
+
+def advance(state, kind, site):
+    """Note what the running thread waits for; returns where the next one's stack pointer is."""
+    position = _get(state, POSITION)
+    record = _record(state, position)
+    store_i64(record + 8 * KIND, kind)
+    store_i64(record + 8 * SITE, site)
+    following = _next(state, position, kind)
+    if following < 0:
+        return state + 8 * MAIN
+    store_i64(state + 8 * POSITION, following)
+    store_i64(state + 8 * THREAD, _thread_at(state, following))
+    return _record(state, following) + 8 * STACK
+
+
+@inline
+def _prepare(state):
+    """Give every thread a new stack, at whose top it will find where to begin."""
+    for thread in range(_get(state, N_THREADS)):
+        top = _get(state, STACKS) + (thread + 1) * _get(state, STACK_BYTES)
+        frame = top - _get(state, FRAME_BYTES)
+        for i in range(0, _get(state, FRAME_BYTES), 8):
+            store_i64(frame + i, 0)
+        store_i64(frame + _get(state, FRAME_START), _get(state, RUN_FIBER))
+        record = _get(state, RECORDS) + 8 * RECORD_WORDS * thread
+        store_i64(record + 8 * STACK, frame)
+        store_i64(record + 8 * HALF, 0)
+
+
+@inline
+def _run_group(state):
+    """Run a workgroup; returns whether all its threads came to an end."""
+    if _get(state, POISON):
+        call_word(_get(state, POISON), 0)
+    if not _get(state, USES_FIBERS):
+        for position in range(_get(state, N_THREADS)):
+            store_i64(state + 8 * THREAD, _thread_at(state, position))
+            call_word(_get(state, RUN_THREAD), 0)
+        return True
+    _prepare(state)
+    store_i64(state + 8 * POSITION, 0)
+    store_i64(state + 8 * THREAD, _thread_at(state, 0))
+    call_kernel(_get(state, SWITCH), state + 8 * MAIN, _record(state, 0) + 8 * STACK, 0, 0)
+    ended = True
+    for position in range(_get(state, N_THREADS)):
+        if load_i64(_record(state, position) + 8 * KIND) != ENDED:
+            ended = False
+    return ended
+
+
+def run_groups(state):
+    """Run all workgroups of a grid; returns 0, or 1 if the current one's threads went apart."""
+    for z in range(_get(state, GROUPS_Z)):
+        store_i64(state + 8 * GROUP_Z, z)
+        for y in range(_get(state, GROUPS_Y)):
+            store_i64(state + 8 * GROUP_Y, y)
+            for x in range(_get(state, GROUPS_X)):
+                store_i64(state + 8 * GROUP_X, x)
+                if not _run_group(state):
+                    return 1
+    return 0

@@ -1,0 +1,143 @@
+"""Runs GPU kernels on this processor: each GPU thread has a stack, and they go on in turns.
+
+Workgroups run one after another. What is stored where is memory of this process. Shared memory
+starts as 0xFF bytes, NaN as float32 and float16.
+"""
+
+import ctypes
+import ctypes.util
+import threading
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.kernels import gpu_host, jit
+from jitllm.kernels import level as levels
+from jitllm.kernels.cpu import fiber_layout as layout
+from jitllm.kernels.gpu_compiler import Code
+
+STACK_BYTES = 32 * 1024
+_WAITS = ("waits for the workgroup", "waits for its warp", "has ended")
+_run_one_grid = threading.Lock()
+
+
+class ThreadsDiverged(RuntimeError):
+    """Threads that had to meet did not: some wait elsewhere, or have ended."""
+
+
+class LoadedKernel:
+    """A kernel in this process.
+
+    Parameters
+    ----------
+    code : Code
+        From `gpu_compiler.host_object`.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        symbols = (f"{code.name}:{entry}" for entry in gpu_host.ENTRIES)
+        self._begin, self._thread, self._fiber, self._poison = jit.load(code.data, *symbols)
+
+    def run(
+        self, arguments: bytes, grid: tuple[int, int, int], *, is_reversed: bool = False
+    ) -> None:
+        """Run all workgroups of a grid.
+
+        Parameters
+        ----------
+        arguments : bytes
+            Packed: addresses of 8 bytes, then words of 4.
+        grid : (int, int, int)
+            Workgroups along each axis.
+        is_reversed : bool
+            Whether the last thread goes first: if that changes a result, a barrier is missing.
+
+        Raises
+        ------
+        ThreadsDiverged
+        ValueError
+            If the arguments are not as long as the kernel's.
+        """
+        if len(arguments) != self.code.argument_bytes:
+            raise ValueError(
+                f"{self.code.name} takes {self.code.argument_bytes} bytes of arguments "
+                f"({self.code.parameters}), got {len(arguments)}"
+            )
+        block = ctypes.create_string_buffer(arguments, len(arguments))
+        with _run_one_grid:
+            gpu = _gpu()
+            gpu.set(self._words(grid, is_reversed, ctypes.addressof(block)))
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._begin)(gpu.address)
+            if gpu.run_groups(gpu.address):
+                raise ThreadsDiverged(f"{self.code.name}: {gpu.where_threads_are(self.code)}")
+
+    def _words(self, grid: tuple[int, int, int], is_reversed: bool, block: int) -> dict[int, int]:
+        return {
+            layout.GROUPS_X: grid[0], layout.GROUPS_Y: grid[1], layout.GROUPS_Z: grid[2],
+            layout.ARGUMENTS: block, layout.N_THREADS: self.code.threads,
+            layout.REVERSED: is_reversed, layout.RUN_THREAD: self._thread,
+            layout.RUN_FIBER: self._fiber, layout.POISON: self._poison if self.code.shared else 0,
+            layout.USES_FIBERS: bool(self.code.sites),
+        }  # fmt: skip
+
+
+class _Gpu:
+    """The memory of a simulated GPU, and the functions that its threads change over with."""
+
+    def __init__(self) -> None:
+        self._state = np.zeros(layout.STATE_WORDS, np.int64)
+        self._records = np.zeros((layout.MAX_THREADS, layout.RECORD_WORDS), np.int64)
+        self._scratch = np.zeros(2 * layout.HALF_BYTES, np.uint8)
+        self._stacks = np.empty(layout.MAX_THREADS * STACK_BYTES + 64, np.uint8)
+        self.address = self._state.ctypes.data
+        self.run_groups = jit.function("fibers", "run_groups")
+        (switch,) = jit.load(gpu_host.switch_object(), gpu_host.SWITCH)
+        processor = levels.processor(levels.current())
+        frame_bytes, frame_start = gpu_host.FRAMES[processor]
+        self.set({
+            layout.RECORDS: self._records.ctypes.data, layout.SCRATCH: self._scratch.ctypes.data,
+            layout.STACKS: -(-self._stacks.ctypes.data // 64) * 64,
+            layout.STACK_BYTES: STACK_BYTES, layout.FRAME_BYTES: frame_bytes,
+            layout.FRAME_START: frame_start, layout.SWITCH: switch,
+            layout.ADVANCE: jit.address("fibers", "advance"), layout.EXP2: _exp2(),
+        })  # fmt: skip
+
+    def set(self, words: dict[int, int]) -> None:
+        """Set words of the state."""
+        self._state[list(words)] = list(words.values())
+
+    def where_threads_are(self, code: Code) -> str:
+        """Say what the threads of the current workgroup wait for."""
+        x, y, z = (int(self._state[w]) for w in (layout.GROUP_X, layout.GROUP_Y, layout.GROUP_Z))
+        records = self._records[: code.threads]
+        parts, first = list[str](), 0
+        changes = np.any(np.diff(records[:, [layout.KIND, layout.SITE]], axis=0), axis=1)
+        for end in [*(np.flatnonzero(changes) + 1).tolist(), code.threads]:
+            kind, site = (int(records[first, word]) for word in (layout.KIND, layout.SITE))
+            where = f" at call {site} (in {code.sites[site]})" if kind != layout.ENDED else ""
+            parts.append(f"{first} to {end - 1}: {_WAITS[kind]}{where}")
+            first = end
+        return f"threads of workgroup ({x}, {y}, {z}) went apart; {'; '.join(parts[:8])}"
+
+
+@cache
+def _gpu() -> _Gpu:
+    return _Gpu()
+
+
+def _exp2() -> int:
+    """Return where the C library's `exp2f` is."""
+    library: Any = ctypes.CDLL(ctypes.util.find_library("m") or None)
+    return int(ctypes.cast(library.exp2f, ctypes.c_void_p).value or 0)
+
+
+def packed(parameters: str, values: list[Any]) -> bytes:
+    """Return values as the arguments of a kernel with these parameters."""
+    kinds: dict[str, npt.DTypeLike] = {"A": np.uint64, "U": np.uint32, "F": np.float32}
+    return b"".join(
+        np.array(value, kinds[letter]).tobytes()
+        for letter, value in zip(parameters, values, strict=True)
+    )

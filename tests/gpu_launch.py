@@ -1,0 +1,114 @@
+"""Runs GPU kernels in the simulator on NumPy arrays, and finds what they write where they may not.
+
+Every kernel runs twice, its threads in ascending and in descending order: if the bits differ, a
+barrier is missing.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jitllm.kernels import gpu_compiler, gpu_host, gpu_neutral, gpu_simulator, host
+
+GUARD = 256  # bytes of 0xFF (NaN) before and behind an array
+Array = npt.NDArray[Any]
+_numbers = count()
+_loaded: dict[Any, gpu_simulator.LoadedKernel] = {}
+
+
+def launch(
+    name: str,
+    constants: Sequence[int],
+    arguments: Sequence[Any],
+    grid: int | Sequence[int],
+    fmt: str = "",
+) -> None:
+    """Run a kernel of `kernels/cuda`; it reads and writes the arrays among the arguments.
+
+    Parameters
+    ----------
+    name : str
+        The kernel's file.
+    constants : sequence of int
+        What its factory takes.
+    arguments : sequence
+        For an address a contiguous array, None, or a number; numbers for the others. An array that
+        is given twice is the same memory.
+    grid : int or (int, int, int)
+        Workgroups.
+    fmt : str
+        Tensor type of kernels that are made for one.
+    """
+    kernel = f"{name}.{fmt.lower()}" if fmt else name
+    key = kernel, tuple(int(constant) for constant in constants)
+    if key not in _loaded:
+        _loaded[key] = gpu_simulator.LoadedKernel(gpu_compiler.host_object(*key))
+    run(_loaded[key], arguments, grid)
+
+
+def launch_function(
+    function: Any, threads: int, arguments: Sequence[Any], grid: int | Sequence[int] = 1
+) -> None:
+    """Run a function that is written as kernels are."""
+    key = id(function), threads
+    if key not in _loaded:
+        neutral = gpu_neutral.of_function(function, threads)
+        symbol = f"{gpu_compiler.SYMBOL_PREFIX}test{next(_numbers)}"
+        code = gpu_compiler.of_neutral(neutral, symbol, gpu_host.generate(neutral, symbol))
+        _loaded[key] = gpu_simulator.LoadedKernel(code)
+        _kept.append(function)
+    run(_loaded[key], arguments, grid)
+
+
+_kept: list[Any] = []  # so that no other function gets their ids
+
+
+def run(
+    kernel: gpu_simulator.LoadedKernel, arguments: Sequence[Any], grid: int | Sequence[int]
+) -> None:
+    """Run a loaded kernel twice, and compare."""
+    sizes = [grid] if isinstance(grid, int) else list(grid)
+    whole = tuple(sizes + [1] * (3 - len(sizes)))
+    results = [_run(kernel, arguments, whole, is_reversed) for is_reversed in (False, True)]
+    for forward, backward in zip(*results, strict=True):
+        if not np.array_equal(forward, backward):
+            differ = np.flatnonzero(forward != backward)
+            raise AssertionError(
+                f"{kernel.code.name}: bytes {differ[:8]} depend on the order of threads: "
+                "a barrier is missing"
+            )
+    arrays = {id(a): a for a in arguments if isinstance(a, np.ndarray)}
+    for array, data in zip(arrays.values(), results[0], strict=True):
+        array.reshape(-1).view(np.uint8)[:] = data
+
+
+def _run(
+    kernel: gpu_simulator.LoadedKernel, arguments: Sequence[Any], grid: Any, is_reversed: bool
+) -> list[npt.NDArray[np.uint8]]:
+    """Run once on copies of the arrays; returns the copies."""
+    memory: dict[int, npt.NDArray[np.uint8]] = {}
+    values = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            if id(argument) not in memory:
+                memory[id(argument)] = _guarded(argument)
+            argument = memory[id(argument)].ctypes.data + GUARD
+        values.append(0 if argument is None else argument)
+    packed = gpu_simulator.packed(kernel.code.parameters, values)
+    kernel.run(packed, grid, is_reversed=is_reversed)
+    for i, data in enumerate(memory.values()):
+        for side, guard in (("before", data[:GUARD]), ("behind", data[-GUARD:])):
+            if not np.all(guard == 0xFF):
+                raise AssertionError(f"{kernel.code.name} wrote {side} array {i}")
+    return [data[GUARD:-GUARD] for data in memory.values()]
+
+
+def _guarded(array: Array) -> npt.NDArray[np.uint8]:
+    if not array.flags.c_contiguous:
+        raise ValueError("arrays of kernels must be contiguous")
+    data = host.aligned(array.nbytes + 2 * GUARD, GUARD)
+    data[GUARD:-GUARD] = array.reshape(-1).view(np.uint8)
+    return data
