@@ -51,21 +51,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
-    """A dispatch for several rows: `groups` workgroups for each `tile` of them."""
+class Form:
+    """A kernel for runs of at least so many rows: `groups` workgroups for each `tile` of them.
 
-    constants: tuple[int, ...]
-    tile: int
-    groups: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """One call of a kernel for every run.
-
-    `addresses` come first in the push constants, `words` behind them. It has `groups` workgroups
-    for each row; `many`, if set, is what changes where there are several rows. Runs of less than
-    `least` rows, or more than `most`, do without it.
+    `addresses` come first in its arguments, `words` behind them.
     """
 
     kernel: str
@@ -73,12 +62,28 @@ class Dispatch:
     addresses: tuple[Place | None, ...]
     words: tuple[int | float, ...]
     groups: int
+    tile: int = 1
+    least: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One call of a kernel, in the last of its forms that the rows of a run are enough for.
+
+    Runs of more than `most` rows, or too few for all forms, do without it. There are `fan` rows for
+    each one of the values whose rows are counted by `rows`.
+    """
+
+    forms: tuple[Form, ...]
     rows: str
     fan: int = 1
-    many: Many | None = None
-    barrier: bool = True
-    least: int = 1
     most: int = MOST_ROWS
+    barrier: bool = True
+
+    def form(self, n_rows: int) -> Form | None:
+        """Return what a run of so many rows calls."""
+        fitting = [form for form in self.forms if form.least <= n_rows <= self.most]
+        return fitting[-1] if fitting else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,21 +263,27 @@ class Lowering:
         groups: int,
         rows: str,
         constants: Sequence[int] = (),
-        **options: Any,
+        **options: int,
     ) -> None:
-        """Add a dispatch; what it has an address of and does not write, it reads."""
-        if not self.kernels.has(kernel):
-            raise self.lacking(f"needs the kernel {kernel!r}")
-        reads = [p for p in addresses if p and p not in writes and p.space in ("T", "O", "")]
+        """Add a dispatch of one form."""
+        form = Form(kernel, tuple(map(int, constants)), tuple(addresses), tuple(words), groups)
+        self.emit_forms([form], writes, rows, **options)
+
+    def emit_forms(
+        self, forms: Sequence[Form], writes: Sequence[Place], rows: str, **options: int
+    ) -> None:
+        """Add a dispatch; what its forms have addresses of and do not write, they read."""
+        for form in forms:
+            if not self.kernels.has(form.kernel):
+                raise self.lacking(f"needs the kernel {form.kernel!r}")
+        used = dict.fromkeys(place for form in forms for place in form.addresses if place)
+        reads = [p for p in used if p not in writes and p.space in ("T", "O", "")]
         wait = _meet(reads, self._writes) or _meet(writes, self._writes + self._reads)
         if wait:
             self._reads, self._writes = [], []
         self._reads += reads
         self._writes += writes
-        self.dispatches.append(Dispatch(
-            kernel, tuple(int(c) for c in constants), tuple(addresses), tuple(words), groups, rows,
-            barrier=wait, **options,
-        ))  # fmt: skip
+        self.dispatches.append(Dispatch(tuple(forms), rows, barrier=wait, **options))
 
     def unary(self, node: Node, op: int, *words: float, act: int = 0) -> None:
         """Emit y = f(x) of a node; `op` is a case of the kernel "unary"."""
@@ -330,17 +341,19 @@ class Lowering:
         n, k = shape
         parts, routed = -(-k // 32), ids is not None
         lanes = min(32, 1 << (parts.bit_length() - 1))
-        constants = [lanes, *(int(p is not None) for p in (ids, bias, scales, weights))]
-        outs, per = LANES // lanes, 1 if heads > 1 else PER
-        self.emit(
-            f"matmul.{type_name.lower()}",
-            [self.count(rows, fan), w, x, y, bias, scales, weights, ids],
-            [n, k, x.stride, y.stride, row_bytes(type_name, k), x_fan, heads],
-            [y], groups=-(-n * heads // outs), rows=rows, fan=fan, constants=(*constants, 1, 1),
-            many=None if routed else Many(
-                (*constants, TILE, per), TILE, -(-n * heads // (outs * per))
-            ),
-        )  # fmt: skip
+        flags = [lanes, *(int(p is not None) for p in (ids, bias, scales, weights))]
+
+        def form(tile: int, per: int, least: int) -> Form:
+            groups = -(-n * heads // (LANES // lanes * per))
+            return Form(
+                f"matmul.{type_name.lower()}", (*flags, tile, per),
+                (self.count(rows, fan), w, x, y, bias, scales, weights, ids),
+                (n, k, x.stride, y.stride, row_bytes(type_name, k), x_fan, heads),
+                groups, tile, least,
+            )  # fmt: skip
+
+        forms = [form(1, 1, 1)] + [form(TILE, 1 if heads > 1 else PER, 2)] * (not routed)
+        self.emit_forms(forms, [y], rows, fan=fan)
 
 
 def operation(lowering: Lowering, node: Node) -> Callable[[Lowering, Node], None]:

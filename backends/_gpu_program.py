@@ -17,7 +17,7 @@ from jitllm.backends._gpu_lower import (
     SEGMENTS,
     TABLES,
     Cut,
-    Dispatch,
+    Form,
     Lowering,
     Place,
 )
@@ -50,7 +50,7 @@ class GpuProgram(Program):
             for place, values in lowering.constants:
                 self._memory["constants"].upload(values, place.start)
             for dispatch in lowering.dispatches:
-                device.pipeline(dispatch.kernel, dispatch.constants)
+                device.pipeline(dispatch.forms[0].kernel, dispatch.forms[0].constants)
         except BaseException:
             self.close()
             raise
@@ -125,29 +125,24 @@ class GpuProgram(Program):
             commands, waits = self.device.commands(), False
             pieces.append(commands)
             for dispatch in dispatches[start:stop]:
-                waits |= dispatch.barrier
-                if not dispatch.least <= _rows(dispatch, rows) <= dispatch.most:
-                    continue
-                if waits:
-                    commands.barrier()
-                waits = False
-                self._add(commands, dispatch, rows)
+                n_rows = dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
+                waits, form = waits or dispatch.barrier, dispatch.form(n_rows)
+                if form:
+                    if waits:
+                        commands.barrier()
+                    waits = False
+                    self._add(commands, form, n_rows, rows)
             commands.end()
             start = stop
         return pieces
 
-    def _add(self, commands: Commands, dispatch: Dispatch, rows: tuple[int, int]) -> None:
-        n_rows = _rows(dispatch, rows)
-        constants, groups, tiles = dispatch.constants, dispatch.groups, n_rows
-        if n_rows > 1 and dispatch.many:
-            constants, groups = dispatch.many.constants, dispatch.many.groups
-            tiles = -(-n_rows // dispatch.many.tile)
-        x = min(groups, MOST_GROUPS)
-        addresses = [self._address(place, rows) for place in dispatch.addresses]
-        kinds = "".join("f" if isinstance(word, float) else "I" for word in dispatch.words)
-        arguments = struct.pack(f"<{len(addresses)}Q{kinds}", *addresses, *dispatch.words)
-        pipeline = self.device.pipeline(dispatch.kernel, constants)
-        commands.dispatch(pipeline, arguments, (x, tiles, -(-groups // x)))
+    def _add(self, commands: Commands, form: Form, n_rows: int, rows: tuple[int, int]) -> None:
+        x = min(form.groups, MOST_GROUPS)
+        addresses = [self._address(place, rows) for place in form.addresses]
+        kinds = "".join("f" if isinstance(word, float) else "I" for word in form.words)
+        arguments = struct.pack(f"<{len(addresses)}Q{kinds}", *addresses, *form.words)
+        grid = x, -(-n_rows // form.tile), -(-form.groups // x)
+        commands.dispatch(self.device.pipeline(form.kernel, form.constants), arguments, grid)
 
     def _forget(self) -> None:
         for pieces in self._recorded.values():
@@ -284,10 +279,6 @@ class GpuProgram(Program):
             tap(value.name, shown)
         if not np.array_equal(before.view(np.int32), shown.view(np.int32)):
             self._upload(cut.place, shown, rows)
-
-
-def _rows(dispatch: Dispatch, rows: tuple[int, int]) -> int:
-    return dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
 
 
 def _class(rows: int, most: int) -> int:
