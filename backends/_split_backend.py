@@ -83,10 +83,11 @@ class SplitBackend(Backend):
 
     def new_states(self, sizes: tuple[int, ...], n_slots: int) -> StatePool:
         """Allocate the states of a graph: on each device those of its layers."""
-        graph = next((g for g in self._graphs if g.states == sizes), None)
-        if graph is None:
+        same = [g for g in self._graphs if g.states is sizes]
+        same += [g for g in self._graphs if g.states == sizes]
+        if not same:
             raise ValueError(f"expected states of this model's graphs, got {sizes}")
-        homes, pools = Homes.of(graph, self.placement), dict[str, StatePool]()
+        homes, pools = Homes.of(same[0], self.placement), dict[str, StatePool]()
         with contextlib.ExitStack() as undo:
             for device, backend in self.devices.items():
                 own = tuple(sizes[i] for i in homes.states_on(device))

@@ -272,11 +272,17 @@ class _Cutter:
         own = replace(
             graph, nodes=tuple(part.nodes),
             caches=tuple(self.homes.spec_on(device, c, s) for c, s in enumerate(graph.caches)),
-            vocab_size=graph.vocab_size if tokens else width,
+            vocab_size=self._vocab_size(part, width),
             states=tuple(graph.states[i] for i in self.homes.states_on(device)) if graph.states
             else (), encoder=None, hidden="",
         )  # fmt: skip
         return Part(device, own, part.exports, part.imports, tokens, frozenset(part.own))
+
+    def _vocab_size(self, part: _Part, width: int) -> int:
+        """Of a part: where there is no table to compare tokens with, backends take this number."""
+        ops = {node.op for node in part.nodes}
+        is_alone = "embed" not in ops and not ops.isdisjoint(READ_TOKENS)
+        return max(width, self.graph.vocab_size) if is_alone else width
 
     def _end(self, part: _Part) -> Node:
         """A graph ends with rows "O": take what was made last."""
