@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
+import metal_standin
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,9 +21,10 @@ from jitllm.backends.ir import Graph
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import open_model
 
+metal_standin.use()
 Ints = NDArray[np.int32]
 _ALWAYS = {"cpu", "reference"}  # these need no device: that they do not open is a failure
-_PARTIAL = {"vulkan"}  # these lack operations, and have tests of their own
+_PARTIAL = {"metal", "vulkan"}  # these lack operations, and have tests of their own
 
 
 def devices() -> list[str]:

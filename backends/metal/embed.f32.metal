@@ -1,0 +1,156 @@
+// Made by backends/_metal_shaders.py of vulkan/embed.comp: change that file.
+#pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
+
+#include <metal_stdlib>
+#include <simd/simd.h>
+
+using namespace metal;
+
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
+struct F32;
+struct U32;
+
+struct F32
+{
+    float v[1];
+};
+
+struct Arguments
+{
+    device U32* rows;
+    device U32* ids;
+    ulong w;
+    device F32* y;
+    uint ldy;
+    uint width;
+    uint row_bytes;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
+
+static inline __attribute__((always_inline))
+uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
+{
+    return gl_WorkGroupID.x + (gl_WorkGroupID.z * gl_NumWorkGroups.x);
+}
+
+static inline __attribute__((always_inline))
+uint column(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups, thread uint3& gl_LocalInvocationID)
+{
+    return (group_of_row(gl_WorkGroupID, gl_NumWorkGroups) * 64u) + gl_LocalInvocationID.x;
+}
+
+static inline __attribute__((always_inline))
+void unpack(thread const ulong& row, thread const uint& part, thread const uint& k, thread spvUnsafeArray<float, 32>& z)
+{
+    uint left = min(32u, (k - (part * 32u)));
+    float _84;
+    for (uint i = 0u; i < 32u; i++)
+    {
+        uint at = (part * 32u) + min(i, (left - 1u));
+        if (i < left)
+        {
+            _84 = (reinterpret_cast<device F32*>(row))->v[at];
+        }
+        else
+        {
+            _84 = 0.0;
+        }
+        z[i] = _84;
+    }
+}
+
+kernel void main0(constant Arguments& _116 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+{
+    uint part = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
+    uint row = gl_WorkGroupID.y;
+    bool _123 = row >= _116.rows->v[0];
+    bool _134;
+    if (!_123)
+    {
+        _134 = (part * 32u) >= _116.width;
+    }
+    else
+    {
+        _134 = _123;
+    }
+    if (_134)
+    {
+        return;
+    }
+    ulong param = _116.w + (ulong(_116.ids->v[row]) * ulong(_116.row_bytes));
+    uint param_1 = part;
+    uint param_2 = _116.width;
+    spvUnsafeArray<float, 32> param_3;
+    unpack(param, param_1, param_2, param_3);
+    spvUnsafeArray<float, 32> z;
+    z = param_3;
+    uint i = 0u;
+    for (;;)
+    {
+        bool _171 = i < 32u;
+        bool _181;
+        if (_171)
+        {
+            _181 = ((part * 32u) + i) < _116.width;
+        }
+        else
+        {
+            _181 = _171;
+        }
+        if (_181)
+        {
+            _116.y->v[((row * _116.ldy) + (part * 32u)) + i] = z[i];
+            i++;
+            continue;
+        }
+        else
+        {
+            break;
+        }
+    }
+}
+

@@ -1,0 +1,163 @@
+// Made by backends/_metal_shaders.py of vulkan/embed.comp: change that file.
+#pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
+
+#include <metal_stdlib>
+#include <simd/simd.h>
+
+using namespace metal;
+
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
+struct F16;
+struct U8;
+struct U32;
+struct F32;
+
+struct F16
+{
+    half v[1];
+};
+
+struct U8
+{
+    uchar v[1];
+};
+
+struct Arguments
+{
+    device U32* rows;
+    device U32* ids;
+    ulong w;
+    device F32* y;
+    uint ldy;
+    uint width;
+    uint row_bytes;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct F32
+{
+    float v[1];
+};
+
+constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
+
+constant spvUnsafeArray<float, 16> _125 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
+
+static inline __attribute__((always_inline))
+uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
+{
+    return gl_WorkGroupID.x + (gl_WorkGroupID.z * gl_NumWorkGroups.x);
+}
+
+static inline __attribute__((always_inline))
+uint column(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups, thread uint3& gl_LocalInvocationID)
+{
+    return (group_of_row(gl_WorkGroupID, gl_NumWorkGroups) * 64u) + gl_LocalInvocationID.x;
+}
+
+static inline __attribute__((always_inline))
+void unpack(thread const ulong& row, thread const uint& part, thread const uint& k, thread spvUnsafeArray<float, 32>& z)
+{
+    float d = float((reinterpret_cast<device F16*>(row + ulong(part * 18u)))->v[0]);
+    device U8* codes = reinterpret_cast<device U8*>((row + ulong(part * 18u)) + 2ul);
+    for (uint i = 0u; i < 16u; i++)
+    {
+        uint two = uint(codes->v[i]);
+        z[i] = d * _125[two & 15u];
+        z[i + 16u] = d * _125[two >> uint(4)];
+    }
+}
+
+kernel void main0(constant Arguments& _164 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+{
+    uint part = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
+    uint row = gl_WorkGroupID.y;
+    bool _171 = row >= _164.rows->v[0];
+    bool _182;
+    if (!_171)
+    {
+        _182 = (part * 32u) >= _164.width;
+    }
+    else
+    {
+        _182 = _171;
+    }
+    if (_182)
+    {
+        return;
+    }
+    ulong param = _164.w + (ulong(_164.ids->v[row]) * ulong(_164.row_bytes));
+    uint param_1 = part;
+    uint param_2 = _164.width;
+    spvUnsafeArray<float, 32> param_3;
+    unpack(param, param_1, param_2, param_3);
+    spvUnsafeArray<float, 32> z;
+    z = param_3;
+    uint i = 0u;
+    for (;;)
+    {
+        bool _219 = i < 32u;
+        bool _229;
+        if (_219)
+        {
+            _229 = ((part * 32u) + i) < _164.width;
+        }
+        else
+        {
+            _229 = _219;
+        }
+        if (_229)
+        {
+            _164.y->v[((row * _164.ldy) + (part * 32u)) + i] = z[i];
+            i++;
+            continue;
+        }
+        else
+        {
+            break;
+        }
+    }
+}
+

@@ -1,0 +1,164 @@
+// Made by backends/_metal_shaders.py of vulkan/embed.comp: change that file.
+#pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
+
+#include <metal_stdlib>
+#include <simd/simd.h>
+
+using namespace metal;
+
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
+struct U16;
+struct F16;
+struct U32;
+struct F32;
+
+struct U16
+{
+    ushort v[1];
+};
+
+struct F16
+{
+    half v[1];
+};
+
+struct Arguments
+{
+    device U32* rows;
+    device U32* ids;
+    ulong w;
+    device F32* y;
+    uint ldy;
+    uint width;
+    uint row_bytes;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct F32
+{
+    float v[1];
+};
+
+constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
+
+static inline __attribute__((always_inline))
+uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
+{
+    return gl_WorkGroupID.x + (gl_WorkGroupID.z * gl_NumWorkGroups.x);
+}
+
+static inline __attribute__((always_inline))
+uint column(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups, thread uint3& gl_LocalInvocationID)
+{
+    return (group_of_row(gl_WorkGroupID, gl_NumWorkGroups) * 64u) + gl_LocalInvocationID.x;
+}
+
+static inline __attribute__((always_inline))
+void unpack(thread const ulong& row, thread const uint& part, thread const uint& k, thread spvUnsafeArray<float, 32>& z)
+{
+    device U16* block = reinterpret_cast<device U16*>(row + ulong(part * 24u));
+    device F16* halves = reinterpret_cast<device F16*>(row + ulong(part * 24u));
+    float d = float(halves->v[0]);
+    float low = float(halves->v[1]);
+    uint high = uint(block->v[2]) | (uint(block->v[3]) << uint(16));
+    for (uint i = 0u; i < 16u; i++)
+    {
+        uint code = uint(block->v[4u + (i / 2u)]) >> ((i % 2u) * 8u);
+        z[i] = (d * float((code & 15u) | (((high >> i) & 1u) << uint(4)))) + low;
+        z[i + 16u] = (d * float(((code >> uint(4)) & 15u) | (((high >> (i + 16u)) & 1u) << uint(4)))) + low;
+    }
+}
+
+kernel void main0(constant Arguments& _186 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+{
+    uint part = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
+    uint row = gl_WorkGroupID.y;
+    bool _193 = row >= _186.rows->v[0];
+    bool _204;
+    if (!_193)
+    {
+        _204 = (part * 32u) >= _186.width;
+    }
+    else
+    {
+        _204 = _193;
+    }
+    if (_204)
+    {
+        return;
+    }
+    ulong param = _186.w + (ulong(_186.ids->v[row]) * ulong(_186.row_bytes));
+    uint param_1 = part;
+    uint param_2 = _186.width;
+    spvUnsafeArray<float, 32> param_3;
+    unpack(param, param_1, param_2, param_3);
+    spvUnsafeArray<float, 32> z;
+    z = param_3;
+    uint i = 0u;
+    for (;;)
+    {
+        bool _240 = i < 32u;
+        bool _250;
+        if (_240)
+        {
+            _250 = ((part * 32u) + i) < _186.width;
+        }
+        else
+        {
+            _250 = _240;
+        }
+        if (_250)
+        {
+            _186.y->v[((row * _186.ldy) + (part * 32u)) + i] = z[i];
+            i++;
+            continue;
+        }
+        else
+        {
+            break;
+        }
+    }
+}
+
