@@ -29,12 +29,16 @@ def sums_of_codes(parts):
     """Return f(word, part): the sum of a row's 32 codes, or of one of its halves."""
 
     @inline
+    def low(word):
+        return to_i32(to_i32(word << 16) >> 16)
+
+    @inline
     def whole(word, part):
-        return to_i32((word << 16) >> 16) + (word >> 16)
+        return to_i32(low(word) + (word >> 16))
 
     @inline
     def half(word, part):
-        return (word >> 16) if part else to_i32(to_i32(word << 16) >> 16)
+        return to_i32(word >> 16) if part else low(word)
 
     return whole if parts == 1 else half
 
