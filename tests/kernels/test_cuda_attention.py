@@ -1,0 +1,64 @@
+"""Attention on the simulated GPU against its twin; cells that no query sees are NaN."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu_attention import Form, case
+
+from jitllm.kernels.cache_types import NAMES
+
+SINKS = np.array([0.5, -3.0, 20.0, 0.0], np.float32)
+SLOPES = np.array([0.5, 0.01, 2.0, 0.0], np.float32)
+TABLE = np.sin(np.arange(4 * 95, dtype=np.float32)).reshape(4, 95)
+SEGMENTS = [(1, 70), (3, 0), (2, 126)]
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "window": {"window": 40},
+    "window of 1": {"window": 1},
+    "chunks": {"window": 70, "chunked": True},
+    "cap": {"cap": 5.0, "scale": 1.0},
+    "sinks": {"sinks": SINKS},
+    "slopes": {"slopes": SLOPES, "window": 66},
+    "table": {"table": TABLE},
+    "both sides": {"causal": False},
+    "near both sides": {"causal": False, "window": 31, "table": TABLE},
+    "cross": {"cross": 67},
+    "cross with table": {"cross": 3, "table": TABLE, "sinks": SINKS},
+    "alone": {"alone": True, "causal": False, "kv": "f32"},
+    "alone and near": {"alone": True, "causal": False, "window": 2, "kv": "f32"},
+    "alone with slopes": {"alone": True, "slopes": SLOPES, "kv": "f32"},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms(name: str) -> None:
+    form = Form(dk=20, dv=36, **FORMS[name])
+    segments = [(n, 0) for n in (70, 1, 3)] if form.alone else SEGMENTS
+    case(form, segments).check(1e-5, 3e-6)
+
+
+@pytest.mark.parametrize("kv", [*NAMES, "q8_0/q4_0", "f16/q5_1", "iq4_nl/bf16"])
+def test_types(kv: str) -> None:
+    case(Form(kv=kv, dk=128, dv=64), [(2, 63), (1, 20)]).check(2e-5, 1e-5)
+
+
+@pytest.mark.parametrize(("dk", "dv"), [(2, 1), (192, 128), (576, 512)])
+def test_head_sizes(dk: int, dv: int) -> None:
+    case(Form(heads=1, group=3, dk=dk, dv=dv, scale=dk**-0.5), [(1, 65)]).check(1e-5, 5e-6)
+
+
+@pytest.mark.parametrize(("dk", "kv"), [(96, "q8_0"), (32, "q4_0"), (192, "q5_0"), (320, "q8_0")])
+def test_rotations_of_other_sizes(dk: int, kv: str) -> None:
+    case(Form(heads=1, group=1, dk=dk, dv=96, kv=kv), [(1, 10)]).check(2e-5, 1e-5)
+
+
+def test_a_ring_of_pages() -> None:
+    case(Form(window=30), [(2, 150)], ring=2).check(1e-5, 3e-6)
+
+
+def test_a_query_that_sees_nothing_gives_zeros() -> None:
+    made = case(Form(cross=1), [(2, 0)])
+    made.run.see(0)
+    made.want[:] = 0
+    made.check(0, 0)
