@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from jitllm.llm.commands._adapters import Adapters, adapter_options
+from jitllm.llm.commands._placing import AUTO, placing_options
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model
@@ -54,20 +55,31 @@ class ModelOptions:
     ref: str
     n_ctx: int
     n_threads: int | None
-    device: str
+    placing: dict[str, Any]
     kv_dtype: str
     precision: Literal["fast", "exact"]
     cache_bytes: int | None
     quiet: bool
     adapters: Adapters
 
+    @property
+    def device(self) -> str:
+        """The devices, with commas."""
+        device = self.placing["device"]
+        return device if isinstance(device, str) else ",".join(device)
+
     def load(self) -> "Model":
         """Load the model with its adapters, with progress on stderr unless `quiet`."""
         from jitllm.llm import api
 
-        model = api.load(self.ref, n_ctx=self.n_ctx, device=self.device, n_threads=self.n_threads,
+        if self.placing["n_gpu_layers"] == AUTO:
+            raise click.UsageError(
+                "expected -ngl as a number or all; `jitllm plan -ngl auto --budget BYTES` finds one"
+            )
+        model = api.load(self.ref, n_ctx=self.n_ctx, n_threads=self.n_threads,
                          kv_dtype=self.kv_dtype, precision=self.precision,
-                         cache_bytes=self.cache_bytes, progress=not self.quiet)  # fmt: skip
+                         cache_bytes=self.cache_bytes, progress=not self.quiet,
+                         **self.placing)  # fmt: skip
         try:
             self._attach(model)
         except BaseException:
@@ -150,7 +162,7 @@ def memory_options(function: Function) -> Function:
 def model_options(function: Function) -> Function:
     """Add the options of loading to a `ModelCommand`; the function gets them as `options`."""
 
-    @click.option("--device", default="cpu", show_default=True, help="Backend to run on.")
+    @placing_options
     @memory_options
     @adapter_options
     @verbosity
