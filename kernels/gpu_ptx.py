@@ -62,6 +62,7 @@ def generate(neutral: Neutral, name: str, cc: tuple[int, int]) -> str:
 def optimize(unit: Any, machine: Any) -> None:
     """Run LLVM's passes over a module."""
     options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = False  # a thread is one lane; LLVM 22 stops itself at some loops
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(unit, builder)
 

@@ -106,7 +106,7 @@ def _block_writer(kind, largest):
             first = start + BLOCK * i
             if first < n:
                 v, head = load_shared_f32(room + 4 * (BLOCK * i + lane())), divide_u32(first, width)
-                block = (first - head * width) >> 5
+                block = first - head * width >> 5
                 put(v * factor, at + head * head_bytes + block * n_bytes * stride, stride)
         sync_threads()  # before the room is used again
 
@@ -149,8 +149,8 @@ def keep(keys, values):
         page = page_of(run, segment, n_caches, cache, position >> 6, pages, page_bytes)
         cell = position & (PAGE - 1)
         of_keys, of_values = heads * dk, heads * dv
-        key_units = (of_keys + THREADS - 1) >> 6
-        units = key_units + (of_values + THREADS - 1) >> 6
+        key_units = of_keys + THREADS - 1 >> 6
+        units = key_units + (of_values + THREADS - 1 >> 6)
         # there may be one workgroup less than units: keys and values may both end with half a one
         while unit < units:
             if unit < key_units:
@@ -161,6 +161,6 @@ def keep(keys, values):
                 write_values(
                     v + 4 * row * ldv, unit - key_units, of_values, dv, at, head_bytes, value_size
                 )
-            unit += (of_keys + of_values + THREADS - 1) >> 6
+            unit += of_keys + of_values + THREADS - 1 >> 6
 
     return kernel

@@ -28,6 +28,7 @@ from jitllm.kernels.gpu import (
     store_shared_f32,
     store_shared_i32,
     sync_warp,
+    to_f32,
     to_i32,
     unroll,
     warp_max,
@@ -126,6 +127,12 @@ def _take_best(ranks, n):
     return place
 
 
+@inline
+def _given(number, n):
+    """Return the expert that a float32 numbers, 0 if it numbers none."""
+    return to_i32(number) if ZERO <= number and number < to_f32(n) else to_i32(0)
+
+
 def _weigher(gating, k, is_normed):
     """Make weigh(scores, picked, weights, norm_min, factor) for the experts that were picked."""
 
@@ -178,7 +185,7 @@ def route(gating, n_experts, k, is_normed, is_biased, is_chosen):
             _drop_groups(ranks, shared(MOST_GROUPS_BYTES), n_experts, n_group, topk_group)
         for j in range(k):
             if is_chosen:
-                best = to_i32(load_f32(chosen + 4 * (row * ldc + j)))
+                best = _given(load_f32(chosen + 4 * (row * ldc + j)), n_experts)
             else:
                 best = _take_best(ranks, n_experts)
             if lane() == 0:

@@ -1,5 +1,7 @@
 """Attention to chosen positions, a query head a workgroup: 64 keys at a time."""
 
+import numpy as np
+
 from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
 from jitllm.kernels.cuda._reduce import group_max, group_sum
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, position_of, segment_of
@@ -24,10 +26,12 @@ from jitllm.kernels.gpu import (
     store_shared_i32,
     sync_threads,
     thread,
+    to_f32,
     to_i32,
 )
 
 THREADS = 64
+NONE = np.float32(-1)
 
 
 def _readers(keys, values, dk, dv, keys_only):
@@ -88,10 +92,11 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
         for group in range(first_key, n_kv_heads if is_joint else first_key + 1):
             start, stop = load_f32(lists + 8 * group), load_f32(lists + 8 * group + 4)
             for column in range(to_i32(start), to_i32(stop), THREADS):
-                s = -1
+                number = NONE
                 if column + at < to_i32(stop):
-                    s = to_i32(load_f32(chosen + 4 * (row * ldc + column + at))) + 0
-                is_seen, score = 0 <= s and s <= position, LOWEST
+                    number = load_f32(chosen + 4 * (row * ldc + column + at))
+                is_seen, score = ZERO <= number and number <= to_f32(position), LOWEST
+                s = to_i32(number) if is_seen else to_i32(-1)
                 if is_seen:
                     own = page_of(run, segment, n_caches, cache, s >> 6, pages, page_bytes)
                     own += group * head_bytes
@@ -101,7 +106,7 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
                 kept, weight = exp(before - top), exp(score - top) if is_seen else ZERO
                 total = fma(total, kept, total_of(weight))
                 store_shared_f32(weights + 4 * at, weight)
-                store_shared_i32(places + 4 * at, to_i32(s if is_seen else -1))
+                store_shared_i32(places + 4 * at, s)
                 sync_threads()
                 for i in range(at, dv, THREADS):
                     part = ZERO
