@@ -401,6 +401,11 @@ class Model(Scoring):
         """
         return self.engine.memory()
 
+    def memory_by_device(self) -> dict[str, dict[str, int]]:
+        """Return weights, caches and buffers of each device; the CPU's are the host's, too."""
+        self.engine.check_open()
+        return self.engine.backend.memory_by_device()
+
     def close(self) -> None:
         """Free everything, the tokenizer too; later use raises ClosedError. May be called twice."""
         self.engine.close()
