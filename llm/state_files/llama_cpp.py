@@ -206,4 +206,5 @@ def _recoded(stored: Stored, own: slice, how: Rows) -> Array:
     same = stored.rows.kind, stored.rows.hadamard, stored.rows.width
     if same == (how.kind, how.hadamard, how.width):
         return items
-    return how.encode(stored.rows.decode(items)[..., : how.width])
+    with np.errstate(over="ignore", invalid="ignore"):  # the file may be damaged
+        return how.encode(stored.rows.decode(items)[..., : how.width])

@@ -23,23 +23,34 @@ Places = dict[tuple[int, int], int]
 _BLOCK = re.compile(r"blk\.([0-9]+)\.")
 _AXES = ("paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3tts", "qwen3vl", "qwen3vlmoe")
 _AXES_IF_SECTIONS = ("bailingmoe3", "glm4", "glm4moe", "hunyuan_vl")
-_INDEXED = ("deepseek32", "dots3note", "glm-dsa", "hy_v4")
+_INDEXED = ("deepseek32", "dots3note", "glm-dsa", "hy_v4", "minimax-m3")
 _TURNED_INDEX = ("deepseek32", "dots3note", "glm-dsa")  # by a Hadamard matrix, as floats too
 _REFUSED = {
     "deepseek4": "its file has compressed caches, and sums of compressors, in a form of their own",
     "glm5-next": "its file has an index key for each token, here are means of several",
-    "minimax-m3": "its file has index keys only where it ran with flash attention",
-    "qwen4exp": "its file has an index key for each token, here are means of several",
+    "qwen4exp": "its file has a second row of states, and an index key for each token",
 }
 
 
 class CacheLayer(NamedTuple):
-    """A layer of our caches, and whether the file has its values."""
+    """A layer of our caches.
+
+    Attributes
+    ----------
+    cache, layer : int
+    heads, dk : int
+    dv : int
+        Numbers of a value in the file; 0 if it has none.
+    is_index : bool
+        Whether these are index keys: values that the file has beside them mean nothing.
+    """
 
     cache: int
     layer: int
-    sizes: tuple[int, int, int]
-    has_values: bool
+    heads: int
+    dk: int
+    dv: int
+    is_index: bool
 
 
 @dataclass(frozen=True)
@@ -62,21 +73,20 @@ class CachePart:
 
     def keys(self, layer: CacheLayer, kind: str) -> Rows:
         """Return how the file has a layer's keys."""
-        heads, dk, _ = layer.sizes
-        hadamard = cache_types.hadamard_of_keys(dk) if self._is_turned(kind, 1) else 0
-        return Rows(kind, heads, dk, hadamard, True)
+        widths = {each.dk for each in self.layers}
+        hadamard = cache_types.hadamard_of_keys(layer.dk) if self._is_turned(kind, widths) else 0
+        return Rows(kind, layer.heads, layer.dk, hadamard, True)
 
     def values(self, layer: CacheLayer, kind: str) -> Rows:
         """Return how the file has a layer's values."""
-        heads, _, dv = layer.sizes
-        hadamard = cache_types.hadamard_of_values(dv) if self._is_turned(kind, 2) else 0
-        return Rows(kind, heads, dv, hadamard, False)
+        widths = {each.dv for each in self.layers}
+        hadamard = cache_types.hadamard_of_values(layer.dv) if self._is_turned(kind, widths) else 0
+        return Rows(kind, layer.heads, layer.dv, hadamard, False)
 
-    def _is_turned(self, kind: str, size: int) -> bool:
-        """Whether rows are turned: never those of layers with heads of several sizes."""
+    def _is_turned(self, kind: str, widths: set[int]) -> bool:
+        """Whether rows are turned: never those of layers with heads of several widths."""
         if self.turned != "quantized":
             return self.turned == "all"
-        widths = {layer.sizes[size] for layer in self.layers}
         return cache_types.is_quantized(kind) and len(widths) == 1
 
 
@@ -114,21 +124,19 @@ def memory_of(model: "Model") -> Memory:
     number = _Numbers(model)
     main, index = _owners(graph)
     is_latent = number("attention.key_length_mla") > 0
-    layers = {
-        (i, j): CacheLayer(i, j, graph.caches[i].layers[j], not is_latent)
-        for i, j in (*main, *index)
-    }
     windows = sorted({0, *(spec.window for spec in graph.caches)}) if graph.caches else []
     if len(windows) > 2:
         raise _refusal(name, f"llama.cpp has windows of one size, these are {windows[1:]}")
     turned = "none" if is_latent or (graph.states and len(windows) > 1) else "quantized"
     parts = []
     for window in windows:
-        own = tuple(layers[place] for place in main if _window(graph, place) == window)
-        parts.append(CachePart(window, own, turned))
+        own = [place for place in main if graph.caches[place[0]].window == window]
+        layers = (_layer(graph, place, has_values=not is_latent) for place in own)
+        parts.append(CachePart(window, tuple(layers), turned))
     if index:
-        keys = tuple(layers[place] for place in index)
-        parts.insert(1, CachePart(0, keys, "all" if name in _TURNED_INDEX else "none"))
+        dv = 0 if is_latent else parts[0].layers[0].dv
+        keys = (_layer(graph, place)._replace(dv=dv, is_index=True) for place in index)
+        parts.insert(1, CachePart(0, tuple(keys), "all" if name in _TURNED_INDEX else "none"))
     n_layers = number("block_count") - number("nextn_predict_layers")
     sections = model.metadata.get(f"{name}.rope.dimension_sections", ())
     has_axes = name in _AXES or (name in _AXES_IF_SECTIONS and min((*sections, 0, 0)[:2]) > 0)
@@ -157,7 +165,7 @@ def _check(model: "Model") -> None:
         raise _refusal(name, "they remember nothing")
     main, index = _owners(graph)
     if name in _INDEXED and _Numbers(model)("attention.indexer.top_k") and not index:
-        raise _refusal(name, "its file has index keys, which short contexts do not need here")
+        raise _refusal(name, f"its file has index keys, for which n_ctx={model.n_ctx} is too small")
     sizes = [(i, j) for i, spec in enumerate(graph.caches) for j in range(len(spec.layers))]
     if sorted((*main, *index)) != sizes or (index and name not in _INDEXED):
         raise _refusal(name, "its caches are divided in another way")
@@ -182,5 +190,6 @@ def _owners(graph: Graph) -> tuple[Places, Places]:
     return main, index
 
 
-def _window(graph: Graph, place: tuple[int, int]) -> int:
-    return graph.caches[place[0]].window
+def _layer(graph: Graph, place: tuple[int, int], *, has_values: bool = True) -> CacheLayer:
+    heads, dk, dv = graph.caches[place[0]].layers[place[1]]
+    return CacheLayer(*place, heads, dk, dv if has_values else 0, False)

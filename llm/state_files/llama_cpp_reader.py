@@ -205,13 +205,15 @@ def _rows(reader: Reader, part: CachePart, n_cells: int) -> Iterator[tuple[Store
         rows = part.keys(layer, _kind(reader))
         keys.append(Stored(rows, _items(reader, rows, n_cells, "key")))
     for k, layer in zip(keys, part.layers, strict=True):
-        yield k, _values(reader, part, layer, n_cells, is_transposed) if layer.has_values else None
+        yield k, _values(reader, part, layer, n_cells, is_transposed) if layer.dv else None
 
 
 def _values(
     reader: Reader, part: CachePart, layer: CacheLayer, n_cells: int, is_transposed: int
 ) -> Stored:
     rows = part.values(layer, _kind(reader))
+    if is_transposed and layer.is_index:
+        raise reader.wrong("expected index keys, which llama.cpp keeps with flash attention only")
     if not is_transposed:
         return Stored(rows, _items(reader, rows, n_cells, "value"))
     width = rows.heads * rows.width

@@ -50,8 +50,12 @@ def pieces(now: Contents, memory: Memory, architecture: str, form: Form) -> Iter
     StateError
         If a cache of these types cannot be written.
     """
-    if form.transposed and cache_types.is_quantized(form.kinds[1]):
-        raise StateError(f"expected flash attention for values of type {form.kinds[1]}")
+    has_index = any(layer.is_index and layer.dv for part in memory.caches for layer in part.layers)
+    if form.transposed and (has_index or cache_types.is_quantized(form.kinds[1])):
+        raise StateError(
+            f"expected flash attention: llama.cpp has no caches of {architecture!r} models with "
+            f"values of type {form.kinds[1]} without it"
+        )
     magic, version = SESSION if form.session else SEQUENCE
     yield struct.pack("<3I", magic, version, len(now.ids))
     yield np.array(now.ids, "<i4").tobytes()
@@ -69,10 +73,12 @@ def _cache(now: Contents, part: CachePart, form: Form, *, has_axes: bool) -> Ite
     n_cells = now.n_done - first
     yield struct.pack("<2I", form.n_stream, n_cells)
     if n_cells:
-        positions = np.arange(first, now.n_done)
-        ones, zeros = np.ones_like(positions), np.zeros_like(positions)
-        axes = [positions, positions, now.ids[first : now.n_done]] if has_axes else []
-        yield np.stack([positions, ones, *axes, zeros], axis=1).astype("<i4").tobytes()
+        heads = np.zeros((n_cells, 6 if has_axes else 3), "<i4")
+        heads[:, 0], heads[:, 1] = np.arange(first, now.n_done), 1
+        if has_axes:  # two more positions and the token, before the sequence's number
+            heads[:, 2] = heads[:, 3] = heads[:, 0]
+            heads[:, 4] = now.ids[first : now.n_done]
+        yield heads.tobytes()
         yield struct.pack("<2I", form.transposed, len(part.layers))
         yield from _keys_and_values(now.cells, part, form, first, now.n_done)
     yield bytes(4 * (form.n_stream - 1))  # the other streams have no cells
@@ -97,7 +103,7 @@ def _keys_and_values(
         yield struct.pack("<i", TENSOR_TYPES[rows.kind.upper()].id)
         yield struct.pack("<Q", _row_bytes(rows)) + _recoded(*items, rows).tobytes()
     for layer in part.layers:
-        if layer.has_values:
+        if layer.dv:
             yield from _value(part, layer, form, *here[layer.cache][2 * layer.layer + 1])
 
 
@@ -139,8 +145,10 @@ def _read(cells: Cells, cache: int, start: int, stop: int) -> list[tuple[Rows, A
 
 def _recoded(how: Rows, items: Array, rows: Rows) -> Array:
     """Return items stored in one way as they are in another; as they are, if it is the same."""
-    if (how.kind, how.hadamard) == (rows.kind, rows.hadamard):
+    if (how.kind, how.hadamard, how.width) == (rows.kind, rows.hadamard, rows.width):
         return items
+    if not how.width:  # nothing reads them
+        return np.zeros((len(items), rows.heads, rows.n_items), rows.dtype)
     return rows.encode(how.decode(items))
 
 
