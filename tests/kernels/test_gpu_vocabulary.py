@@ -188,7 +188,7 @@ def test_stores_round_to_nearest_even() -> None:
         gpu.store_bf16(bf16 + 2 * i, v)
         gpu.store_f32(back + 4 * i, gpu.load_bf16(bf16 + 2 * i))
 
-    x = np.concatenate([EDGES, _spread(-1e6, 1e6, 12), np.float32([1 + 2**-8, 1 + 3 * 2**-8] * 6)])
+    x = np.concatenate([EDGES, _spread(-1e6, 1e6, 12), np.array([1 + 2**-8, 1 + 3 * 2**-8] * 6)])
     x = x.astype(np.float32)
     f16, bf16, back = np.zeros(32, np.float16), np.zeros(32, np.uint16), np.zeros(32, np.float32)
     launch_function(kernel, 32, [x, f16, bf16, back])

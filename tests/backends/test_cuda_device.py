@@ -1,0 +1,351 @@
+"""The CUDA device over a stand-in for NVIDIA's driver, and over the simulator."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jitllm.backends import _cuda_device, _cuda_driver
+from jitllm.backends._cuda_device import CudaDevice, open_device
+from jitllm.backends._cuda_driver import CudaDriver
+from jitllm.backends._cuda_simulator import GUARD, Simulator
+from jitllm.backends.base import BackendUnavailable
+from jitllm.kernels import gpu_compiler, gpu_simulator
+
+SOURCE = Path(__file__).parent.parent / "fake_cuda.c"
+FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
+LIVE = ("memory", "modules", "streams", "graphs", "executables", "events", "contexts")
+NORM = ("norm", (0, 0, 0))
+CALLBACK = ctypes.CFUNCTYPE(
+    None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint)
+)
+
+needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+
+
+class Fake:
+    """The stand-in, whose kernels run in the simulator."""
+
+    def __init__(self, library: Any) -> None:
+        self.library, self.launched = library, list[tuple[str, bytes, list[int]]]()
+        self._kernels: dict[str, gpu_simulator.LoadedKernel] = {}
+        self._callback, self.runs = CALLBACK(self._run), True
+        library.fake_kernel(self._callback)
+
+    def driver(self, wanted: str = "") -> CudaDriver:
+        """A new driver over the stand-in."""
+        return CudaDriver(wanted, self.library)
+
+    def fail(self, function: str, status: int, calls: int = 0) -> None:
+        """Let a function fail once, after so many calls."""
+        self.library.fake_fail(function.encode(), status, calls)
+
+    def live(self) -> dict[str, int]:
+        """What was made and not freed."""
+        counts = {name: self.library.fake_live(i) for i, name in enumerate(LIVE)}
+        return {name: n for name, n in counts.items() if n}
+
+    def _run(self, name: bytes, arguments: int, n: int, sizes: Any) -> None:
+        data, whole = ctypes.string_at(arguments, n), [sizes[i] for i in range(6)]
+        self.launched.append((name.decode(), data, whole))
+        if self.runs:
+            kernel = self._kernels.setdefault(
+                "norm", gpu_simulator.LoadedKernel(gpu_compiler.host_object(*NORM))
+            )
+            kernel.run(data, (whole[0], whole[1], whole[2]))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The compiled stand-in."""
+    path = tmp_path_factory.mktemp("cuda") / "libfake.so"
+    subprocess.run(["gcc", *FLAGS, "-shared", "-fPIC", "-o", str(path), str(SOURCE)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+@pytest.fixture
+def fake(library: Any) -> Iterator[Fake]:
+    """The stand-in; nothing may be left in it."""
+    library.fake_reset()
+    fake = Fake(library)
+    yield fake
+    fake.fail("", 0)
+    assert fake.live() == {}
+
+
+@pytest.fixture(params=[pytest.param("driver", marks=needs_compiler), "simulator"])
+def device(request: pytest.FixtureRequest) -> Iterator[CudaDevice]:
+    """A device; nothing may be left in it."""
+    if request.param == "driver":
+        device = CudaDevice(request.getfixturevalue("fake").driver())
+    else:
+        device = CudaDevice(Simulator())
+    yield device
+    device.close()
+
+
+def _norm(device: CudaDevice, n: int = 3, width: int = 96) -> Any:
+    """Run a kernel on rows of x and on what it made of them; returns its pipeline."""
+    x = np.random.default_rng(5).standard_normal((n, width)).astype(np.float32)
+    rows, *places = (device.allocate(size) for size in (4, x.nbytes, x.nbytes, x.nbytes))
+    source, first, second = places
+    rows.upload(np.array([n], np.uint32))
+    source.upload(x)
+    pipeline, commands = device.pipeline(*NORM), device.commands()
+    for a, b in ((source, first), (first, second)):
+        values = [rows.address, a.address, b.address, 0, 0, width, width, width, 1e-6]
+        block = gpu_simulator.packed(pipeline.code.parameters, values)
+        commands.barrier()
+        commands.dispatch(pipeline, block, (1, n, 1))
+    commands.end()
+    out = np.full_like(x, np.nan)
+    for _ in range(2):
+        commands.run()
+        second.download(out)
+    commands.free()
+    for memory in (rows, *places):
+        memory.free()
+    expected = x / np.sqrt((x.astype(np.float64) ** 2).mean(1, keepdims=True) + 1e-6)
+    assert np.allclose(out, expected, rtol=2e-6, atol=0)
+    return pipeline
+
+
+def test_a_graph_of_kernels_runs(device: CudaDevice) -> None:
+    assert _norm(device) is _norm(device)
+
+
+def test_memory(device: CudaDevice) -> None:
+    memory, other = device.allocate(10), device.allocate(16, on_host=True)
+    out = np.full(12, 7, np.uint8)
+    memory.download(out)
+    assert memory.nbytes == 12 and not out.any()
+    memory.upload(np.arange(5, dtype=np.uint8)[::2], 4)
+    other.copy_from(memory, 4, 1, 3)
+    memory.upload(np.zeros(0, np.uint8))
+    other.download(out, 2)
+    assert out.tolist() == [2, 4, *[0] * 10]
+    for start, n in ((-1, 2), (14, 4)):
+        with pytest.raises(ValueError, match="of 16"):
+            other.upload(np.zeros(n, np.uint8), start)
+        with pytest.raises(ValueError, match="of 16"):
+            other.download(np.zeros(n, np.uint8), start)
+        with pytest.raises(ValueError, match="of 16"):
+            other.copy_from(memory, 0, start, n)
+    memory.free()
+    memory.free()
+    other.free()
+
+
+def test_too_much_memory(device: CudaDevice) -> None:
+    with pytest.raises(BackendUnavailable, match=r"bytes are needed, \d+ of \d+ are free"):
+        device.allocate(1 << 60)
+
+
+def test_commands_check_arguments(device: CudaDevice) -> None:
+    commands = device.commands()
+    with pytest.raises(ValueError, match=r"jitllm.*norm.* takes 56 bytes .*\(AAAAAUUUF\), got 8"):
+        commands.dispatch(device.pipeline(*NORM), b"12345678", (1, 1, 1))
+    commands.end()
+    commands.run()
+    commands.free()
+
+
+@needs_compiler
+def test_empty_groups_and_launches_are_left_out(fake: Fake) -> None:
+    device, fake.runs = CudaDevice(fake.driver()), False
+    pipeline, commands = device.pipeline(*NORM), device.commands()
+    block = bytes(56)
+    for group in range(3):
+        for i in range(2):
+            commands.dispatch(pipeline, block[:-4] + np.float32(group).tobytes(), (1, 1 + i, 2))
+        commands.dispatch(pipeline, block, (0, 1, 1))  # nothing to do
+        commands.barrier()
+        commands.barrier()
+    commands.end()
+    commands.run()
+    last = [np.frombuffer(block[-4:], np.float32)[0] for _, block, _ in fake.launched]
+    assert last == [0, 0, 1, 1, 2, 2]
+    assert [sizes[:3] for _, _, sizes in fake.launched] == [[1, 1, 2], [1, 2, 2]] * 3
+    commands.free()
+    device.close()
+
+
+@needs_compiler
+def test_the_second_device_by_name(fake: Fake) -> None:
+    driver = fake.driver("big")
+    assert (driver.name, driver.capability) == ("Big GPU", (9, 1))
+    driver.close()
+    with pytest.raises(BackendUnavailable, match=r"no device is called 'other'.*'Small GPU'"):
+        fake.driver("other")
+
+
+@needs_compiler
+def test_arguments_and_sizes_reach_the_kernel(fake: Fake) -> None:
+    device = CudaDevice(fake.driver())
+    _norm(device, n=2, width=32)
+    assert [name for name, _, _ in fake.launched] == ["jitllm_norm"] * 4
+    threads = device.pipeline(*NORM).code.threads
+    assert {tuple(sizes) for _, _, sizes in fake.launched} == {(1, 2, 1, threads, 1, 1)}
+    words = np.frombuffer(fake.launched[0][1][40:], np.uint32)
+    assert words[:3].tolist() == [32, 32, 32] and len(words) == 4
+    device.close()
+
+
+@needs_compiler
+def test_time_of_a_graph(fake: Fake) -> None:
+    driver = fake.driver()
+    graph = driver.graph([])
+    assert driver.seconds(graph) == 0.0015
+    driver.free_graph(graph)
+    driver.close()
+
+
+@needs_compiler
+def test_memory_that_cannot_be_zeroed_is_freed(fake: Fake) -> None:
+    device = CudaDevice(fake.driver())
+    fake.fail("cuMemsetD8Async", 1)
+    with pytest.raises(BackendUnavailable, match="cuMemsetD8Async"):
+        device.allocate(64)
+    assert fake.live() == {"streams": 1, "contexts": 1}
+    device.close()
+
+
+@needs_compiler
+def test_a_kernel_that_the_driver_refuses(fake: Fake) -> None:
+    driver, code = fake.driver(), gpu_compiler.ptx(*NORM, (9, 0))
+    broken = gpu_compiler.Code(**{**vars(code), "data": b".entry broken("})
+    with pytest.raises(BackendUnavailable, match=r"INVALID_PTX .*norm: ptxas : line 1: broken"):
+        driver.load(broken)
+    renamed = gpu_compiler.Code(**{**vars(code), "name": "other"})
+    with pytest.raises(BackendUnavailable, match="cuModuleGetFunction"):
+        driver.load(renamed)
+    driver.close()
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["cuGraphAddKernelNode", "cuGraphInstantiateWithFlags"])
+def test_a_graph_that_cannot_be_made(fake: Fake, name: str) -> None:
+    device = CudaDevice(fake.driver())
+    commands = device.commands()
+    commands.dispatch(device.pipeline(*NORM), bytes(56), (1, 1, 1))
+    fake.fail(name, 1)
+    with pytest.raises(BackendUnavailable, match=name):
+        commands.end()
+    assert "graphs" not in fake.live()
+    device.close()
+
+
+@needs_compiler
+def test_a_lost_device_says_so_at_every_call(library: Any) -> None:
+    library.fake_reset()
+    fake = Fake(library)
+    device = CudaDevice(fake.driver())
+    memory, commands = device.allocate(4), device.commands()
+    commands.dispatch(device.pipeline(*NORM), bytes(56), (1, 1, 1))
+    commands.end()
+    fake.fail("cuStreamSynchronize", 700)
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="ILLEGAL_ADDRESS .*cannot be used again"):
+            commands.run()
+    with pytest.raises(BackendUnavailable, match="cannot be used again"):
+        memory.upload(np.zeros(1, np.float32))
+    commands.free()
+    memory.free()
+    device.close()
+    assert set(fake.live().values()) == {1}  # the driver frees all that when the process ends
+    fake.library.fake_reset()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "name", ["cuInit", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuStreamCreate"]
+)
+def test_a_device_that_cannot_be_opened(fake: Fake, name: str) -> None:
+    fake.fail(name, 100)
+    with pytest.raises(BackendUnavailable, match=f"{name}: CUDA_ERROR_NO_DEVICE"):
+        fake.driver()
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise OSError(f"{name}: not found")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.delenv("JITLLM_CUDA", raising=False)
+    with pytest.raises(BackendUnavailable, match="NVIDIA's driver.*JITLLM_CUDA=simulator"):
+        open_device()
+
+
+def test_a_driver_without_a_function() -> None:
+    with pytest.raises(BackendUnavailable, match="too old: it lacks cuInit"):
+        CudaDriver("", object())
+
+
+def test_a_device_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    class Old:
+        capability, name = (6, 1), "old"
+
+        def __init__(self, wanted: str) -> None:
+            pass
+
+        def close(self) -> None:
+            closed.append(self)
+
+    monkeypatch.setattr(_cuda_device, "CudaDriver", Old)
+    monkeypatch.delenv("JITLLM_CUDA", raising=False)
+    with pytest.raises(BackendUnavailable, match=r"old: compute capability 6\.1 is below 7\.5"):
+        open_device()
+    assert closed
+
+
+def test_simulator_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JITLLM_CUDA", "simulator")
+    device = open_device()
+    assert (device.name, device.is_cpu) == ("simulator", True)
+    device.close()
+    monkeypatch.setenv("JITLLM_CUDA", "other")
+    with pytest.raises(ValueError, match="'simulator', got 'other'"):
+        open_device()
+
+
+@pytest.mark.parametrize("where, side", [(-4, "before"), (64, "behind")])
+def test_the_simulator_finds_what_is_written_beside_memory(where: int, side: str) -> None:
+    simulator = Simulator()
+    address = simulator.allocate(64)
+    simulator.upload(address + where, np.zeros(1, np.float32))
+    with pytest.raises(RuntimeError, match=f"wrote {side} a piece of memory of 64 bytes"):
+        simulator.free(address)
+    simulator.upload(simulator.allocate(8) + 8 + GUARD - 1, np.zeros(1, np.uint8))
+    with pytest.raises(RuntimeError, match=f"{GUARD - 1} bytes from its end"):
+        simulator.close()
+
+
+@needs_compiler
+def test_prototypes_are_those_of_the_header() -> None:
+    """CUDA_INCLUDE: a folder with cuda.h, such as that of the wheel nvidia-cuda-runtime."""
+    folder = os.environ.get("CUDA_INCLUDE")
+    if not folder:
+        pytest.skip("CUDA_INCLUDE is not set")
+    for version in ((), ("-D__CUDA_API_VERSION_INTERNAL",)):
+        command = ["gcc", *FLAGS, "-Wno-enum-conversion", "-fsyntax-only", "-DREAL_HEADER"]
+        subprocess.run([*command, *version, f"-I{folder}", str(SOURCE)], check=True)
+
+
+def test_every_function_of_the_table_is_in_the_stand_in() -> None:
+    text = SOURCE.read_text("utf-8")
+    assert [name for name in _cuda_driver.FUNCTIONS if f"CUDAAPI {name}(" not in text] == []
+
+
+def test_importing_the_device_imports_no_numba() -> None:
+    code = "import sys; import jitllm.backends._cuda_device, jitllm.backends._cuda_simulator; "
+    code += "sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0
