@@ -13,10 +13,8 @@ Sums: a thread adds its groups in ascending order, as `kernels.cpu.matmul` does,
 exact integer sum; then the eight threads of a row, then the warps, in a fixed order.
 """
 
-import numpy as np
-
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._finish import finisher
+from jitllm.kernels.cuda._finish import finisher, row_finisher
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
 from jitllm.kernels.cuda._products import row_product
 from jitllm.kernels.gpu import (
@@ -26,17 +24,10 @@ from jitllm.kernels.gpu import (
     group_of_row,
     group_y,
     lane,
-    load_shared_f32,
     load_u32,
     minimum,
     registers_f32,
     registers_i32,
-    remainder_u32,
-    shared,
-    shuffle_xor_f32,
-    store_shared_f32,
-    sync_threads,
-    thread,
     to_i32,
     unroll,
     warp,
@@ -45,7 +36,6 @@ from jitllm.kernels.gpu import (
 THREADS = 256
 WARPS = THREADS // 32
 GROUPS = 8  # of 32 columns, that a warp reads at a time
-ZERO = np.float32(0)
 
 
 def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
@@ -72,8 +62,8 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
     group_reader, per_unit = reader(fmt), packed.unit_weights(formats.get(fmt)) // 32
     load, n_words, unit_bytes = group_reader.load, group_reader.words, packed.unit_bytes(fmt)
     add, finish = row_product(fmt, group_reader), finisher(biased, scaled, weighed, added)
+    write = row_finisher(tile, split, THREADS, QUAD, finish)
     blocks_here, n_sums = WARPS // split, tile * QUAD
-    room_bytes = 4 * WARPS * tile * ROWS
 
     def kernel(
         rows: A, w: A, x: A, y: A, bias: A, scales: A, weights: A, ids: A, residual: A,
@@ -109,24 +99,9 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
                 add(sums, QUAD * t, r, x + 32 * place, heads_at + 8 * place)
             group += split * GROUPS
 
-        room = shared(room_bytes)
-        for i in unroll(n_sums):
-            total = sums[i]
-            for step in unroll(3):
-                total += shuffle_xor_f32(total, 4 << step)
-            if part == 0:
-                at = (warp() * tile + i // QUAD) * ROWS + QUAD * quad + i % QUAD
-                store_shared_f32(room + 4 * at, total)
-        sync_threads()
-        for i in range(thread(), blocks_here * tile * ROWS, THREADS):
-            block = group_of_row() * blocks_here + i // (tile * ROWS)
-            row, total = first + (i // ROWS) % tile, ZERO
-            for j in unroll(split):
-                at = i // (tile * ROWS) * split * tile * ROWS + i % (tile * ROWS)
-                total += load_shared_f32(room + 4 * (at + j * tile * ROWS))
-            head, out = divide_u32(block, blocks), remainder_u32(block, blocks) * ROWS + i % ROWS
-            if head < heads and out < n and row < count:
-                out += head * n
-                finish(total, row, out, expert, n, y, ldy, bias, scales, weights, residual, ldr)
+        write(
+            sums, group_of_row() * blocks_here, n, heads, first, count, expert,
+            y, ldy, bias, scales, weights, residual, ldr,
+        )  # fmt: skip
 
     return kernel
