@@ -4,12 +4,14 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jitllm.backends.base import Backend, BackendUnavailable
-from jitllm.backends.ir import Graph
-from jitllm.backends.placement import Placement
 from jitllm.backends.rules import ByteRules
+
+if TYPE_CHECKING:
+    from jitllm.backends.ir import Graph
+    from jitllm.backends.placement import Placement
 
 if __name__ == "backends":  # found by its folder name: the repository root is on sys.path
     raise ImportError(
@@ -51,7 +53,7 @@ def open_backend(device: str, **options: Any) -> Backend:
     return cast(Backend, opening(**options))
 
 
-def open_split(placement: Placement, graphs: Sequence[Graph], **options: Any) -> Backend:
+def open_split(placement: "Placement", graphs: "Sequence[Graph]", **options: Any) -> Backend:
     """Open the devices of a placement as one backend.
 
     Parameters

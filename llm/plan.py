@@ -140,9 +140,8 @@ def plan(
     progress : bool
         As for `jitllm.load`.
     **settings
-        `n_threads`, `kv_dtype`, `precision`, `cache_bytes`, `split`, `overrides`, `cpu_moe`,
-        `n_cpu_moe`, `n_cpu_ffn` and `offload_kv` as for `jitllm.load`; `n_sequences` (1): full
-        sequences to count.
+        `n_threads`, `kv_dtype`, `precision`, `cache_bytes` and those of placing as for
+        `jitllm.load`; `n_sequences` (1): full sequences to count.
 
     Raises
     ------
@@ -212,6 +211,6 @@ def n_bytes(size: Bytes) -> int:
 
 
 def _check(settings: PlanSettings) -> None:
-    settings.check()
+    settings.checked()
     if settings.n_sequences < 1:
         raise ValueError(f"expected n_sequences of at least 1, got {settings.n_sequences}")
