@@ -166,7 +166,7 @@ def exp(x):
     t = x * LOG2_E
     lost = fma(x, LOG2_E_LOW, fma(x, LOG2_E, -t))
     factor = fma(lost, LN2, ONE)
-    return exp2(t) * (factor if lost == lost else ONE)  # lost is NaN where t is infinite
+    return exp2(t) * (factor if fabs(lost) < ONE else ONE)  # 2^t is 0 or inf where it is not
 
 
 @inline

@@ -147,20 +147,14 @@ def keep(keys, values):
         segment = segment_of(run, row)
         position = position_of(run, segment, row)
         page = page_of(run, segment, n_caches, cache, position >> 6, pages, page_bytes)
-        cell = position & (PAGE - 1)
-        of_keys, of_values = heads * dk, heads * dv
-        key_units = of_keys + THREADS - 1 >> 6
-        units = key_units + (of_values + THREADS - 1 >> 6)
-        # there may be one workgroup less than units: keys and values may both end with half a one
-        while unit < units:
-            if unit < key_units:
-                at = page + key_size * cell
-                write_keys(k + 4 * row * ldk, unit, of_keys, dk, at, head_bytes, key_size * PAGE)
-            else:
-                at = page + key_bytes + cell * (divide_u32(dv, value_block) * value_bytes)
-                write_values(
-                    v + 4 * row * ldv, unit - key_units, of_values, dv, at, head_bytes, value_size
-                )
-            unit += of_keys + of_values + THREADS - 1 >> 6
+        cell, of_keys, of_values = position & (PAGE - 1), heads * dk, heads * dv
+        if THREADS * unit < of_keys:
+            at = page + key_size * cell
+            write_keys(k + 4 * row * ldk, unit, of_keys, dk, at, head_bytes, key_size * PAGE)
+        # values end where the workgroups do: keys and values may both have half of one
+        unit += (of_values + THREADS - 1 >> 6) - (of_keys + of_values + THREADS - 1 >> 6)
+        if unit >= 0:
+            at = page + key_bytes + cell * (divide_u32(dv, value_block) * value_bytes)
+            write_values(v + 4 * row * ldv, unit, of_values, dv, at, head_bytes, value_size)
 
     return kernel
