@@ -20,8 +20,8 @@ class Jitllm:
         jitllm = importlib.import_module("jitllm")
         self.version = jitllm.__version__
         self.model = jitllm.load(path, n_ctx=n_ctx, n_threads=n_threads, progress=False)
-        tokenizer = jitllm.load_tokenizer(path)
-        self.n_vocab, self.bos = tokenizer.n_vocab, tokenizer.bos_id
+        tokenizer, self.n_vocab = self.model.tokenizer, self.model.n_vocab
+        self.bos = tokenizer.bos_id if tokenizer else None
 
     def prompt(self, tokens: list[int]) -> Any:
         """Read a prompt with an empty cache; returns the logits of its last token."""

@@ -21,6 +21,11 @@ from contestant import Jitllm, LlamaCpp
 
 Cases = dict[str, dict[str, Any]]
 
+N_KEPT = 3
+"""Earlier recurrent states that both keep: jitllm by default, llama.cpp if it is told to."""
+
+_ONLY_STATES = 1  # of LLAMA_STATE_SEQ_FLAGS
+
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
     """Return how long something takes, and what it returns."""
@@ -64,6 +69,8 @@ class JitllmStates(Jitllm):
                     seconds, saved = timed(partial(one.save, path, sync=sync))
                     notes.add(f"save after one token{name}", seconds, saved.nbytes)
         self._fork(notes, steps[0])
+        if self.model.engine.slots:
+            self._states(notes, steps[0])
         self.end()
 
     def _fork(self, notes: Notes, token: int) -> None:
@@ -73,10 +80,20 @@ class JitllmStates(Jitllm):
         twin.append([token])
         notes.add("fork, written to", 0.0, self.model.memory()["caches_used"] - used)
         twin.close()
-        states = self.model.engine.slots
-        if states:
-            kept = len(self.sequence.contents.cells.state_lengths)
-            notes.add("kept states", 0.0, kept * states.pool.slot_bytes)
+
+    def _states(self, notes: Notes, token: int) -> None:
+        """Keep recurrent states, go back to them, and to one token before the last."""
+        slots, sequence = self.model.engine.slots, self.sequence
+        size = slots.pool.slot_bytes
+        notes.add("state", 0.0, size)
+        notes.add(f"state and {N_KEPT} earlier ones", 0.0, (N_KEPT + 1) * size)
+        notes.add("keep the state", timed(sequence.checkpoint)[0])
+        sequence.append([token])
+        notes.add("go back to it", timed(sequence.rollback)[0])
+        twin, last = sequence.fork(), sequence.token_ids[-1]
+        again = timed(lambda: twin.truncate(len(twin) - 1).append([last]))[0]
+        notes.add("compute the last token again", again)
+        twin.close()
 
 
 class LlamaCppStates(LlamaCpp):
@@ -87,7 +104,7 @@ class LlamaCppStates(LlamaCpp):
         settings = self.api.llama_context_default_params()
         settings.n_ctx, settings.n_batch, settings.n_ubatch = n_ctx, 512, 512
         settings.n_threads = settings.n_threads_batch = n_threads
-        settings.n_seq_max, settings.kv_unified = 2, True
+        settings.n_seq_max, settings.kv_unified, settings.n_rs_seq = 2, True, N_KEPT
         self.api.llama_free(self.context)
         self.context = self.api.llama_init_from_model(self.model, settings)
 
@@ -110,6 +127,30 @@ class LlamaCppStates(LlamaCpp):
             notes.add("save after one token, synced", seconds + self._sync(path), nbytes)
         notes.add("fork", timed(lambda: api.llama_memory_seq_cp(memory, 0, 1, -1, -1))[0])
         api.llama_memory_seq_rm(memory, 1, -1, -1)
+        if api.llama_model_is_recurrent(self.model) or api.llama_model_is_hybrid(self.model):
+            self._states(notes, read)
+
+    def _states(self, notes: Notes, tokens: list[int]) -> None:
+        """Copy recurrent states out and back, as its server does, and drop the last token."""
+        api, context = self.api, self.context
+        size = api.llama_state_seq_get_size_ext(context, 0, _ONLY_STATES)
+        room = (ctypes.c_uint8 * size)()
+        notes.add("state", 0.0, size)
+        n_planes = 1 + api.llama_n_rs_seq(context)
+        notes.add(f"state and {N_KEPT} earlier ones", 0.0, n_planes * size if n_planes > 1 else 0)
+        keep, back = api.llama_state_seq_get_data_ext, api.llama_state_seq_set_data_ext
+        notes.add("keep the state", timed(lambda: keep(context, room, size, 0, _ONLY_STATES))[0])
+        notes.add("go back to it", timed(lambda: back(context, room, size, 0, _ONLY_STATES))[0])
+        if n_planes > 1:
+            self.decode(tokens[-1])
+            again = timed(lambda: self._decode_again(len(tokens), tokens[-1]))[0]
+            notes.add("compute the last token again", again)
+
+    def _decode_again(self, position: int, token: int) -> None:
+        memory = self.api.llama_get_memory(self.context)
+        if not self.api.llama_memory_seq_rm(memory, 0, position, -1):
+            raise RuntimeError("llama_memory_seq_rm failed")
+        self.decode(token)
 
     def end(self) -> None:
         """Forget the tokens."""

@@ -10,6 +10,8 @@ import numpy as np
 from models import model_path
 
 import jitllm
+from jitllm.llm.state_files.file import StateFile
+from jitllm.llm.state_files.pruning import prune
 
 _DTYPES = {"U8": "u1", "I32": "<i4", "F16": "<f2", "F32": "<f4"}
 
@@ -68,3 +70,27 @@ def test_the_document_is_enough(tmp_path: Path) -> None:
                     values = values.reshape(heads, stop - start, dv).transpose(1, 0, 2)
                     assert np.array_equal(keys.astype(np.float32), k[start:stop])
                     assert np.array_equal(values.astype(np.float32), v[start:stop])
+
+
+def test_keys_of_others_are_left_alone(tmp_path: Path) -> None:
+    """What a checkpoint has beside what is documented is ignored, and survives pruning."""
+    path = tmp_path / "some.state"
+    with jitllm.load(model_path("stories260K"), n_ctx=64, n_threads=1, progress=False) as model:
+        with model.sequence([1, 5, 9]) as sequence:
+            sequence.save(path, label="own")
+            expected = sequence.logits
+        (own, arrays), *_ = _records(path.read_bytes())
+        assert not any(name.startswith(("grammar", "draft")) for name in (*own, *arrays))
+        more = {**arrays, "draft.rows": np.ones(3, np.float32)}
+        head = {k: v for k, v in own.items() if k not in ("arrays", "id", "key", "created", "kind")}
+        with StateFile(path) as file:
+            file.append({**head, "label": "more", "grammar": {"rule": 4}}, more)
+            file.append_record({"kind": "other"}, {"x": np.ones(3, np.float32)})
+        prune(path)
+        with model.load_sequence(path, "more") as sequence:
+            assert np.array_equal(sequence.logits, expected)
+    with StateFile(path) as file:
+        assert [record.head["kind"] for record in file.records] == ["checkpoint"] * 2
+        found = file.get("more")
+        assert found.record.head["grammar"] == {"rule": 4}
+        assert np.array_equal(file.array(found, "draft.rows"), np.ones(3, np.float32))
