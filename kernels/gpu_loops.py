@@ -11,9 +11,8 @@ from numba.core.types.misc import CPointer
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from jitllm.kernels.gpu_text import UNROLL_MARK
 from jitllm.kernels.simd import F32, I32, I64, declare
-
-UNROLL_MARK = "jit_unroll"  # called in the head of a loop; `gpu_compiler` replaces it
 
 
 class _Steps(SimpleIterableType):

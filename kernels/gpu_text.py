@@ -1,0 +1,108 @@
+"""Changes of the IR that Numba generates for GPU kernels, made on its text."""
+
+import re
+
+UNROLL_MARK = "jit_unroll"  # called in the head of every loop over `unroll(n)`
+_LABEL = re.compile(r"([\w.]+):")
+_UNROLL = ", !llvm.loop !9000"
+_UNROLL_NODES = '\n!9000 = distinct !{!9000, !9001}\n!9001 = !{!"llvm.loop.unroll.full"}\n'
+
+
+def clean(text: str) -> str:
+    """Drop what is the interpreter's or this machine's."""
+    text = re.sub(r"^@_ZN08NumbaEnv\S+ = common .*\n", "", text, flags=re.M)
+    return re.sub(r"^target .*\n", "", text, flags=re.M)
+
+
+def number_sites(text: str) -> tuple[str, tuple[str, ...]]:
+    """Number the calls that synchronize; returns the functions that they stand in."""
+    sites, lines, owner = list[str](), list[str](), ""
+    for line in text.split("\n"):
+        if line.startswith("define "):
+            owner = _readable(line)
+        elif re.search(r" call .*@jit_\w+\(i32 -1\b", line):
+            line = line.replace("(i32 -1", f"(i32 {len(sites)}", 1)
+            sites.append(owner)
+        lines.append(line)
+    return "\n".join(lines), tuple(sites)
+
+
+def _readable(define: str) -> str:
+    """Return the name of the Python function whose mangled name a line has."""
+    match = re.search(r"@_ZN(\d\S*?)B\d+v\d+B", define)
+    name, rest = "kernel", match[1] if match else ""
+    while digits := re.match(r"\d+", rest):
+        start, end = digits.end(), digits.end() + int(digits[0])
+        name, rest = rest[start:end], rest[end:]
+    return re.sub(r"_([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), name)
+
+
+# --- loops -------------------------------------------------------------------------------------
+
+
+def request_unrolling(text: str) -> str:
+    """Mark loops as to be unrolled in place of the calls of `UNROLL_MARK` in them."""
+    if UNROLL_MARK not in text:
+        return text
+    parts = re.split(r"(?<=^}\n)", text, flags=re.M)
+    text = "".join(
+        _request(part) if f"call void @{UNROLL_MARK}" in part else part for part in parts
+    )
+    return re.sub(rf"^declare void @{UNROLL_MARK}\(\).*\n", "", text, flags=re.M) + _UNROLL_NODES
+
+
+def _request(function: str) -> str:
+    lines = function.split("\n")
+    blocks, marked = _blocks(lines)
+    ends = {i for head in marked for i in _jumps_back(blocks, head)}
+    lines = [f"{line}{_UNROLL}" if i in ends else line for i, line in enumerate(lines)]
+    return "\n".join(line for line in lines if UNROLL_MARK not in line)
+
+
+def _blocks(lines: list[str]) -> tuple[dict[str, tuple[int, list[str]]], list[str]]:
+    """Return of each block the line that ends it and where that goes, and the marked blocks."""
+    blocks, marked, name = dict[str, tuple[int, list[str]]](), list[str](), ""
+    for i, line in enumerate(lines):
+        if label := _LABEL.match(line):
+            name = label[1]
+        elif name and re.match(r"  (br|switch|ret|unreachable)\b", line):
+            blocks[name] = i, re.findall(r"label %([\w.]+)", line)
+        elif UNROLL_MARK in line:
+            marked.append(name)
+    return blocks, marked
+
+
+def _jumps_back(blocks: dict[str, tuple[int, list[str]]], marked: str) -> list[int]:
+    """Return the lines that end a turn of the innermost loop around a block."""
+    before: dict[str, list[str]] = {name: [] for name in blocks}
+    for name, (_, targets) in blocks.items():
+        for target in targets:
+            before[target].append(name)
+    loops = dict[str, tuple[set[str], list[int]]]()  # by head: blocks, lines that jump back
+    for end, head in _retreats(blocks):
+        body, lines = loops.setdefault(head, ({head}, []))
+        lines.append(blocks[end][0])
+        todo = [end]
+        while todo:
+            if (name := todo.pop()) not in body:
+                body.add(name)
+                todo += before[name]
+    around = [loop for loop in loops.values() if marked in loop[0]]
+    return min(around, key=lambda loop: len(loop[0]))[1] if around else []
+
+
+def _retreats(blocks: dict[str, tuple[int, list[str]]]) -> list[tuple[str, str]]:
+    """Return the jumps to a block that is on the way to where they stand."""
+    first = next(iter(blocks))
+    found, seen, way = list[tuple[str, str]](), {first}, {first: iter(blocks[first][1])}
+    while way:
+        name = next(reversed(way))
+        target = next(way[name], None)
+        if target is None:
+            del way[name]
+        elif target in way:
+            found.append((name, target))
+        elif target not in seen:
+            seen.add(target)
+            way[target] = iter(blocks[target][1])
+    return found

@@ -1,0 +1,199 @@
+"""The simulator of GPU kernels finds what would go wrong on a GPU."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu_launch import launch_function
+
+from jitllm.kernels import gpu, gpu_compiler, gpu_simulator, jit
+from jitllm.kernels.gpu import A, F, U
+
+ONE = np.float32(1)
+
+
+def test_threads_that_end_while_others_wait() -> None:
+    def kernel(x: A) -> None:
+        if gpu.thread() >= 40:
+            return
+        gpu.store_f32(x, ONE)
+        gpu.sync_threads()
+
+    message = (
+        r"workgroup \(0, 0, 0\) went apart; 0 to 39: waits for the workgroup at call 0 "
+        r"\(in kernel\); 40 to 63: has ended"
+    )
+    with pytest.raises(gpu_simulator.ThreadsDiverged, match=message):
+        launch_function(kernel, 64, [np.zeros(1, np.float32)])
+
+
+def test_a_warp_that_ends_while_others_wait() -> None:
+    def kernel(x: A) -> None:
+        if gpu.warp() == 1:
+            return
+        gpu.store_f32(x, ONE)
+        gpu.sync_threads()
+
+    with pytest.raises(gpu_simulator.ThreadsDiverged, match="32 to 63: has ended"):
+        launch_function(kernel, 64, [np.zeros(1, np.float32)])
+
+
+def test_threads_that_wait_at_different_calls() -> None:
+    @gpu.inline
+    def wait(x: Any) -> Any:
+        gpu.sync_threads()
+        return gpu.load_f32(x)
+
+    def kernel(x: A) -> None:
+        if gpu.warp() == 0:
+            wait(x)
+        else:
+            gpu.sync_threads()
+        gpu.store_f32(x, ONE)
+
+    with pytest.raises(gpu_simulator.ThreadsDiverged, match=r"\(in kernel\).*\(in wait\)|"
+                       r"\(in wait\).*\(in kernel\)"):  # fmt: skip
+        launch_function(kernel, 64, [np.zeros(1, np.float32)])
+
+
+def test_lanes_that_do_not_shuffle() -> None:
+    def kernel(x: A) -> None:
+        v = gpu.load_f32(x)
+        if gpu.lane() < 16:
+            v = gpu.shuffle_xor_f32(v, 1)
+        gpu.store_f32(x, v)
+
+    with pytest.raises(gpu_simulator.ThreadsDiverged, match="0 to 15: waits for its warp"):
+        launch_function(kernel, 32, [np.zeros(1, np.float32)])
+
+
+def test_the_workgroup_is_named() -> None:
+    def kernel(x: A, bad: U) -> None:
+        if gpu.group_x() == bad and gpu.group_y() == 1 and gpu.thread() == 0:
+            return
+        gpu.sync_threads()
+
+    with pytest.raises(gpu_simulator.ThreadsDiverged, match=r"workgroup \(2, 1, 0\)"):
+        launch_function(kernel, 32, [np.zeros(1, np.float32), 2], (4, 2))
+
+
+def test_warps_meet_as_often_as_they_like_between_barriers() -> None:
+    def kernel(x: A) -> None:
+        v = gpu.to_f32(gpu.thread())
+        for _ in range(gpu.warp() * 3):
+            v += gpu.warp_max(v)
+        gpu.sync_threads()
+        gpu.store_f32(x + 4 * gpu.thread(), v)
+
+    x = np.zeros(96, np.float32)
+    launch_function(kernel, 96, [x])
+    expected = np.arange(96, dtype=np.float32)
+    for warp in range(3):
+        part = expected[32 * warp : 32 * (warp + 1)]
+        for _ in range(3 * warp):
+            part += part.max()
+    assert np.array_equal(x, expected)
+
+
+@pytest.mark.parametrize("has_barrier", [False, True])
+def test_a_missing_barrier(has_barrier: bool) -> None:
+    def kernel(x: A, y: A) -> None:
+        array, i = gpu.shared(256), gpu.thread()
+        gpu.store_shared_f32(array + 4 * i, gpu.load_f32(x + 4 * i))
+        if has_barrier:
+            gpu.sync_threads()
+        gpu.store_f32(y + 4 * i, gpu.load_shared_f32(array + 4 * (63 - i)))
+
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    if not has_barrier:
+        with pytest.raises(AssertionError, match="depend on the order of threads"):
+            launch_function(kernel, 64, [x, y])
+        return
+    launch_function(kernel, 64, [x, y])
+    assert np.array_equal(y, x[::-1])
+
+
+@pytest.mark.parametrize("at, side", [(-1, "before"), (32, "behind")])
+def test_writes_beside_an_array(at: int, side: str) -> None:
+    def kernel(x: A) -> None:
+        gpu.store_f32(x + 4 * (at if gpu.thread() == 0 else gpu.thread()), ONE)
+
+    with pytest.raises(AssertionError, match=f"wrote {side} array 0"):
+        launch_function(kernel, 32, [np.zeros(32, np.float32)])
+
+
+def test_reads_beside_an_array_are_nan() -> None:
+    def kernel(x: A, y: A) -> None:
+        i = gpu.thread()
+        gpu.store_f32(y + 4 * i, gpu.load_f32(x + 4 * (i + 16)))
+
+    y = np.zeros(32, np.float32)
+    launch_function(kernel, 32, [np.ones(32, np.float32), y])
+    assert np.array_equal(y, [1] * 16 + [np.nan] * 16, equal_nan=True)
+
+
+def test_workgroups_of_the_most_threads_with_deep_stacks() -> None:
+    def factory(n: int) -> Any:
+        def kernel(x: A, y: A, step: U) -> None:
+            values = gpu.registers_f32(n)
+            for i in range(n):  # not unrolled: they are on the stack
+                values[i * step % n] = gpu.load_f32(x + 4 * i)
+            gpu.sync_threads()
+            total = ONE - ONE
+            for i in range(n):
+                total += values[i] * gpu.to_f32(i)
+            gpu.store_f32(y + 4 * gpu.thread(), gpu.warp_max(total))
+
+        return kernel
+
+    x, y = np.arange(512, dtype=np.float32), np.zeros(1024, np.float32)
+    launch_function(factory(512), 1024, [x, y, 3])
+    places = np.arange(512) * 3 % 512
+    total = np.float32(0)
+    for i in range(512):
+        total += np.float32(np.flatnonzero(places == i)[0]) * np.float32(i)
+    assert np.array_equal(y, np.full(1024, total))
+
+
+def test_arguments_are_counted() -> None:
+    code = gpu_compiler.host_object("select_rows", ())
+    kernel = gpu_simulator.LoadedKernel(code)
+    with pytest.raises(ValueError, match=r"takes \d+ bytes of arguments \(A+U+\), got 3"):
+        kernel.run(b"abc", (1, 1, 1))
+    assert code.argument_bytes == len(gpu_simulator.packed(code.parameters, [0] * 7))
+
+
+def test_arguments_of_all_kinds() -> None:
+    def kernel(y: A, n: U, f: F, m: U) -> None:
+        gpu.store_i64(y, n)
+        gpu.store_f32(y + 8, f)
+        gpu.store_i64(y + 16, m - n)
+
+    y = np.zeros(24, np.uint8)
+    launch_function(kernel, 32, [y, 0xFFFFFFFF, -2.5, 1])
+    assert y[:8].view(np.int64) == 0xFFFFFFFF and y[16:].view(np.int64) == 1 - 0xFFFFFFFF
+    assert y[8:12].view(np.float32) == -2.5
+
+
+# --- code on disk --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", ["ptx", "host_object"])
+def test_code_is_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, make: str) -> None:
+    monkeypatch.setenv("JITLLM_CACHE", str(tmp_path))
+    compiled = list[str]()
+    stop = jit.on_compile(compiled.append)
+    arguments = ("rope", (True,), (9, 0)) if make == "ptx" else ("rope", (True,))
+    first = getattr(gpu_compiler, make)(*arguments)
+    assert getattr(gpu_compiler, make)(*arguments) == first
+    assert compiled == ["cuda.rope-1"]
+    (path,) = tmp_path.glob("cuda/*/rope-1.code")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert getattr(gpu_compiler, make)(*arguments) == first
+    assert len(compiled) == 2
+    stop()
+
+
+def test_a_kernel_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match=r"kernels/cuda has no file nothing\.py; it has \['"):
+        gpu_compiler.ptx("nothing.q4_0", (), (9, 0))
