@@ -1,6 +1,7 @@
 """What a generation does when the context is full: old tokens make room, and it goes on."""
 
 import logging
+from dataclasses import replace
 
 from jitllm.llm.errors import StateError
 from jitllm.llm.sampling import SamplingParams
@@ -12,10 +13,19 @@ _log = logging.getLogger("jitllm.generate")
 _LEAST_BEHIND = 4  # tokens that are not kept, however large n_keep is
 
 
-def check_shift(sequence: Sequence, params: SamplingParams) -> None:
-    """Raise StateError if the parameters ask for what the model's memory never can."""
+def settled(sequence: Sequence, params: SamplingParams) -> SamplingParams:
+    """Return the parameters with the number of tokens that `n_keep` of -1 stands for: all of now.
+
+    Raises
+    ------
+    StateError
+        If they ask for what the model's memory never can.
+    """
     if params.context_shift == "move":
         turns_of(sequence.model.engine.graph)
+    if params.n_keep >= 0:
+        return params
+    return replace(params, n_keep=max(0, len(sequence) - _n_beginning(sequence)))
 
 
 def make_room(sequence: Sequence, n_tokens: int, params: SamplingParams) -> None:
@@ -60,8 +70,13 @@ def shift(sequence: Sequence, params: SamplingParams) -> None:
 
 
 def _n_kept(sequence: Sequence, params: SamplingParams) -> int:
-    """First tokens that stay, the one that texts, or a decoder's texts, begin with among them."""
+    """First tokens that stay, that of the beginning among them."""
+    n_kept = params.n_keep + _n_beginning(sequence)
+    return min(n_kept, max(0, sequence.n_ctx - _LEAST_BEHIND))
+
+
+def _n_beginning(sequence: Sequence) -> int:
+    """Whether there is a token that texts, or a decoder's texts, begin with."""
     model = sequence.model
     bos = model.tokenizer.bos_id if model.tokenizer else None
-    n_beginning = int(model.has_encoder or sequence.token_ids[:1] == [bos])
-    return min(params.n_keep + n_beginning, max(0, sequence.n_ctx - _LEAST_BEHIND))
+    return int(model.has_encoder or sequence.token_ids[:1] == [bos])

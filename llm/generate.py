@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.llm.context_shift import check_shift, shift
+from jitllm.llm.context_shift import settled, shift
 from jitllm.llm.identity import Provenance
 from jitllm.llm.request import Request
 from jitllm.llm.results import (
@@ -325,7 +325,7 @@ class GenerationStream(Iterator[Chunk]):
         started = time.perf_counter()
         is_set, params = self._cancelled.is_set, self.request.params
         sequence = self._sequence = self._prompt.start(params.prompt_logprobs, is_set)
-        check_shift(sequence, params)
+        self.request = dataclasses.replace(self.request, params=settled(sequence, params))
         if self._goes_on(sequence):
             sequence.compute_logits(is_set)
         if not self.request.goes_on:

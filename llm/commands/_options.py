@@ -218,7 +218,10 @@ def sampling_options(default_max_tokens: int | None) -> Callable[[Function], Fun
             help="Go on when the context is full, without half of the tokens.",
         )
         @click.option(
-            "--keep", "n_keep", type=click.IntRange(0), help="First tokens that a shift keeps."
+            "--keep",
+            "n_keep",
+            type=click.IntRange(-1),
+            help="First tokens that a shift keeps; -1 for the whole prompt.",
         )
         @click.option("-s", "--seed", type=int, help="Seed; -1 for another one each time.")
         @functools.wraps(function)

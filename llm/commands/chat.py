@@ -94,6 +94,8 @@ class Conversation:
             self.sequence.truncate(min(same, len(tokens) - 1))
             self._ids = self.sequence.token_ids
             new = tokens[len(self.sequence) :]
+        if self.sampling.get("n_keep") == -1:  # all of the first prompt
+            self.sampling = {**self.sampling, "n_keep": len(new)}
         if self.sampling.get("context_shift"):
             make_room(self.sequence, len(new), SamplingParams.create(**self.sampling))
         self.sequence.append(new)

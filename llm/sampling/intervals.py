@@ -38,7 +38,7 @@ _INTS = {
     "mirostat": (0, 2),
     "seed": (0, 2**32 - 1),
     "max_tokens": (0, _INF),
-    "n_keep": (0, _INF),
+    "n_keep": (-1, _INF),
     "n_discard": (0, _INF),
     "logprobs": (0, _INF),
     "prompt_logprobs": (0, _INF),

@@ -94,8 +94,8 @@ class SamplingParams:
         `Sequence.remove`) and goes on, without end if `max_tokens` is None; where the cells behind
         them cannot move they are computed again. "move" and "recompute" allow one of both only.
     n_keep, n_discard
-        First tokens that such a shift keeps, besides the token of beginning, and how many behind
-        them it takes out; 0 for half of them.
+        First tokens that such a shift keeps, besides the token of beginning, -1 for all that are
+        there when the generation begins, and how many behind them it takes out; 0 for half.
     logprobs, prompt_logprobs
         Number of alternatives to report per token; 0 for the token alone, None for nothing.
     n

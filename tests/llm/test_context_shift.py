@@ -136,7 +136,7 @@ def test_many_at_once_samples_streams_and_resumed(small: jitllm.Model) -> None:
     assert small.memory()["caches_used"] == 0
 
 
-@pytest.mark.parametrize("n_keep", [0, 50, 10**6])
+@pytest.mark.parametrize("n_keep", [-1, 0, 50, 10**6])
 @pytest.mark.parametrize("n_discard", [0, 1, 10**6])
 def test_any_wish_leaves_room(small: jitllm.Model, n_keep: int, n_discard: int) -> None:
     ids = _prompt(small, small.n_ctx)  # full from the start
@@ -146,12 +146,30 @@ def test_any_wish_leaves_room(small: jitllm.Model, n_keep: int, n_discard: int) 
     assert len(result.token_ids) == 12 or result.finish_reason == "stop"
 
 
+def test_the_whole_prompt_is_kept(small: jitllm.Model) -> None:
+    ids = _prompt(small, 40)
+    wishes: dict[str, Any] = {"max_tokens": 200, "context_shift": True, "seed": 3}
+    with small.sequence(ids) as sequence:
+        found = sequence.generate(n_keep=-1, ignore_eos=True, **wishes).token_ids
+        assert sequence.token_ids[:40] == ids and len(sequence) <= small.n_ctx
+        sequence.resume(max_tokens=100)
+        assert sequence.token_ids[:40] == ids
+    n_keep = len(ids) - (ids[0] == small.tokenizer.bos_id)  # type: ignore[union-attr]
+    assert small.generate(ids, n_keep=n_keep, ignore_eos=True, **wishes).token_ids == found
+    talk = Conversation(small, "Be a cat.", {**wishes, "max_tokens": 30, "n_keep": -1}, _TEMPLATE)
+    for i in range(9):
+        talk.ask(f"What about {i}?")
+    text = small.detokenize(talk.sequence.token_ids)
+    assert "Be a cat." in text and "What about 0?" in text and "What about 1?" not in text
+    talk.sequence.close()
+
+
 def test_wrong_wishes(small: jitllm.Model) -> None:
     wrong: dict[str, Any]
     for wrong in (
         {"context_shift": "yes"},
         {"context_shift": 1},
-        {"n_keep": -1},
+        {"n_keep": -2},
         {"n_discard": -1},
     ):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
