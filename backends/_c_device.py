@@ -193,7 +193,11 @@ class CDevice(Device):
     def checked(self, name: str, *arguments: Any) -> None:
         """Call a function that may fail."""
         if self.call(name, *arguments):
-            raise BackendUnavailable(f"{self._label}: {self.call('error').decode()}")
+            raise BackendUnavailable(f"{self._label}: {self._reason()}")
+
+    def _reason(self) -> str:
+        """What failed last, as far as the library had room for it."""
+        return str(self.call("error").decode("utf-8", "replace"))
 
     def allocate(self, nbytes: int, *, on_host: bool = False) -> Memory:
         """Return zeroed memory; see `Device.allocate`."""
@@ -205,8 +209,7 @@ class CDevice(Device):
             )
         handle = self.call("alloc", nbytes, int(on_host))
         if not handle:
-            reason = self.call("error").decode()
-            raise BackendUnavailable(f"{self._label}: {nbytes} bytes: {reason}")
+            raise BackendUnavailable(f"{self._label}: {nbytes} bytes: {self._reason()}")
         memory = CMemory(self, handle, nbytes)
         try:
             self.checked("zero", handle)

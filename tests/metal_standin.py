@@ -19,7 +19,10 @@ from pathlib import Path
 SOURCES = Path(__file__).parent / "metal"
 VARIABLE = "JITLLM_METAL_RUNTIME"
 _KEPT = Path(__file__).parents[1] / ".pytest_cache" / "d" / "metal_standin"
-_FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread")
+_FLAGS = (
+    "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread",
+    "-fvisibility=hidden",
+)  # fmt: skip
 
 
 def use() -> None:

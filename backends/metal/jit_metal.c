@@ -85,6 +85,8 @@ static void release(jm_device *d, id object) {
 static int load(jm_device *d) {
     const char *other = getenv("JITLLM_METAL_RUNTIME"); /* for tests without Apple's */
     if (other && !*other) other = NULL;
+    if (!other)                 /* without it, programs that draw nothing get no default device */
+        dlopen("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics", RTLD_NOW);
     d->objc = dlopen(other ? other : "/usr/lib/libobjc.A.dylib", RTLD_NOW | RTLD_LOCAL);
     d->metal = dlopen(other ? other : "/System/Library/Frameworks/Metal.framework/Metal",
                       RTLD_NOW | RTLD_LOCAL);

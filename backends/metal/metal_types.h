@@ -1,5 +1,5 @@
 /* What jit_metal.c uses of Objective-C and Metal. Names and values are Apple's; tests compare them
- * with what Apple's headers say (tests/golden/metal_api.json). */
+ * with what Apple's headers say (tests/data/metal_api.json). */
 #ifndef METAL_TYPES_H
 #define METAL_TYPES_H
 #include <stdbool.h>
@@ -59,7 +59,7 @@ typedef struct { NSUInteger width, height, depth; } MTLSize;
       (id, SEL, NSUInteger)) \
     X(MTLComputeCommandEncoder, dispatch, void, "dispatchThreadgroups:threadsPerThreadgroup:", \
       (id, SEL, MTLSize, MTLSize)) \
-    X(MTLComputeCommandEncoder, end_encoding, void, "endEncoding", (id, SEL))
+    X(MTLCommandEncoder, end_encoding, void, "endEncoding", (id, SEL))
 
 enum {
     NSUTF8StringEncoding = 4,

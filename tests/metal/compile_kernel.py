@@ -15,7 +15,7 @@ _FLAGS = (
 )  # fmt: skip
 _ARRAYS = re.compile(r"template<typename T, size_t Num>\nstruct spvUnsafeArray\n\{.*?\n\};\n", re.S)
 _SHARED = re.compile(r"(?m)^( +)threadgroup (\w+ \w+\[)")
-_KERNEL = re.compile(r"kernel void (\w+)\((.*?)\)\n\{", re.S)
+_KERNEL = re.compile(r"kernel void (\w+)\((.*?)\)\s*\{", re.S)
 _PARAMETER = re.compile(r"(.+?) ?\w+ \[\[(\w+)(?:\((\d+)\))?\]\]")
 _POSITIONS = {
     "threadgroup_position_in_grid": "group", "threadgroups_per_grid": "groups",

@@ -74,9 +74,9 @@ static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
 static Class device_class, fence_class, queue_class, buffer_class, options_class, library_class;
 static Class function_class, pipeline_class, commands_class, encoder_class;
 
-void *MTLCreateSystemDefaultDevice(void) { return make(&device_class); }
+EXPORT void *MTLCreateSystemDefaultDevice(void) { return make(&device_class); }
 
-void *MTLCopyAllDevices(void) {
+EXPORT void *MTLCopyAllDevices(void) {
     void *device = make(&device_class), *all = array(&device, 1);
     release(device);
     return all;

@@ -33,7 +33,7 @@ void fail(const char *format, ...) {
 }
 
 /* Objects that have not been freed. */
-int standin_live(void) { return __atomic_load_n(&live, __ATOMIC_SEQ_CST); }
+EXPORT int standin_live(void) { return __atomic_load_n(&live, __ATOMIC_SEQ_CST); }
 
 /* --- counts --- */
 
@@ -83,14 +83,14 @@ void *autorelease(void *object) {
     return object;
 }
 
-void *objc_autoreleasePoolPush(void) {
+EXPORT void *objc_autoreleasePoolPush(void) {
     Pool *inner = calloc(1, sizeof *inner);
     if (!inner) fail("out of memory");
     inner->outer = pool;
     return pool = inner;
 }
 
-void objc_autoreleasePoolPop(void *token) {
+EXPORT void objc_autoreleasePoolPop(void *token) {
     if (!pool || token != pool) fail("a pool is popped that is not the last one");
     Pool *own = pool;
     for (size_t i = own->count; i-- > 0;) release(own->objects[i]);
@@ -101,7 +101,7 @@ void objc_autoreleasePoolPop(void *token) {
 
 /* --- messages --- */
 
-void *sel_registerName(const char *name) {
+EXPORT void *sel_registerName(const char *name) {
     static char *names[256];
     static int count;
     pthread_mutex_lock(&lock);
@@ -122,7 +122,7 @@ void add_class(Class *isa) {
     classes[i] = isa;
 }
 
-void *objc_getClass(const char *name) {
+EXPORT void *objc_getClass(const char *name) {
     for (int i = 0; i < CLASSES && classes[i]; i++)
         if (!strcmp(classes[i]->name, name)) return classes[i];
     return NULL;
@@ -153,7 +153,7 @@ static bool of_responds(SELF(Object), const char *other) {
 }
 
 /* What objc_msgSend jumps to. */
-__attribute__((used, visibility("hidden")))
+__attribute__((used))
 void *standin_method(const Object *self, const char *selector) {
     static const Method every[] = {
         {"init", of_init}, {"retain", of_retain}, {"release", of_release},

@@ -10,6 +10,8 @@
 typedef struct { unsigned long width, height, depth; } Size;
 typedef struct { const char *selector; void *function; } Method;
 
+#define EXPORT __attribute__((visibility("default")))
+
 /* The parameters that every method begins with. */
 #define SELF(type) type *self, const char *selector
 #define UNUSED (void)self, (void)selector
