@@ -122,9 +122,9 @@ def test_a_window_without_whole_pages_goes_on(tmp_path: Path) -> None:
         with model.load_sequence(tmp_path / "own.state") as again:
             assert not again.n_pending and again.kv[0].first == 300 - 32
             assert np.array_equal(again.fork().append([5]).logits, expected)
-            again.truncate(298)
-            assert again.n_pending == 298
-            assert np.array_equal(again.logits, model.sequence(tokens[:298]).logits)
+            cut = again.truncate(298)
+            assert cut.n_pending == 298
+            assert np.array_equal(cut.logits, model.sequence(tokens[:298]).logits)
 
 
 def test_a_window_with_less_is_computed_again(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def _record(path: Path, saved: Saved) -> dict[str, Any]:
     """Decode, save in both forms, and decode two tokens more."""
     model = api.llama_model_load_from_file(bytes(path), api.llama_model_default_params())
     n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
-    ids, found = tokens(n_vocab), {}
+    ids = tokens(n_vocab)
+    found: dict[str, Any] = {}
     context = api.llama_init_from_model(model, _settings(saved))
     _decode(context, ids[:N_TOKENS], n_vocab)
     array = (api.llama_token * N_TOKENS)(*ids[:N_TOKENS])
