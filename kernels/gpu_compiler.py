@@ -23,6 +23,7 @@ log = logging.getLogger("jitllm.kernels")
 
 SYMBOL_PREFIX = "jitllm:cuda."  # of the functions in object files
 
+_FOLDER = Path(__file__).parent
 _lock = threading.RLock()
 
 
@@ -105,7 +106,8 @@ def _code(
 ) -> Code:  # fmt: skip
     """Read a kernel's code from its file, or make both."""
     name = _name(kernel, constants)
-    path = cache_root() / "cuda" / f"{target}-{_source_hash()}" / f"{name}.code"
+    folder = cache_root() / "cuda" / f"{target}-{_compiler_hash()}"
+    path = folder / f"{name}-{_source_hash(kernel.partition('.')[0])}.code"
     with _lock:
         stored = code_files.read(path)
         if stored is not None:
@@ -116,6 +118,7 @@ def _code(
         code = of_neutral(neutral, entry, generate(neutral))
         log.info("compiled cuda.%s in %.2f s", name, time.perf_counter() - start)
         code_files.store(path, _pack(code))
+        code_files.prune(path)
         return code
 
 
@@ -138,18 +141,15 @@ def _unpack(stored: bytes) -> Code:
 
 
 @cache
-def _source_hash() -> str:  # the processor counts for objects, and harms PTX little
-    folder = Path(__file__).parent
-    files = (
-        "compiler.py",
-        "library.py",
-        "simd.py",
-        "cpu/inline.py",
-        "cpu/vmath.py",
-        "cpu/fiber_layout.py",
-        "jit.py",
-    )
-    paths = [folder / name for name in files]
-    patterns = ("gpu*.py", "cuda/*.py", "formats/*.py")
-    paths += [path for pattern in patterns for path in folder.glob(pattern)]
-    return code_files.source_hash(paths, *jit.processor())
+def _compiler_hash() -> str:
+    """Return a hash of the compiler's version and of the processor, which PTX does not need."""
+    return code_files.source_hash([], *jit.processor())
+
+
+@cache
+def _source_hash(kernel: str) -> str:
+    """Return a hash of the kernel's file, of what makes code of it, and what these import."""
+    names = ("compiler", "library", "gpu_neutral", "gpu_loops", "gpu_ptx", "gpu_host")
+    paths = [_FOLDER / f"{name}.py" for name in names]
+    path = _FOLDER / "cuda" / f"{kernel}.py"
+    return code_files.source_hash(code_files.sources_of(*paths, *[path][: path.is_file()]))

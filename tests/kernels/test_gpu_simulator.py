@@ -1,12 +1,14 @@
 """The simulator of GPU kernels finds what would go wrong on a GPU."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gpu_launch import launch_function
 
-from jitllm.kernels import gpu, gpu_compiler, gpu_simulator, jit
+from jitllm.kernels import code_files, gpu, gpu_compiler, gpu_simulator, jit
 from jitllm.kernels.gpu import A, F, U
 
 ONE = np.float32(1)
@@ -187,11 +189,34 @@ def test_code_is_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, make: str)
     first = getattr(gpu_compiler, make)(*arguments)
     assert getattr(gpu_compiler, make)(*arguments) == first
     assert compiled == ["cuda.rope-1"]
-    (path,) = tmp_path.glob("cuda/*/rope-1.code")
+    (path,) = tmp_path.glob(f"cuda/*/rope-1-{'?' * 16}.code")
     path.write_bytes(path.read_bytes()[:-1])
     assert getattr(gpu_compiler, make)(*arguments) == first
     assert len(compiled) == 2
     stop()
+
+
+def test_old_code_is_deleted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JITLLM_CACHE", str(tmp_path))
+    gpu_compiler.ptx("rope", (0,), (8, 0))
+    (path,) = tmp_path.glob("cuda/*/rope-0-*.code")
+    others = [path.with_name(f"rope-0-{age:016x}.code") for age in range(6)]
+    for age, other in enumerate(others):
+        other.write_bytes(b"")
+        os.utime(other, (1e9 - age, 1e9 - age))
+    unlike = path.with_name(f"rope-0-0-{0:016x}.code")
+    unlike.write_bytes(b"")
+    path.unlink()
+    gpu_compiler.ptx("rope", (0,), (8, 0))
+    assert set(path.parent.iterdir()) == {path, unlike, *others[: code_files.KEPT_VERSIONS - 1]}
+
+
+def test_code_depends_on_all_that_its_file_imports() -> None:
+    folder = Path(code_files.__file__).parent
+    found = code_files.sources_of(folder / "cuda" / "matvec.py")
+    names = {path.relative_to(folder).as_posix() for path in found}
+    assert {"cuda/matvec.py", "packed.py", "formats/q4_k.py", "gpu_math.py", "simd.py"} <= names
+    assert "cuda/norm.py" not in names and "cpu/matmul.py" not in names
 
 
 def test_a_kernel_that_is_not_there() -> None:
