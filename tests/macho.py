@@ -17,7 +17,7 @@ def machine(code: bytes) -> int:
 def symbols(code: bytes) -> tuple[set[str], set[str]]:
     """Return the names that others may use, and those that must be found elsewhere."""
     (count,) = struct.unpack_from("<I", code, 16)
-    at, names, undefined = 32, set(), set()
+    at, names, undefined = 32, set[str](), set[str]()
     for _ in range(count):
         command, size = struct.unpack_from("<II", code, at)
         if command == _SYMBOL_TABLE:

@@ -52,6 +52,11 @@ def _library(gcc: str, gpp: str) -> Path:
     return library
 
 
+def is_used() -> bool:
+    """Whether the backend opens a stand-in."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def live_objects() -> int:
     """Return how many objects of the stand-in exist."""
     return int(ctypes.CDLL(os.environ[VARIABLE]).standin_live())

@@ -1,6 +1,5 @@
 """The stand-in of Metal ends a process that uses it wrongly, and says why."""
 
-import os
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 
 assert driver  # which makes the stand-in
 pytestmark = pytest.mark.skipif(
-    metal_standin.VARIABLE not in os.environ, reason="no stand-in: Linux with gcc and g++ has it"
+    not metal_standin.is_used(), reason="no stand-in: Linux with gcc and g++ has it"
 )
 _BEFORE = f"""
 import sys

@@ -8,7 +8,7 @@ TEXT = b"""#include <metal_stdlib>
 using namespace metal;
 kernel void main0(constant uint& x [[buffer(0)]], uint3 at [[thread_position_in_threadgroup]]) {
 }"""
-RUNTIME = ctypes.CDLL(os.environ["JITLLM_METAL_RUNTIME"])
+RUNTIME = ctypes.CDLL(os.environ.get("JITLLM_METAL_RUNTIME"))
 NIL = ctypes.c_void_p()
 Id = ctypes.c_void_p
 
@@ -19,26 +19,42 @@ class Size(ctypes.Structure):
     _fields_ = [(name, ctypes.c_ulong) for name in ("width", "height", "depth")]
 
 
-def function(name: str, *types: Any) -> Any:
-    """Return a function of the runtime that gives an object."""
-    found = getattr(RUNTIME, name)
-    found.restype, found.argtypes = Id, types
-    return found
+def call(name: str, *arguments: Any) -> Any:
+    """Call a function of the runtime that gives an object."""
+    function = getattr(RUNTIME, name)
+    function.restype, function.argtypes = Id, [_kind(each) for each in arguments]
+    return function(*arguments)
 
 
-named = function("objc_getClass", ctypes.c_char_p)
-registered = function("sel_registerName", ctypes.c_char_p)
-push = function("objc_autoreleasePoolPush")
-pop = function("objc_autoreleasePoolPop", Id)
-make_device = function("MTLCreateSystemDefaultDevice")
+def _kind(value: Any) -> Any:
+    return {int: ctypes.c_ulong, bytes: ctypes.c_char_p}.get(type(value), type(value))
+
+
+def named(name: bytes) -> Id:
+    """Return a class."""
+    return Id(call("objc_getClass", name))
+
+
+def push() -> Id:
+    """Begin a pool of objects."""
+    return Id(call("objc_autoreleasePoolPush"))
+
+
+def pop(pool: Id) -> None:
+    """End a pool."""
+    call("objc_autoreleasePoolPop", pool)
+
+
+def make_device() -> Any:
+    """Return the system's device."""
+    return call("MTLCreateSystemDefaultDevice")
 
 
 def send(receiver: Any, selector: str, *arguments: Any) -> Any:
     """Send a message; ints are NSUInteger, bytes are texts, objects must be made `Id`."""
-    kinds = {int: ctypes.c_ulong, bytes: ctypes.c_char_p}
-    types = [kinds.get(type(each), type(each)) for each in arguments]
-    call = ctypes.CFUNCTYPE(Id, Id, Id, *types)(("objc_msgSend", RUNTIME))
-    return call(receiver, registered(selector.encode()), *arguments)
+    registered = Id(call("sel_registerName", selector.encode()))
+    method = ctypes.CFUNCTYPE(Id, Id, Id, *map(_kind, arguments))(("objc_msgSend", RUNTIME))
+    return method(receiver, registered, *arguments)
 
 
 def string(text: bytes) -> Id:
