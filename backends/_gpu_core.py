@@ -1,6 +1,7 @@
 """Lowering of the operations that nearly all models have."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from jitllm.backends._gpu_lower import ACTIVATIONS, LANES, Lowering, Place
 from jitllm.backends._gpu_memory import row_bytes
@@ -107,8 +108,13 @@ def _select_outputs(lowering: Lowering, node: Node) -> None:
 
 def keep(lowering: Lowering, node: Node) -> None:
     """Write keys and values, the last two inputs, to the cache."""
-    attrs = node.attrs
     k, v = (lowering.place(value) for value in node.inputs[-2:])
+    write_cells(lowering, node, k, v)
+
+
+def write_cells(lowering: Lowering, node: Node, k: Place, v: Place) -> None:
+    """Write keys and values to a node's cache and layer; heads may have no values."""
+    attrs = node.attrs
     pool, pages = lowering.pools[attrs["cache"]], pages_of(lowering, node)
     heads, dk, dv = pool.spec.layers[attrs["layer"]]
     key_bytes, head_bytes = pool.head_bytes(attrs["layer"])
@@ -126,13 +132,19 @@ def pages_of(lowering: Lowering, node: Node) -> Place:
     return Place("", address, nbytes)
 
 
-def _attention(lowering: Lowering, node: Node) -> None:
-    attrs, y = node.attrs, lowering.new(node.outputs[0])
-    q, *kv = (lowering.place(value) for value in node.inputs)
-    dk, dv, alone = attrs["head_dim"], attrs["v_head_dim"], attrs["cache"] < 0
-    if dk + dv > 3840:  # every device has 16 KiB of shared memory; other arrays take 512 bytes
-        raise lowering.lacking(f"has heads of {dk} and {dv} numbers")
-    kinds, layout = (0, 0), (0, 0, 0)
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """What a kernel of attention gets; the places of q and y and their strides come first."""
+
+    addresses: tuple[Place | None, ...]
+    words: tuple[int | float, ...]
+    constants: tuple[int, ...]
+
+
+def write_keys(lowering: Lowering, node: Node) -> AttentionCall:
+    """Emit the write of an attention's keys and values, if it has any; return what is read then."""
+    attrs, kv = node.attrs, [lowering.place(value) for value in node.inputs[1:]]
+    alone, kinds, layout = attrs["cache"] < 0, (0, 0), (0, 0, 0)
     keys, values = kv if alone else (pages_of(lowering, node), None)
     if not alone:
         if kv:
@@ -142,17 +154,31 @@ def _attention(lowering: Lowering, node: Node) -> None:
         key_bytes, head_bytes = pool.head_bytes(attrs["layer"])
         layout = head_bytes, key_bytes, pool.layer_bytes(attrs["layer"])
     sinks, table, slopes = lowering.vector(node.weights[0]), attrs["table"], attrs["slopes"]
+    words = (
+        attrs["n_heads"] // attrs["n_kv_heads"], *layout,
+        max(attrs["cache"], 0) << 16 | len(lowering.pools), attrs["window"],
+        attrs["scale"], attrs["soft_cap"], *((kv[0].stride, kv[1].stride) if alone else (0, 0)),
+    )  # fmt: skip
+    constants = (
+        *kinds, attrs["head_dim"], attrs["v_head_dim"], attrs["causal"], attrs["chunked"],
+        attrs["cross"], alone, sinks is not None, slopes is not None,
+        0 if table is None else table.shape[1],
+    )  # fmt: skip
     terms = lowering.constant(slopes if table is None else table)
+    return AttentionCall((keys, values, sinks, terms), words, constants)
+
+
+def attention(lowering: Lowering, node: Node) -> None:
+    """Emit the write of keys and values, and the attention."""
+    attrs, y = node.attrs, lowering.new(node.outputs[0])
+    q, dk, dv = lowering.place(node.inputs[0]), attrs["head_dim"], attrs["v_head_dim"]
+    if dk + dv > 3840:  # every device has 16 KiB of shared memory; other arrays take 512 bytes
+        raise lowering.lacking(f"has heads of {dk} and {dv} numbers")
+    call = write_keys(lowering, node)
     lowering.emit(
-        "attention", [Place("run", 0, 0), q, y, keys, values, sinks, terms],
-        [q.stride, y.stride, attrs["n_heads"] // attrs["n_kv_heads"], *layout,
-         max(attrs["cache"], 0) << 16 | len(lowering.pools), attrs["window"],
-         attrs["scale"], attrs["soft_cap"], *((kv[0].stride, kv[1].stride) if alone else (0, 0))],
-        [y], groups=attrs["n_heads"], rows="T",
-        constants=(
-            *kinds, dk, dv, attrs["causal"], attrs["chunked"], attrs["cross"], alone,
-            sinks is not None, slopes is not None, 0 if table is None else table.shape[1],
-        ),
+        "attention", [Place("run", 0, 0), q, y, *call.addresses],
+        [q.stride, y.stride, *call.words], [y], groups=attrs["n_heads"], rows="T",
+        constants=call.constants,
     )  # fmt: skip
 
 
@@ -173,6 +199,6 @@ OPS: dict[str, Callable[[Lowering, Node], None]] = {
     "columns": _columns,
     "rope": _rope,
     "scale_by_position": _scale_by_position,
-    "attention": _attention,
+    "attention": attention,
     "select_outputs": _select_outputs,
 }

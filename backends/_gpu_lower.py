@@ -35,8 +35,9 @@ class Place:
     """Memory that a dispatch touches.
 
     `space` is "T" or "O", values with so many rows, whose `start` and `size` are bytes for each
-    row; or "run", the run block; "constants"; or "", where `start` is an address. `shift` bytes are
-    added in the end. `stride` is the distance of rows in floats.
+    row; "fixed", memory that no rows count for; "run", the run block; "constants"; or "", where
+    `start` is an address. `shift` bytes are added in the end. `stride` is the distance of rows in
+    floats.
     """
 
     space: str
@@ -48,6 +49,14 @@ class Place:
     def columns(self, first: int) -> "Place":
         """Return the place of the columns from `first` on."""
         return replace(self, shift=self.shift + 4 * first)
+
+    def meets(self, other: "Place") -> bool:
+        """Whether both share memory. Whole rows count: columns lie beside each other."""
+        return (
+            self.space == other.space
+            and self.start < other.start + max(other.size, 1)
+            and other.start < self.start + max(self.size, 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,8 @@ class Lowering:
     taps : frozenset of str
     """
 
+    own: Mapping[str, Callable[[Any, Node], None]] = {}  # what lowers operations otherwise
+
     def __init__(
         self,
         kernels: Kernels,
@@ -128,7 +139,7 @@ class Lowering:
         self.max_tokens, self.taps = max_tokens, taps
         self.dispatches: list[Dispatch] = []
         self.cuts: list[Cut] = []
-        self.arenas = {"T": Arena(), "O": Arena()}
+        self.arenas = {"T": Arena(), "O": Arena(), "fixed": Arena()}
         self.constants: list[tuple[Place, Floats]] = []
         self.constant_bytes = 0
         self.counts: dict[tuple[str, int], Place] = {}  # numbers of rows that a run must set
@@ -202,6 +213,10 @@ class Lowering:
         stride = -(-width * 4 // LINE) * LINE // 4
         return Place(rows, self.arenas[rows].take(4 * stride), 4 * stride, stride)
 
+    def take_bytes(self, space: str, nbytes: int) -> Place:
+        """Return a place of `nbytes` bytes in a space, for each row where its rows count."""
+        return Place(space, self.arenas[space].take(nbytes), nbytes)
+
     def give(self, place: Place) -> None:
         """Let later dispatches use the memory; barriers keep earlier ones right."""
         self.arenas[place.space].give(place.start, place.size)
@@ -249,6 +264,7 @@ class Lowering:
         return {
             "run": self.run_bytes, "constants": self.constant_bytes, "tables": TABLE_BYTES,
             "T": self.arenas["T"].size * self.max_tokens, "O": self.arenas["O"].size,
+            "fixed": self.arenas["fixed"].size,
         }  # fmt: skip
 
     # --- dispatches ---
@@ -277,7 +293,7 @@ class Lowering:
             if not self.kernels.has(form.kernel):
                 raise self.lacking(f"needs the kernel {form.kernel!r}")
         used = dict.fromkeys(place for form in forms for place in form.addresses if place)
-        reads = [p for p in used if p not in writes and p.space in ("T", "O", "")]
+        reads = [p for p in used if p not in writes and p.space not in ("run", "constants")]
         wait = _meet(reads, self._writes) or _meet(writes, self._writes + self._reads)
         if wait:
             self._reads, self._writes = [], []
@@ -357,11 +373,12 @@ class Lowering:
 
 
 def operation(lowering: Lowering, node: Node) -> Callable[[Lowering, Node], None]:
-    """Return what lowers a node: from `_gpu_core.OPS`, or from the file of its operation."""
+    """Return what lowers a node: the backend's own, `_gpu_core.OPS`, or its operation's file."""
     from jitllm.backends._gpu_core import OPS  # which needs the class above
 
-    if node.op in OPS:
-        return OPS[node.op]
+    found = lowering.own.get(node.op) or OPS.get(node.op)
+    if found:
+        return found
     path = f"jitllm.backends.gpu_ops.{node.op}"
     try:
         module = importlib.import_module(path)
@@ -373,9 +390,5 @@ def operation(lowering: Lowering, node: Node) -> Callable[[Lowering, Node], None
 
 
 def _meet(some: Sequence[Place], others: Sequence[Place]) -> bool:
-    """Whether any two places share memory. Whole rows count: columns lie beside each other."""
-    return any(
-        a.space == b.space and a.start < b.start + max(b.size, 1)
-        and b.start < a.start + max(a.size, 1)
-        for a in some for b in others
-    )  # fmt: skip
+    """Whether any two places share memory."""
+    return any(a.meets(b) for a in some for b in others)

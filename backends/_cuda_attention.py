@@ -1,0 +1,93 @@
+"""Attention on CUDA: on tensor cores, with cells in parts where rows are few."""
+
+from typing import TYPE_CHECKING
+
+from jitllm.backends import _gpu_core
+from jitllm.backends._gpu_core import AttentionCall
+from jitllm.backends._gpu_lower import Form, Place
+from jitllm.backends.ir import Node
+from jitllm.kernels import cache_types
+from jitllm.kernels.cuda.attention_tile import RECORD, WARPS, blocks_of, tokens_of_tile
+
+if TYPE_CHECKING:
+    from jitllm.backends._cuda_lower import CudaLowering
+
+BUSY_WARPS = 528  # four for each of 132 multiprocessors
+MOST_PARTS = 128
+FEW, STEP = 8, 4  # rows that cells have all parts for; so many times the rows have as much less
+RUN = Place("run", 0, 0)
+
+
+def attention(lowering: "CudaLowering", node: Node) -> None:
+    """Emit the write of keys and values, and the attention."""
+    attrs, q = node.attrs, lowering.place(node.inputs[0])
+    dk, dv, n_heads = attrs["head_dim"], attrs["v_head_dim"], attrs["n_heads"]
+    if lowering.exact or attrs["cache"] < 0 or dk % 16 or dv % 8 or q.shift % 16:
+        _gpu_core.attention(lowering, node)
+        return
+    y, pool = lowering.new(node.outputs[0]), lowering.pools[attrs["cache"]]
+    call = _gpu_core.write_keys(lowering, node)
+    keys, values = cache_types.rows_of(pool.kv_dtype, pool.spec.layers[attrs["layer"]])
+    source = q
+    if keys.hadamard:
+        source = lowering.take("T", n_heads * dk)
+        _rotate(lowering, q, source, n_heads, dk, keys.hadamard)
+    _emit(lowering, node, call, source, y)
+    if values.hadamard:
+        _rotate(lowering, y, y, n_heads, dv, values.hadamard)
+    if source is not q:
+        lowering.give(source)
+
+
+def _rotate(
+    lowering: "CudaLowering", x: Place, y: Place, n_heads: int, width: int, size: int
+) -> None:
+    lowering.emit(
+        "rotate_heads", [lowering.count("T"), x, y], [x.stride, y.stride], [y], groups=n_heads,
+        rows="T", constants=(width, size),
+    )  # fmt: skip
+
+
+def _emit(lowering: "CudaLowering", node: Node, call: AttentionCall, q: Place, y: Place) -> None:
+    """Emit the kernel, and what puts its parts together."""
+    attrs, dv = node.attrs, node.attrs["v_head_dim"]
+    n_heads, n_kv_heads = attrs["n_heads"], attrs["n_kv_heads"]
+    group, capped = n_heads // n_kv_heads, attrs["soft_cap"] > 0
+    blocks = _product(blocks_of(group, dv)) * n_kv_heads
+    tokens, sinks = tokens_of_tile(group), call.addresses[2]
+    parts = _parts(blocks, lowering.pools[attrs["cache"]].n_pages)
+    width = n_heads * parts * (dv + RECORD)  # of a row
+    partial = lowering.take_bytes("fixed", 4 * FEW * width)
+    tiles, merges, rows, n = list[Form](), list[Form](), 0, parts
+    while n >= WARPS:
+        apart = width // parts * n
+        tiles.append(Form(
+            "attention_tile", (*call.constants, group, n, capped),
+            (RUN, q, partial, *call.addresses),
+            (q.stride, apart, *call.words), blocks * n // WARPS, tokens, rows + 1,
+        ))  # fmt: skip
+        merges.append(Form(
+            "attention_merge", (dv, n, sinks is not None), (RUN, partial, y, sinks),
+            (apart, y.stride), n_heads, 1, rows + 1,
+        ))  # fmt: skip
+        rows = FEW * parts // n
+        n = n // STEP if n % (STEP * WARPS) == 0 else 0
+    tiles.append(Form(
+        "attention_tile", (*call.constants, group, 1, capped), (RUN, q, y, *call.addresses),
+        (q.stride, y.stride, *call.words), blocks, WARPS * tokens, rows + 1,
+    ))  # fmt: skip
+    lowering.emit_forms(tiles, [y, partial], "T")
+    lowering.emit_forms(merges, [y], "T", most=rows)
+    lowering.give(partial)
+
+
+def _parts(blocks: int, n_pages: int) -> int:
+    """Return how many parts cells are cut into for few rows: 4, 16 or 64, or what pages allow."""
+    parts = WARPS
+    while parts < MOST_PARTS and blocks * parts < BUSY_WARPS and parts < n_pages:
+        parts *= 2
+    return parts
+
+
+def _product(numbers: tuple[int, int]) -> int:
+    return numbers[0] * numbers[1]
