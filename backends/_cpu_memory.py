@@ -22,16 +22,20 @@ _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" e
 def mapping(n_bytes: int) -> Bytes:
     """Return zeroed bytes straight from the system, which takes them back when they are dropped.
 
-    Memory that is never touched costs nothing, so pools may be generous.
+    Memory that is never touched costs nothing, so pools may be generous. `MemoryError` if there is
+    none.
     """
     if n_bytes < _HUGE_PAGE:
         return aligned(n_bytes)
-    if hasattr(mmap, "MAP_PRIVATE"):
-        # shared memory, Python's default, would get no huge pages
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-        area = mmap.mmap(-1, n_bytes, flags=flags)
-    else:
-        area = mmap.mmap(-1, n_bytes)
+    try:
+        if hasattr(mmap, "MAP_PRIVATE"):
+            # shared memory, Python's default, would get no huge pages
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+            area = mmap.mmap(-1, n_bytes, flags=flags)
+        else:
+            area = mmap.mmap(-1, n_bytes)
+    except OSError as error:
+        raise MemoryError(f"{n_bytes} bytes in one piece: {error}") from error
     return np.frombuffer(area, np.uint8)
 
 

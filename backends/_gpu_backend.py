@@ -61,7 +61,10 @@ class GpuBackend(Backend):
             values = formats.dequantize(weight.type_name, weight.data, weight.shape)
             self.vectors[weight.name] = np.array(values, np.float32)
         else:
-            self.weights[weight.name] = self.upload(weight)
+            before, new = self.weights.get(weight.name), self.upload(weight)
+            self.weights[weight.name] = new
+            if before and before.memory:
+                before.memory.free()
         weight.release()
 
     def upload(self, weight: Weight) -> Matrix:

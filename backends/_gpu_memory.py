@@ -69,7 +69,11 @@ def upload_matrix(device: Device, weight: Weight, type_name: str) -> Matrix:
         values = formats.dequantize(weight.type_name, weight.data, weight.shape)
         data = formats.quantize(type_name, values).reshape(-1).view(np.uint8)
     memory = device.allocate(data.nbytes)
-    memory.upload(data)
+    try:
+        memory.upload(data)
+    except BaseException:
+        memory.free()
+        raise
     return Matrix(memory, type_name, tuple(weight.shape))
 
 

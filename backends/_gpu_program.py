@@ -121,20 +121,30 @@ class GpuProgram(Program):
 
     def _record(self, rows: tuple[int, int]) -> list[Commands]:
         dispatches, pieces, start = self._lowering.dispatches, list[Commands](), 0
-        for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
-            commands, waits = self.device.commands(), False
-            pieces.append(commands)
-            for dispatch in dispatches[start:stop]:
-                n_rows = dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
-                waits, form = waits or dispatch.barrier, dispatch.form(n_rows)
-                if form:
-                    if waits:
-                        commands.barrier()
-                    waits = False
-                    self._add(commands, form, n_rows, rows)
-            commands.end()
-            start = stop
+        try:
+            for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
+                pieces.append(self.device.commands())
+                self._fill(pieces[-1], dispatches[start:stop], rows)
+                start = stop
+        except BaseException:
+            _free(pieces)
+            raise
         return pieces
+
+    def _fill(
+        self, commands: Commands, dispatches: Sequence[Dispatch], rows: tuple[int, int]
+    ) -> None:
+        """Record dispatches, with barriers where one must wait."""
+        waits = False
+        for dispatch in dispatches:
+            n_rows = dict(zip("TO", rows, strict=True))[dispatch.rows] * dispatch.fan
+            waits, form = waits or dispatch.barrier, dispatch.form(n_rows)
+            if form:
+                if waits:
+                    commands.barrier()
+                waits = False
+                self._add(commands, form, n_rows, rows)
+        commands.end()
 
     def _add(self, commands: Commands, form: Form, n_rows: int, rows: tuple[int, int]) -> None:
         x = min(form.groups, MOST_GROUPS)

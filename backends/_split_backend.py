@@ -154,9 +154,10 @@ class SplitBackend(Backend):
 
     def close(self) -> None:
         """Free everything on all devices."""
-        for program in self._programs:
-            program.close()
-        self._programs.clear()
-        self._waiting.clear()
-        for backend in self.devices.values():
-            backend.close()
+        with contextlib.ExitStack() as rest:  # what comes last is closed first
+            for backend in self.devices.values():
+                rest.callback(backend.close)
+            for program in self._programs:
+                rest.callback(program.close)
+            self._programs.clear()
+            self._waiting.clear()

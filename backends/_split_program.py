@@ -1,6 +1,7 @@
 """Runs of a graph whose parts are on several devices: they take turns, rows go over the host."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -43,8 +44,9 @@ class SplitProgram(Program):
     def close(self) -> None:
         """Free the buffers on all devices."""
         self.closed, self._memory = True, np.zeros(0, np.uint8)
-        for program in self._programs.values():
-            program.close()
+        with ExitStack() as rest:
+            for program in self._programs.values():
+                rest.callback(program.close)
 
     def _begin(self, part: Part, batch: Batch, tap: Tap | None) -> "_Run":
         def call(name: str, rows: Floats) -> None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jitllm import backends
-from jitllm.backends.base import Backend, BackendUnavailable, Weight
+from jitllm.backends.base import Backend, Weight
 from jitllm.backends.ir import Graph
 from jitllm.backends.rules import TensorShape
 from jitllm.kernels import formats
 from jitllm.llm import models
 from jitllm.llm.config import Metadata, ModelConfig
-from jitllm.llm.errors import BackendError, GGUFError, UnsupportedFormat
+from jitllm.llm.errors import GGUFError, UnsupportedFormat
+from jitllm.llm.failures import device_errors
 from jitllm.llm.graph.builder import Floats, GraphBuilder
 from jitllm.llm.loaders.gguf import GGUFFile, TensorInfo
 from jitllm.llm.placing import Placing
@@ -94,18 +95,13 @@ def open_model(
     graph, read = build_graph(file, config, n_ctx, with_hidden=mtp)
     head = _head(file, config, graph)
     used = _used(file, (graph, *blocks))
-    try:
+    with device_errors(of_memory=True):
         backend = _open(file, config, device, (graph, *blocks), **options)
-    except BackendUnavailable as error:
-        raise BackendError(str(error)) from error
-    try:
-        _load(file, backend, used, progress)
-    except BackendUnavailable as error:
-        backend.close()
-        raise BackendError(str(error)) from error
-    except BaseException:
-        backend.close()
-        raise
+        try:
+            _load(file, backend, used, progress)
+        except BaseException:
+            backend.close()
+            raise
     seen = {info.name for info in used} | read | set(head.tensors if head else ())
     unused = tuple(name for name in file.tensors if name not in seen)
     return OpenModel(config, graph, backend, n_ctx, unused, head, blocks)

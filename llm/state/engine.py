@@ -3,16 +3,18 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends.base import BackendUnavailable, Batch, Program, Segment, Tap
+from jitllm.backends.base import Batch, Program, Segment, Tap
 from jitllm.backends.ir import Graph
 from jitllm.kernels.cache_types import spelled
 from jitllm.llm.errors import BackendError, ClosedError, HookError
+from jitllm.llm.failures import device_errors
 from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.batches import Piece, batch_of
 from jitllm.llm.state.budget import sizes_within
@@ -45,6 +47,13 @@ class Hooks(Protocol):
         """Look at the values of a tap, or change them in place."""
 
 
+class Draft(Protocol):
+    """What runs beside a model on its backend."""
+
+    def free(self) -> None:
+        """Free what is its own; more than once is allowed."""
+
+
 class Engine:
     """The caches and programs of one model on one device.
 
@@ -63,6 +72,8 @@ class Engine:
         Most rows of one run.
     max_source : int
         Most tokens of a text that the graph's encoder reads; 0 without one.
+    drafts : WeakSet of Draft
+        Those that are closed before the engine.
 
     Raises
     ------
@@ -83,13 +94,15 @@ class Engine:
         self.max_tokens, self.max_source = reserve.max_tokens, reserve.max_source
         self.closed = False
         self.hooks: list[Hooks] = []
+        self.drafts: WeakSet[Draft] = WeakSet()
         sizes = sizes_within(cache_bytes, self.graph, reserve, kv_dtype, self.n_ctx)
-        self.pools = [
-            PagePool(self.backend.new_pool(spec, n_pages, kv_dtype))
-            for spec, n_pages in zip(self.graph.caches, sizes.pages, strict=True)
-        ]
         states = self.graph.states
-        self.slots = SlotPool(self.backend.new_states(states, sizes.slots)) if states else None
+        with device_errors(of_memory=True):
+            self.pools = [
+                PagePool(self.backend.new_pool(spec, n_pages, kv_dtype))
+                for spec, n_pages in zip(self.graph.caches, sizes.pages, strict=True)
+            ]
+            self.slots = SlotPool(self.backend.new_states(states, sizes.slots)) if states else None
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread inside a run
         self._program = self._compile(frozenset(), self.graph)
@@ -290,17 +303,20 @@ class Engine:
             if self.closed:
                 return
             self.closed = True
-            for program in (*self._tapped.values(), self._program, self._encoder):
-                if program:
-                    program.close()
-            self._tapped.clear()
-            # thousands of objects, and a closed model may be kept for long
-            del self._program, self._encoder
-            for pool in self.pools:
-                pool.pool.close()
-            if self.slots:
-                self.slots.pool.close()
-            self.backend.close()
+            with ExitStack() as rest:  # what comes last is closed first; an error stops nothing
+                rest.callback(self.backend.close)
+                for pool in self.pools:
+                    rest.callback(pool.pool.close)
+                if self.slots:
+                    rest.callback(self.slots.pool.close)
+                for program in (*self._tapped.values(), self._program, self._encoder):
+                    if program:
+                        rest.callback(program.close)
+                for draft in self.drafts:
+                    rest.callback(draft.free)
+                # thousands of objects, and a closed model may be kept for long
+                self._tapped.clear()
+                del self._program, self._encoder
 
     def check_whole(self, position: int, n_tokens: int) -> None:
         """Raise BackendError if tokens go on with a text that the model must see as a whole."""
@@ -343,7 +359,8 @@ class Engine:
     def _run_batch(self, batch: Batch, hooks: list[Hooks], *, in_encoder: bool = False) -> Floats:
         taps = frozenset[str]().union(*(hook.taps for hook in hooks))
         program = self._program_for(taps, in_encoder=in_encoder)
-        return program.run(batch, _tap(hooks) if hooks else None)
+        with device_errors():
+            return program.run(batch, _tap(hooks) if hooks else None)
 
     def _program_for(self, taps: frozenset[str], *, in_encoder: bool) -> Program:
         encoder = self.graph.encoder
@@ -364,10 +381,8 @@ class Engine:
 
     def _compile(self, taps: frozenset[str], graph: Graph) -> Program:
         pools, max_tokens = [pool.pool for pool in self.pools], run_rows(graph, self.n_ctx)
-        try:
+        with device_errors(of_memory=True):
             return self.backend.compile(graph, pools, max_tokens=max_tokens, taps=taps)
-        except BackendUnavailable as error:
-            raise BackendError(str(error)) from error
 
 
 def _tap(hooks: Sequence[Hooks]) -> Tap:

@@ -7,13 +7,15 @@ that it gave itself, or that the block before it gave.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends.base import BackendUnavailable, Batch, Segment
+from jitllm.backends.base import Batch, Segment
 from jitllm.backends.ir import Graph
-from jitllm.llm.errors import BackendError, ClosedError
+from jitllm.llm.errors import ClosedError
+from jitllm.llm.failures import device_errors
 from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.engine import Engine
 from jitllm.llm.state.pages import PagePool, pool_pages
@@ -67,17 +69,17 @@ class NextnBlock:
         self.graph, self.closed, self._engine = graph, False, engine
         max_tokens, backend = engine.max_tokens, engine.backend
         n_pages = pool_pages(graph.caches, engine.n_ctx, max_tokens, kv_dtype)
-        self._pools = [
-            PagePool(backend.new_pool(spec, n_pages, kv_dtype)) for spec in graph.caches
-        ]  # fmt: skip
-        try:
+        self._pools = list[PagePool]()
+        with device_errors(of_memory=True), ExitStack() as undo:
+            undo.callback(self._close_pools)
+            for spec in graph.caches:
+                self._pools.append(PagePool(backend.new_pool(spec, n_pages, kv_dtype)))
             self._program = backend.compile(
                 graph, [pool.pool for pool in self._pools], max_tokens=max_tokens,
                 taps=frozenset({graph.hidden}),
             )  # fmt: skip
-        except BackendUnavailable as error:
-            self._close_pools()
-            raise BackendError(str(error)) from error
+            undo.pop_all()
+        engine.drafts.add(self)
 
     def new_cells(self) -> Cells:
         """Return the cells of a new sequence, without pages."""
@@ -133,15 +135,20 @@ class NextnBlock:
                     ids[start:stop], positions, wanted.astype(np.int32), [segment],
                     hidden[start:stop],
                 )  # fmt: skip
-                logits.append(self._program.run(batch, own))
+                with device_errors():
+                    logits.append(self._program.run(batch, own))
             cells.forget(position + stop)
         return np.concatenate(logits), own.take()
 
     def close(self) -> None:
         """Free caches and buffers; the weights are the model's, which frees all when it closes."""
-        if self.closed or self._engine.closed:
-            return
-        with self._engine.turn():
+        if not self.closed:
+            with self._engine.turn():
+                self.free()
+
+    def free(self) -> None:
+        """Do so in the turn of this thread: the engine, before it closes."""
+        if not self.closed:
             self.closed = True
             self._program.close()
             self._close_pools()
