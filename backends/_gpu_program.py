@@ -17,6 +17,7 @@ from jitllm.backends._gpu_lower import (
     SEGMENTS,
     TABLES,
     Cut,
+    Dispatch,
     Form,
     Lowering,
     Place,
