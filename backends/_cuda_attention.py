@@ -7,12 +7,13 @@ from jitllm.backends._gpu_core import AttentionCall
 from jitllm.backends._gpu_lower import Form, Place
 from jitllm.backends.ir import Node
 from jitllm.kernels import cache_types
-from jitllm.kernels.cuda.attention_tile import RECORD, WARPS, blocks_of, tokens_of_tile
+from jitllm.kernels.cuda._layout import RECORD, blocks_of, tokens_of_tile
 
 if TYPE_CHECKING:
     from jitllm.backends._cuda_lower import CudaLowering
 
 BUSY_WARPS = 528  # four for each of 132 multiprocessors
+WARPS = 4  # of a workgroup of attention
 MOST_PARTS = 128
 FEW, STEP = 8, 4  # rows that cells have all parts for; so many times the rows have as much less
 RUN = Place("run", 0, 0)

@@ -15,7 +15,7 @@ from jitllm.backends._cuda_attention import attention
 from jitllm.backends._gpu_lower import Form, Lowering, Place
 from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda.quantize import GROUP, GROUP_BYTES
+from jitllm.kernels.cuda._layout import GROUP, GROUP_BYTES
 
 BUSY_WARPS = 4224  # 32 for each of 132 multiprocessors
 VECTOR_ROWS, TILE_ROWS = (1, 2, 4, 8), (16, 32, 64)  # of x at a time: of few rows, of many

@@ -13,6 +13,7 @@ takes 40 bytes for every 32 columns; where R is the number of rows of a run, not
 
 import numpy as np
 
+from jitllm.kernels.cuda._layout import GROUP
 from jitllm.kernels.gpu import (
     A,
     U,
@@ -34,7 +35,7 @@ from jitllm.kernels.gpu import (
 )
 
 THREADS = 64
-GROUP, HEAD_BYTES, GROUP_BYTES = 32, 8, 40
+HEAD_BYTES = 8
 MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer, ties to even
 MAGIC_BITS = 0x4B400000
 TINY = np.float32(1e-30)  # below it 1 / scale overflows; such groups become zero

@@ -1,0 +1,22 @@
+"""Sizes of what kernels exchange, for who plans memory: nothing here needs Numba."""
+
+GROUP = 32  # columns of a scale of int8 activations
+GROUP_BYTES = 40  # of them, with the scale and sums
+
+ROWS_OF_WARP, COLUMNS = 16, 256  # of attention: query heads of tokens, columns of values
+RECORD = 4  # floats behind the sums of a part: maximum, sum of weights, two of padding
+
+
+def heads_of_tile(group: int) -> int:
+    """Return how many of the `group` heads that share a key head a tile has of each token."""
+    return min(group, ROWS_OF_WARP)
+
+
+def tokens_of_tile(group: int) -> int:
+    """Return of how many tokens a tile has rows."""
+    return ROWS_OF_WARP // heads_of_tile(group)
+
+
+def blocks_of(group: int, dv: int) -> tuple[int, int]:
+    """Return how many warps share the heads, and the columns of values, of a token's key head."""
+    return -(-group // ROWS_OF_WARP), -(-dv // COLUMNS)
