@@ -43,38 +43,51 @@ def sums_of_codes(parts):
     return whole if parts == 1 else half
 
 
-def row_product(fmt, group_reader):
-    """Make add(sums, first, r, codes, head): four sums, from `first` on, get their products.
+def row_product(fmt, group_reader, tile):
+    """Make add(sums, r, codes, heads, place, rows): `sums`, [tile][4], get a group's products.
 
-    `r` has a group as `group_reader.load` loads it; `codes` and `head` are addresses of what
-    `quantize` made of one row's 32 columns.
+    `r` has four rows of W as `group_reader.load` loads them. Row t of x is row `rows`[t] of what
+    `quantize` made: its 32 columns are at codes + 32 (place + rows[t]).
     """
-    layout = formats.get(fmt)
-    center, parts = layout.dot_center if not layout.table else 0, group_reader.parts
+    layout, parts = formats.get(fmt), group_reader.parts
+    center, n_of = layout.dot_center if not layout.table else 0, sums_of_codes(parts)
     dot4 = dot4_u8 if layout.bits == 8 else dot4_s8
     codes_of, scale_of, offset_of = group_reader.codes, group_reader.scale, group_reader.offset
-    has_offset, chunks = offset_of is not None, 8 // parts
-    n_of = sums_of_codes(parts)
+    has_offset, n_sums, n_codes = offset_of is not None, tile * QUAD, 4 * QUAD
     offset_of = offset_of or scale_of
 
     @inline
-    def add(sums, first, r, codes, head):
-        low, high = load_i32x4(codes), load_i32x4(codes + 16)
-        x = (low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3])
-        d, n = load_i32x2(head)
-        dx = as_f32(d)
-        for part in unroll(parts):
-            own = n_of(n, part)
+    def add_half(totals, r, half, codes, place, rows):
+        """Add the integer products of 16 columns: the weights are unpacked once for all rows."""
+        w = registers_i32(n_codes)
+        for i in unroll(n_codes):
+            w[i] = codes_of(r, 4 * half + (i & 3), i >> 2)
+        for t in unroll(tile):
+            x = load_i32x4(codes + 32 * (place + rows[t]) + 16 * half)
+            for i in unroll(n_codes):
+                at = QUAD * t + (i >> 2)
+                totals[at] = dot4(w[i], x[i & 3], totals[at])
+
+    @inline
+    def scale(sums, totals, r, part, heads, place, rows):
+        for t in unroll(tile):
+            d, n = load_i32x2(heads + 8 * (place + rows[t]))
+            dx, own = as_f32(d), n_of(n, part)
             for row in unroll(QUAD):
-                total = to_i32(-center * own)
-                for i in unroll(chunks):
-                    chunk = part * chunks + i
-                    total = dot4(codes_of(r, chunk, row), x[chunk], total)
-                scaled = scale_of(r, part, row) * dx
-                sums[first + row] = fma(to_f32(total), scaled, sums[first + row])
+                at = QUAD * t + row
+                total = to_f32(to_i32(totals[at] - center * own))
+                sums[at] = fma(total, scale_of(r, part, row) * dx, sums[at])
                 if has_offset:
-                    s = dx * to_f32(to_i32(own))
-                    sums[first + row] = fma(offset_of(r, part, row), s, sums[first + row])
+                    s = dx * to_f32(own)
+                    sums[at] = fma(offset_of(r, part, row), s, sums[at])
+
+    @inline
+    def add(sums, r, codes, heads, place, rows):
+        for part in unroll(parts):
+            totals = registers_i32(n_sums)
+            for i in unroll(2 // parts):
+                add_half(totals, r, part + i, codes, place, rows)
+            scale(sums, totals, r, part, heads, place, rows)
 
     return add
 

@@ -151,7 +151,8 @@ def matmul(tokens, split, routed, biased, scaled, weighed, added, *, fmt):
         sums, kept = registers_f32(n_sums), registers_i32(10)
         r, ahead = registers_i32(n_words), registers_i32(n_words)
         group, side = warp() & split - 1, 0
-        load(matrix + group // per_unit * unit_bytes, group & per_unit - 1, quad, t, ahead)
+        at = minimum(group, groups - 1)
+        load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, t, ahead)
         at = row + minimum(step, groups - 1) * x_rows
         load_row(x + CODE_BYTES * at, heads_at + HEAD_BYTES * at, kept)
         for start in range(0, groups, stage):

@@ -25,6 +25,7 @@ from jitllm.kernels.gpu import (
     group_y,
     lane,
     load_u32,
+    maximum,
     minimum,
     registers_f32,
     registers_i32,
@@ -61,44 +62,39 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
     """
     group_reader, per_unit = reader(fmt), packed.unit_weights(formats.get(fmt)) // 32
     load, n_words, unit_bytes = group_reader.load, group_reader.words, packed.unit_bytes(fmt)
-    add, finish = row_product(fmt, group_reader), finisher(biased, scaled, weighed, added)
+    add, finish = row_product(fmt, group_reader, tile), finisher(biased, scaled, weighed, added)
     write = row_finisher(tile, split, THREADS, QUAD, finish)
-    blocks_here, n_sums = WARPS // split, tile * QUAD
+    blocks_here, n_sums, is_ahead = WARPS // split, tile * QUAD, tile < 8
 
     def kernel(
         rows: A, w: A, x: A, y: A, bias: A, scales: A, weights: A, ids: A, residual: A,
         n: U, k: U, ldx: U, ldy: U, ldr: U, fan: U, heads: U,
     ):  # fmt: skip
+        groups, blocks = k >> 5, n + ROWS - 1 >> 4
         first, count = group_y() * tile, load_u32(rows)
-        if first >= count:
-            return
-        x_rows, groups, blocks = divide_u32(count, fan), k >> 5, n + ROWS - 1 >> 4
-        expert = load_u32(ids + 4 * first) if routed else 0
+        expert = load_u32(ids + 4 * first) if routed and first < count else 0
         block = group_of_row() * blocks_here + warp() // split
-        own = minimum(block, heads * blocks - 1)
-        head = divide_u32(own, blocks)
-        row_bytes = groups // per_unit * unit_bytes
-        matrix = w + (expert * blocks + own) * row_bytes
-        heads_at = x + heads * groups * 32 * x_rows
-        quad, part = lane() & 3, lane() >> 2
-
-        sums, r, ahead = registers_f32(n_sums), registers_i32(n_words), registers_i32(n_words)
-        group = (warp() & split - 1) * GROUPS + part
-        own_rows = registers_i32(tile)
-        for t in unroll(tile):
-            own_rows[t] = to_i32(divide_u32(minimum(first + t, count - 1), fan))
+        block = minimum(block, heads * blocks - 1)
+        matrix = w + (expert * blocks + block) * (groups // per_unit * unit_bytes)
+        group, quad = (warp() & split - 1) * GROUPS + (lane() >> 2), lane() & 3
+        r, ahead = registers_i32(n_words), registers_i32(n_words)
         at = minimum(group, groups - 1)
         load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
+
+        x_rows, sums, own_rows = divide_u32(count, fan), registers_f32(n_sums), registers_i32(tile)
+        for t in unroll(tile):
+            own_rows[t] = to_i32(divide_u32(maximum(minimum(first + t, count - 1), 0), fan))
+        heads_at, head_groups = x + heads * groups * 32 * x_rows, divide_u32(block, blocks) * groups
         while group < groups:
             for i in unroll(n_words):
                 r[i] = ahead[i]
             at = minimum(group + split * GROUPS, groups - 1)
-            load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
-            for t in unroll(tile):
-                place = (head * groups + group) * x_rows + own_rows[t]
-                add(sums, QUAD * t, r, x + 32 * place, heads_at + 8 * place)
+            if is_ahead:
+                load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
+            add(sums, r, x, heads_at, (head_groups + group) * x_rows, own_rows)
+            if not is_ahead:
+                load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
             group += split * GROUPS
-
         write(
             sums, group_of_row() * blocks_here, n, heads, first, count, expert,
             y, ldy, bias, scales, weights, residual, ldr,

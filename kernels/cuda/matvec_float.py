@@ -18,6 +18,7 @@ from jitllm.kernels.gpu import (
     group_of_row,
     group_y,
     load_u32,
+    maximum,
     minimum,
     registers_f32,
     registers_i32,
@@ -47,15 +48,15 @@ def matvec_float(tile, split, routed, biased, scaled, weighed, added, *, fmt):
         n: U, k: U, ldx: U, ldy: U, ldr: U, fan: U, heads: U,
     ):  # fmt: skip
         first, count = group_y() * tile, load_u32(rows)
-        if first >= count:
-            return
-        blocks, expert = n + ROWS - 1 >> 4, load_u32(ids + 4 * first) if routed else 0
+        blocks, expert = n + ROWS - 1 >> 4, 0
+        if routed and first < count:
+            expert = load_u32(ids + 4 * first)
         block = group_of_row() * blocks_here + warp() // split
         block = minimum(block, heads * blocks - 1)
         head = divide_u32(block, blocks)
         own_rows = registers_i32(tile)
         for t in unroll(tile):
-            own_rows[t] = to_i32(divide_u32(minimum(first + t, count - 1), fan))
+            own_rows[t] = to_i32(divide_u32(maximum(minimum(first + t, count - 1), 0), fan))
         sums = registers_f32(n_sums)
         matrix = w + (expert * blocks + block) * (k // per * unit_bytes)
         walk(sums, matrix, k, x + 4 * head * k, ldx, own_rows)

@@ -1,0 +1,70 @@
+"""What LLVM and NVIDIA's assembler make of CUDA's matrix products."""
+
+import gpu_ptx
+import pytest
+
+from jitllm.kernels import formats, gpu_compiler
+
+NOTHING = (0, 0, 0, 0, 0)
+ADDED = (0, 1, 0, 0, 1)  # bias and residual
+ROUTED = (1, 1, 1, 1, 0)
+NAMES, QUANTIZED = formats.names(), [name for name in formats.names() if formats.get(name).planes]
+# Bytes that the assembler may keep outside registers: it gives up one or two of them where that
+# lets another workgroup onto a multiprocessor.
+FEW = 16
+assembled = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not gpu_ptx.assembler(), reason="no ptxas: pip install nvidia-cuda-nvcc"),
+]
+
+
+def _text(name: str, constants: tuple[int, ...], cc: tuple[int, int] = (9, 0)) -> str:
+    return gpu_compiler.ptx(name, constants, cc).data.decode()
+
+
+def test_few_rows_are_dot_products_of_wide_loads() -> None:
+    text = _text("matvec.q4_k", (1, 8, *NOTHING))
+    assert text.count("dp4a.s32.s32") == 32  # 4 rows, 8 words each
+    assert text.count("ld.global.nc.L1::no_allocate.v4.b32") == 8  # a group, and the next
+    assert ".local" not in text and "call" not in text
+
+
+def test_many_rows_are_steps_of_tensor_cores() -> None:
+    text = _text("matmul.q4_k", (64, 1, *NOTHING))
+    assert text.count("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32") == 16  # 32 x 64 of a group
+    assert text.count("ld.shared.v2.b32") == text.count("ld.shared.v4.b32") == 8
+    assert ".local" not in text and "call" not in text
+
+
+def _check(name: str, constants: tuple[int, ...], fmt: str = "", spills: int = FEW) -> None:
+    for cc in gpu_ptx.CAPABILITIES:
+        usage = gpu_ptx.ptxas(name, constants, cc, fmt)
+        assert usage.spills <= spills and usage.stack <= spills, (cc, constants, usage)
+        assert usage.shared <= 48 * 1024
+
+
+@pytest.mark.parametrize("fmt", [pytest.param(name, marks=assembled) for name in QUANTIZED])
+def test_products_of_codes(fmt: str) -> None:
+    for tile in (1, 2, 4, 8):
+        _check("matvec", (tile, 8, *ADDED), fmt)
+    for tokens, split in ((16, 4), (32, 2), (64, 1)):
+        _check("matmul", (tokens, split, *ADDED), fmt)
+    _check("matvec", (1, 4, *ROUTED), fmt)
+    _check("matmul", (32, 1, *ROUTED), fmt)
+
+
+@pytest.mark.parametrize("fmt", [pytest.param(name, marks=assembled) for name in NAMES])
+def test_products_of_floats(fmt: str) -> None:
+    for tile in (1, 2, 4):
+        _check("matvec_float", (tile, 8, *ADDED), fmt)
+    for tokens in (32, 64):
+        _check("matmul_float", (tokens, *ADDED), fmt)
+    _check("matvec_float", (1, 4, *ROUTED), fmt)
+    _check("matmul_float", (32, *ROUTED), fmt)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=assembled) for name in ("quantize", "group_rows")]
+)
+def test_what_goes_before_products(name: str) -> None:
+    _check(name, (32,) if name == "group_rows" else (), spills=0)
