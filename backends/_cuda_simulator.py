@@ -1,7 +1,7 @@
 """A stand-in for NVIDIA's driver: the same methods, kernels run on this processor.
 
-It is for tests, and to try kernels without a GPU. What a kernel writes beside its memory is found
-when the memory is freed.
+It is for tests, and to try kernels without a GPU. Whatever a kernel does beside the device's memory
+is an error.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ import numpy.typing as npt
 from jitllm.backends._cuda_driver import Launch
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels.gpu_compiler import Code
-from jitllm.kernels.gpu_simulator import LoadedKernel, ThreadsDiverged
+from jitllm.kernels.gpu_simulator import BadAccess, LoadedKernel, ThreadsDiverged
 
-GUARD = 4096  # bytes of 0xFF (NaN) before and behind every piece of memory
+GAP = 4096  # bytes between pieces of memory
 _ALIGNMENT = 256  # what CUDA gives
 
 
@@ -34,34 +34,31 @@ class Simulator:
 
     def __init__(self, total_bytes: int | None = None) -> None:
         self.total_bytes = total_bytes or _memory_bytes()
-        self._memory: dict[int, npt.NDArray[np.uint8]] = {}  # with guards, by address
+        self._memory: dict[int, tuple[int, npt.NDArray[np.uint8]]] = {}  # by address, with sizes
+        self._list_pieces()
 
     def allocate(self, nbytes: int) -> int:
         """Return the address of new memory, filled with 0xFF."""
-        used = sum(len(data) - 2 * GUARD for data in self._memory.values())
+        used = sum(n for n, _ in self._memory.values())
         if used + nbytes > self.total_bytes:
             raise BackendUnavailable(
                 f"CUDA device {self.name}: {nbytes} bytes are needed, {self.total_bytes - used} "
                 f"of {self.total_bytes} are free"
             )
-        raw = np.full(nbytes + 2 * GUARD + _ALIGNMENT, 0xFF, np.uint8)
-        start = -(raw.ctypes.data + GUARD) % _ALIGNMENT
-        data = raw[start : start + nbytes + 2 * GUARD]
-        address = int(data.ctypes.data) + GUARD
-        self._memory[address] = data
+        data = np.full(nbytes + GAP + _ALIGNMENT, 0xFF, np.uint8)
+        address = -(-int(data.ctypes.data) // _ALIGNMENT) * _ALIGNMENT
+        self._memory[address] = nbytes, data
+        self._list_pieces()
         return address
 
     def free(self, address: int) -> None:
-        """Give memory back; `RuntimeError` if something was written beside it."""
-        data = self._memory.pop(address)
-        for side, guard in (("before", data[:GUARD]), ("behind", data[-GUARD:])):
-            written = np.flatnonzero(guard != 0xFF)
-            if len(written):
-                distance = GUARD - written[-1] if side == "before" else written[0]
-                raise RuntimeError(
-                    f"a kernel wrote {side} a piece of memory of {len(data) - 2 * GUARD} bytes, "
-                    f"{distance} bytes from its {'start' if side == 'before' else 'end'}"
-                )
+        """Give memory back."""
+        del self._memory[address]
+        self._list_pieces()
+
+    def _list_pieces(self) -> None:
+        pieces = [(at, at + n) for at, (n, _) in self._memory.items()]
+        self._pieces = np.array(pieces, np.int64).reshape(-1, 2)
 
     def zero(self, address: int, nbytes: int) -> None:
         """Overwrite memory with zeros."""
@@ -98,17 +95,16 @@ class Simulator:
         for group in graph:
             for launch in reversed(group):
                 try:
-                    launch.function.run(launch.arguments, launch.grid)
-                except ThreadsDiverged as error:
+                    launch.function.run(launch.arguments, launch.grid, self._pieces)
+                except (ThreadsDiverged, BadAccess) as error:
                     raise BackendUnavailable(f"CUDA device {self.name}: {error}") from error
 
     def free_graph(self, graph: Sequence[Sequence[Launch]]) -> None:
         """Forget a graph."""
 
     def close(self) -> None:
-        """Check and free what was left."""
-        for address in list(self._memory):
-            self.free(address)
+        """Free what was left."""
+        self._memory.clear()
 
 
 def _memory_bytes() -> int:

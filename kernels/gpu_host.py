@@ -15,8 +15,9 @@ from jitllm.kernels import level as levels
 from jitllm.kernels.cpu import fiber_layout as layout
 from jitllm.kernels.gpu_neutral import ENTRY, Neutral, parse
 from jitllm.kernels.gpu_ptx import optimize
+from jitllm.kernels.gpu_text import check_accesses
 
-ENTRIES = ("begin", "thread", "fiber", "poison")
+ENTRIES = ("begin", "thread", "fiber", "poison", "arrays")
 _TYPES = {"A": "i64", "U": "i32", "F": "float"}
 
 
@@ -24,7 +25,8 @@ def generate(neutral: Neutral, symbol: str) -> bytes:
     """Return the object file of a kernel; its functions are `<symbol>:<one of ENTRIES>`.
 
     `begin(state)` comes first; `thread` runs the current thread, `fiber` does so on a stack of its
-    own and then goes on with the next; `poison` fills the shared memory with 0xFF.
+    own and then goes on with the next; `poison` fills the shared memory with 0xFF; `arrays`
+    writes where each shared array begins and ends.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def generate(neutral: Neutral, symbol: str) -> bytes:
     levels.require()
     if not levels.current().half:
         raise ValueError("simulated kernels need a processor that converts float16")
-    unit, machine = parse(neutral.text), jit.machine()
+    unit, machine = parse(check_accesses(neutral.text)), jit.machine()
     unit.triple, unit.data_layout = machine.triple, str(machine.target_data)
     for array in unit.global_variables:
         array.linkage = llvm.Linkage.external  # until the prelude has found them
@@ -116,6 +118,12 @@ def _entries(neutral: Neutral, symbol: str) -> str:
     arrays = re.findall(r"^@(jit_shared\S*) = .*\[(\d+) x i8\]", neutral.text, re.M)
     fills = [f"  call void @llvm.memset.p3.i64(ptr addrspace(3) @{name}, i8 -1, i64 {size}, i1 0)"
              for name, size in arrays]  # fmt: skip
+    bounds = [
+        f"  %s{i} = ptrtoint ptr addrspace(3) @{name} to i64\n  %e{i} = add i64 %s{i}, {size}\n"
+        f"  %p{i} = getelementptr i64, ptr %out, i64 {2 * i}\n  store i64 %s{i}, ptr %p{i}\n"
+        f"  %q{i} = getelementptr i64, ptr %p{i}, i64 1\n  store i64 %e{i}, ptr %q{i}"
+        for i, (name, size) in enumerate(arrays)
+    ]
     declared = [f"@{name} = external addrspace(3) global [{size} x i8]" for name, size in arrays]
     return "\n".join([
         f"declare void @{ENTRY}({', '.join(kinds)})",
@@ -130,6 +138,8 @@ def _entries(neutral: Neutral, symbol: str) -> str:
         f"  call void @jit_wait(i64 {layout.ENDED}, i32 -1)\n  unreachable\n}}",
         f'define i64 @"{symbol}:poison"(i64 %unused) {{',
         *fills,
+        f'  ret i64 0\n}}\ndefine i64 @"{symbol}:arrays"(ptr %out) {{',
+        *bounds,
         "  ret i64 0\n}",
     ])  # fmt: skip
 
@@ -224,14 +234,30 @@ define float @jit_ex2(float %x) alwaysinline {{
   ret float %y
 }}
 define <4 x i32> @jit_stream_i32x4(i64 %address) alwaysinline {{
-  %at = inttoptr i64 %address to ptr
-  %v = load <4 x i32>, ptr %at, align 16
+  %from = inttoptr i64 %address to ptr addrspace(1)
+  %at = call ptr addrspace(1) @jit_place_1(ptr addrspace(1) %from, i64 16, i64 16)
+  %v = load <4 x i32>, ptr addrspace(1) %at, align 16
   ret <4 x i32> %v
 }}
 declare i32 @llvm.vector.reduce.add.v4i32(<4 x i32>)
 declare i32 @llvm.vector.reduce.add.v32i32(<32 x i32>)
 declare float @llvm.vector.reduce.fadd.v16f32(float, <16 x float>)
 """
+
+
+def _place(space: int, table: int) -> str:
+    """Return what a load or store goes to: see `fibers.place`."""
+    pointer = f"ptr addrspace({space})"
+    return f"""
+define {pointer} @jit_place_{space}({pointer} %at, i64 %n, i64 %alignment) {{
+  %state = load ptr, ptr @jit_state
+  %block = ptrtoint ptr %state to i64
+  %place = call ptr @jit_pointer(i64 {layout.PLACE})
+  %address = ptrtoint {pointer} %at to i64
+  %there = call i64 %place(i64 %block, i64 {table}, i64 %address, i64 %n, i64 %alignment)
+  %pointer = inttoptr i64 %there to {pointer}
+  ret {pointer} %pointer
+}}"""
 
 
 def _number(name: str, word: int) -> str:
@@ -291,7 +317,8 @@ def _products() -> str:
         "thread": layout.THREAD, "group_x": layout.GROUP_X, "group_y": layout.GROUP_Y,
         "group_z": layout.GROUP_Z, "groups_x": layout.GROUPS_X,
     }  # fmt: skip
-    parts = [_number(name, word) for name, word in numbers.items()]
+    parts = [_place(1, layout.PIECES), _place(3, layout.ARRAYS)]
+    parts += [_number(name, word) for name, word in numbers.items()]
     parts += [_dot("dot4_s8", "sext"), _dot("dot4_u8", "zext")]
     parts += [_reduction(name) for name in ("sum_f32", "max_f32", "sum_i32", "max_i32")]
     return "\n".join([*parts, _mma("mma_f16"), _mma("mma_s8")])

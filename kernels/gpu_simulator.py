@@ -27,6 +27,10 @@ class ThreadsDiverged(RuntimeError):
     """Threads that had to meet did not: some wait elsewhere, or have ended."""
 
 
+class BadAccess(RuntimeError):
+    """A thread wanted to read or write where no memory is, or at an address that is not aligned."""
+
+
 class LoadedKernel:
     """A kernel in this process.
 
@@ -39,11 +43,15 @@ class LoadedKernel:
     def __init__(self, code: Code) -> None:
         self.code = code
         symbols = (f"{code.name}:{entry}" for entry in gpu_host.ENTRIES)
-        self._begin, self._thread, self._fiber, self._poison = jit.load(code.data, *symbols)
+        self._begin, self._thread, self._fiber, self._poison, arrays = jit.load(code.data, *symbols)
+        self._arrays = np.zeros((16, layout.PIECE_WORDS), np.int64)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(arrays)(self._arrays.ctypes.data)
+        self._arrays = _in_order(self._arrays[self._arrays[:, layout.END] > 0])
 
     def run(
-        self, arguments: bytes, grid: tuple[int, int, int], *, is_reversed: bool = False
-    ) -> None:
+        self, arguments: bytes, grid: tuple[int, int, int], pieces: npt.NDArray[np.int64],
+        *, is_reversed: bool = False,
+    ) -> None:  # fmt: skip
         """Run all workgroups of a grid.
 
         Parameters
@@ -52,12 +60,15 @@ class LoadedKernel:
             Packed: addresses of 8 bytes, then words of 4.
         grid : (int, int, int)
             Workgroups along each axis.
+        pieces : array
+            Where each piece of memory that the kernel may touch begins and ends, int64 [n, 2].
         is_reversed : bool
             Whether the last thread goes first: if that changes a result, a barrier is missing.
 
         Raises
         ------
         ThreadsDiverged
+        BadAccess
         ValueError
             If the arguments are not as long as the kernel's.
         """
@@ -69,9 +80,14 @@ class LoadedKernel:
         block = ctypes.create_string_buffer(arguments, len(arguments))
         with _run_one_grid:
             gpu = _gpu()
+            pieces = _in_order(pieces)
             gpu.set(self._words(grid, is_reversed, ctypes.addressof(block)))
+            gpu.set({layout.PIECES: pieces.ctypes.data, layout.N_PIECES: len(pieces)})
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._begin)(gpu.address)
-            if gpu.run_groups(gpu.address):
+            has_diverged = gpu.run_groups(gpu.address)
+            if bad := gpu.bad_access(np.concatenate([pieces, self._arrays])):
+                raise BadAccess(f"{self.code.name}: {bad}")
+            if has_diverged:
                 raise ThreadsDiverged(f"{self.code.name}: {gpu.where_threads_are(self.code)}")
 
     def _words(self, grid: tuple[int, int, int], is_reversed: bool, block: int) -> dict[int, int]:
@@ -80,8 +96,13 @@ class LoadedKernel:
             layout.ARGUMENTS: block, layout.N_THREADS: self.code.threads,
             layout.REVERSED: is_reversed, layout.RUN_THREAD: self._thread,
             layout.RUN_FIBER: self._fiber, layout.POISON: self._poison if self.code.shared else 0,
-            layout.USES_FIBERS: bool(self.code.sites),
+            layout.USES_FIBERS: bool(self.code.sites), layout.BAD_BYTES: 0,
+            layout.ARRAYS: self._arrays.ctypes.data, layout.N_ARRAYS: len(self._arrays),
         }  # fmt: skip
+
+
+def _in_order(pieces: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.ascontiguousarray(pieces[np.argsort(pieces[:, layout.START])])
 
 
 class _Gpu:
@@ -91,6 +112,7 @@ class _Gpu:
         self._state = np.zeros(layout.STATE_WORDS, np.int64)
         self._records = np.zeros((layout.MAX_THREADS, layout.RECORD_WORDS), np.int64)
         self._scratch = np.zeros(2 * layout.HALF_BYTES, np.uint8)
+        self._spare = np.full(2 * layout.SPARE_BYTES, 0xFF, np.uint8)
         self._stacks = np.empty(layout.MAX_THREADS * STACK_BYTES + 64, np.uint8)
         self.address = self._state.ctypes.data
         self.run_groups = jit.function("fibers", "run_groups")
@@ -103,11 +125,30 @@ class _Gpu:
             layout.STACK_BYTES: STACK_BYTES, layout.FRAME_BYTES: frame_bytes,
             layout.FRAME_START: frame_start, layout.SWITCH: switch,
             layout.ADVANCE: jit.address("fibers", "advance"), layout.EXP2: _exp2(),
+            layout.PLACE: jit.address("fibers", "place"),
+            layout.SPARE: -(-self._spare.ctypes.data // 64) * 64,
         })  # fmt: skip
 
     def set(self, words: dict[int, int]) -> None:
         """Set words of the state."""
         self._state[list(words)] = list(words.values())
+
+    def bad_access(self, pieces: npt.NDArray[np.int64]) -> str:
+        """Say what the first bad access was, if there was one."""
+        n, at, thread, *group = self._state[layout.BAD_BYTES :][:6].tolist()
+        if not n:
+            return ""
+        self._spare[:] = 0xFF
+        where = "is not aligned"
+        if at % (n & -n) == 0:
+            behind, before = at - pieces[:, layout.END], pieces[:, layout.START] - at
+            places = [
+                (int(min(d[d >= 0], default=1 << 62)), side)
+                for d, side in ((behind, "behind the end"), (before, "before the start"))
+            ]
+            where = "is {} bytes {} of a piece of memory".format(*min(places))
+        group_text = ", ".join(map(str, group))
+        return f"thread {thread} of workgroup ({group_text}) touches {n} bytes where it {where}"
 
     def where_threads_are(self, code: Code) -> str:
         """Say what the threads of the current workgroup wait for."""

@@ -1,6 +1,7 @@
 """Changes of the IR that Numba generates for GPU kernels, made on its text."""
 
 import re
+from itertools import count
 
 UNROLL_MARK = "jit_unroll"  # called in the head of every loop over `unroll(n)`
 _LABEL = re.compile(r"([\w.]+):")
@@ -35,6 +36,39 @@ def _readable(define: str) -> str:
         start, end = digits.end(), digits.end() + int(digits[0])
         name, rest = rest[start:end], rest[end:]
     return re.sub(r"_([0-9a-f]{2})", lambda code: chr(int(code[1], 16)), name)
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+_ACCESS = re.compile(
+    r"^(  (?:\S+ = load (?P<load>[^,]+)|store (?P<store><[^>]+>|\w+) [^,]+), "
+    r"ptr addrspace\((?P<space>\d)\) )(?P<at>\S+)(, align (?P<align>\d+))", re.M
+)  # fmt: skip
+_DECLARE = "declare ptr addrspace({0}) @jit_place_{0}(ptr addrspace({0}), i64, i64)\n"
+_BYTES = {"i8": 1, "i16": 2, "half": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
+
+
+def check_accesses(text: str) -> str:
+    """Let every load and store ask `jit_place_<address space>` where to go."""
+    numbers = count()
+
+    def change(match: re.Match[str]) -> str:
+        size = _size_of(match["load"] or match["store"])
+        place, pointer = f"%jit.place{next(numbers)}", f"ptr addrspace({match['space']})"
+        arguments = f"{pointer} {match['at']}, i64 {size}, i64 {match['align']}"
+        call = f"call {pointer} @jit_place_{match['space']}({arguments})"
+        return f"  {place} = {call}\n{match[1]}{place}{match[6]}"
+
+    text = _ACCESS.sub(change, text)
+    return text + "".join(
+        _DECLARE.format(space) for space in "13" if f"@jit_place_{space}(" in text
+    )
+
+
+def _size_of(kind: str) -> int:
+    """Return the bytes of an IR type: a scalar or a vector."""
+    vector = re.fullmatch(r"<(\d+) x (\w+)>", kind)
+    return int(vector[1]) * _BYTES[vector[2]] if vector else _BYTES[kind]
 
 
 # --- loops -------------------------------------------------------------------------------------

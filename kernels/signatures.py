@@ -5,5 +5,6 @@ SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "executor.run_ops": ("intp", ("intp",) * 5),
     "executor.worker_loop": ("intp", ("intp",) * 3),
     "fibers.advance": ("intp", ("intp",) * 3),
+    "fibers.place": ("intp", ("intp",) * 5),
     "fibers.run_groups": ("intp", ("intp",)),
 }

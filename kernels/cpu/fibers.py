@@ -7,6 +7,13 @@ order alone, and a thread changes over to the next directly.
 
 from jitllm.kernels.atomics import call_kernel, call_word
 from jitllm.kernels.cpu.fiber_layout import (
+    BAD_ADDRESS,
+    BAD_BYTES,
+    BAD_THREAD,
+    BAD_X,
+    BAD_Y,
+    BAD_Z,
+    END,
     ENDED,
     FOR_WARP,
     FRAME_BYTES,
@@ -21,6 +28,7 @@ from jitllm.kernels.cpu.fiber_layout import (
     KIND,
     MAIN,
     N_THREADS,
+    PIECE_WORDS,
     POISON,
     POSITION,
     RECORD_WORDS,
@@ -29,9 +37,11 @@ from jitllm.kernels.cpu.fiber_layout import (
     RUN_FIBER,
     RUN_THREAD,
     SITE,
+    SPARE,
     STACK,
     STACK_BYTES,
     STACKS,
+    START,
     SWITCH,
     THREAD,
     USES_FIBERS,
@@ -134,6 +144,39 @@ def _run_group(state):
         if load_i64(_record(state, position) + 8 * KIND) != ENDED:
             ended = False
     return ended
+
+
+@inline
+def _is_allowed(state, table, address, n_bytes):
+    """Whether bytes are in one piece of a table, which is in ascending order."""
+    first, end = 0, _get(state, table + 1)
+    while first < end:
+        middle = (first + end) // 2
+        piece = _get(state, table) + 8 * PIECE_WORDS * middle
+        if address < load_i64(piece + 8 * START):
+            end = middle
+        elif address >= load_i64(piece + 8 * END):
+            first = middle + 1
+        else:
+            return address + n_bytes <= load_i64(piece + 8 * END)
+    return False
+
+
+def place(state, table, address, n_bytes, alignment):
+    """Return `address` if a thread may touch it, else where no harm is done; notes the first.
+
+    `table` is PIECES or ARRAYS.
+    """
+    if address % alignment == 0 and _is_allowed(state, table, address, n_bytes):
+        return address
+    if _get(state, BAD_BYTES) == 0:
+        store_i64(state + 8 * BAD_BYTES, n_bytes)
+        store_i64(state + 8 * BAD_ADDRESS, address)
+        store_i64(state + 8 * BAD_THREAD, _get(state, THREAD))
+        store_i64(state + 8 * BAD_X, _get(state, GROUP_X))
+        store_i64(state + 8 * BAD_Y, _get(state, GROUP_Y))
+        store_i64(state + 8 * BAD_Z, _get(state, GROUP_Z))
+    return _get(state, SPARE)
 
 
 def run_groups(state):

@@ -15,13 +15,14 @@ import pytest
 from jitllm.backends import _cuda_device, _cuda_driver
 from jitllm.backends._cuda_device import CudaDevice, open_device
 from jitllm.backends._cuda_driver import CudaDriver
-from jitllm.backends._cuda_simulator import GUARD, Simulator
+from jitllm.backends._cuda_simulator import Simulator
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels import gpu_compiler, gpu_simulator
 
 SOURCE = Path(__file__).parent.parent / "fake_cuda.c"
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 LIVE = ("memory", "modules", "streams", "graphs", "executables", "events", "contexts")
+EVERYWHERE = np.array([(0, 1 << 62)], np.int64)
 NORM = ("norm", (0, 0, 0))
 CALLBACK = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint)
@@ -59,7 +60,7 @@ class Fake:
             kernel = self._kernels.setdefault(
                 "norm", gpu_simulator.LoadedKernel(gpu_compiler.host_object(*NORM))
             )
-            kernel.run(data, (whole[0], whole[1], whole[2]))
+            kernel.run(data, (whole[0], whole[1], whole[2]), EVERYWHERE)
 
 
 @pytest.fixture(scope="module")
@@ -317,16 +318,17 @@ def test_simulator_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         open_device()
 
 
-@pytest.mark.parametrize("where, side", [(-4, "before"), (64, "behind")])
-def test_the_simulator_finds_what_is_written_beside_memory(where: int, side: str) -> None:
-    simulator = Simulator()
-    address = simulator.allocate(64)
-    simulator.upload(address + where, np.zeros(1, np.float32))
-    with pytest.raises(RuntimeError, match=f"wrote {side} a piece of memory of 64 bytes"):
-        simulator.free(address)
-    simulator.upload(simulator.allocate(8) + 8 + GUARD - 1, np.zeros(1, np.uint8))
-    with pytest.raises(RuntimeError, match=f"{GUARD - 1} bytes from its end"):
-        simulator.close()
+def test_the_simulator_finds_what_is_not_the_devices_memory() -> None:
+    device = CudaDevice(Simulator())
+    commands, memory = device.commands(), device.allocate(64)
+    pipeline = device.pipeline(*NORM)
+    values = [memory.address + 64, *[memory.address] * 2, 0, 0, 16, 16, 16, 1e-6]
+    block = gpu_simulator.packed(pipeline.code.parameters, values)
+    commands.dispatch(pipeline, block, (1, 1, 1))
+    commands.end()
+    with pytest.raises(BackendUnavailable, match="simulator: .*norm.* 0 bytes behind the end"):
+        commands.run()
+    device.close()
 
 
 @needs_compiler

@@ -115,23 +115,41 @@ def test_a_missing_barrier(has_barrier: bool) -> None:
     assert np.array_equal(y, x[::-1])
 
 
-@pytest.mark.parametrize("at, side", [(-1, "before"), (32, "behind")])
-def test_writes_beside_an_array(at: int, side: str) -> None:
+@pytest.mark.parametrize(
+    "at, place", [(-1, "4 bytes before the start"), (32, "0 bytes behind the end")]
+)
+@pytest.mark.parametrize("is_store", [False, True])
+def test_memory_beside_an_array(at: int, place: str, is_store: bool) -> None:
     def kernel(x: A) -> None:
-        gpu.store_f32(x + 4 * (at if gpu.thread() == 0 else gpu.thread()), ONE)
+        here = x + 4 * (at if gpu.thread() == 7 else gpu.thread())
+        if is_store:
+            gpu.store_f32(here, ONE)
+        else:
+            gpu.store_f32(x, gpu.load_f32(here))
 
-    with pytest.raises(AssertionError, match=f"wrote {side} array 0"):
-        launch_function(kernel, 32, [np.zeros(32, np.float32)])
+    message = rf"thread 7 of workgroup \(0, 0, 0\) touches 4 bytes where it is {place}"
+    with pytest.raises(gpu_simulator.BadAccess, match=message):
+        launch_function(kernel, 32, [np.zeros(32, np.float32)], 2)
 
 
-def test_reads_beside_an_array_are_nan() -> None:
+@pytest.mark.parametrize("n, place", [(32, "0 bytes behind the end"), (31, "is not aligned")])
+def test_memory_beside_a_shared_array(n: int, place: str) -> None:
     def kernel(x: A, y: A) -> None:
-        i = gpu.thread()
-        gpu.store_f32(y + 4 * i, gpu.load_f32(x + 4 * (i + 16)))
+        at = gpu.shared(128) + 4 * gpu.thread()
+        gpu.store_shared_f32(at, ONE)
+        if gpu.thread() == n:
+            gpu.store_f32x4(y, gpu.load_shared_f32x4(at))
 
-    y = np.zeros(32, np.float32)
-    launch_function(kernel, 32, [np.ones(32, np.float32), y])
-    assert np.array_equal(y, [1] * 16 + [np.nan] * 16, equal_nan=True)
+    with pytest.raises(gpu_simulator.BadAccess, match=place):
+        launch_function(kernel, 64, [np.zeros(32, np.float32), np.zeros(4, np.float32)])
+
+
+def test_streamed_vectors_are_aligned() -> None:
+    def kernel(x: A, y: A) -> None:
+        gpu.store_i32x4(y, gpu.stream_i32x4(x + 4))
+
+    with pytest.raises(gpu_simulator.BadAccess, match="16 bytes where it is not aligned"):
+        launch_function(kernel, 32, [np.zeros(8, np.int32), np.zeros(4, np.int32)])
 
 
 def test_workgroups_of_the_most_threads_with_deep_stacks() -> None:
@@ -161,7 +179,7 @@ def test_arguments_are_counted() -> None:
     code = gpu_compiler.host_object("select_rows", ())
     kernel = gpu_simulator.LoadedKernel(code)
     with pytest.raises(ValueError, match=r"takes \d+ bytes of arguments \(A+U+\), got 3"):
-        kernel.run(b"abc", (1, 1, 1))
+        kernel.run(b"abc", (1, 1, 1), np.zeros((0, 2), np.int64))
     assert code.argument_bytes == len(gpu_simulator.packed(code.parameters, [0] * 7))
 
 
