@@ -176,9 +176,10 @@ def test_memory_that_is_not_there_is_an_error(device: CDevice) -> None:
     x, gone = device.allocate(64), device.allocate(64)
     address = gone.address
     gone.free()
-    for wrong in (0, address, x.address + 4096):
+    for wrong in (0, address, x.address + 16, x.address + 4096):
         with pytest.raises(BackendUnavailable, match="stand-in: page fault at"):
             _run(device, "count", (wrong, x.address, 0))
+    x.upload(np.zeros(16, np.uint32))
     _run(device, "count", (x.address, x.address, 1))  # the device works on
     assert _numbers(x) == [202] * 16
     x.free()

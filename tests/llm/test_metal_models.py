@@ -60,3 +60,8 @@ def test_loading_allocates_what_was_planned(tmp_path: Path) -> None:
         memory = model.memory()
     planned = {"weights": share.weights, "caches": share.pool, "buffers": share.compute}
     assert memory == {**planned, "caches_used": 0}
+
+
+def test_what_is_lacking_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match=r"the metal backend has no .*'blk\.0\."):
+        Runner(conformance_model("mamba-dense", tmp_path / "model.gguf"), "metal")

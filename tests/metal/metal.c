@@ -22,7 +22,7 @@ enum { NEW, COMMITTED = 2, COMPLETED = 4, FAILED };
 
 typedef struct { Object object; } Device;
 typedef struct { Object object; int updates; } Fence;
-typedef struct { Object object; char *host, *device; size_t size, mapped; } Buffer;
+typedef struct { Object object; char *host, *device; size_t mapped, shift; } Buffer;
 typedef struct { Object object; bool fast_math; unsigned long language; } Options;
 typedef struct { Object object; void *code; } Library;
 typedef struct { Object object; Library *library; char name[64]; } Function;
@@ -109,12 +109,17 @@ static void *new_buffer(SELF(Device), size_t size, unsigned long options) {
     close(file);
     memset(host, 0xa5, mapped);
     Buffer *made = make(&buffer_class);
-    made->host = host, made->device = address, made->size = size, made->mapped = mapped;
+    made->host = host, made->device = address, made->mapped = mapped;
+    made->shift = (mapped - size) / 16 * 16; /* the end is where the memory ends */
     return made;
 }
 
-static void *contents(SELF(Buffer)) { UNUSED; return self->host; }
-static uint64_t gpu_address(SELF(Buffer)) { UNUSED; return (uint64_t)(uintptr_t)self->device; }
+static void *contents(SELF(Buffer)) { UNUSED; return self->host + self->shift; }
+
+static uint64_t gpu_address(SELF(Buffer)) {
+    UNUSED;
+    return (uint64_t)(uintptr_t)(self->device + self->shift);
+}
 
 static void free_buffer(void *pointer) {
     Buffer *self = pointer;
