@@ -182,21 +182,30 @@ def _field(bits, start):
     return whole if bits == 8 else field
 
 
-def _meaning(fmt):
-    """Return f(word): what four codes stand for."""
+def _entries(fmt):
+    """Return f(even, odd, i): what the even or the odd chunk of a pair stands for.
+
+    Entries of a table are looked up for both: a byte has a code of each, so `even` and `odd`, the
+    codes of each chunk one a byte, are joined, if they are no bytes with both as they are stored.
+    """
+    entries, joined = lookup(fmt.table) if fmt.table else None, fmt.bits < 4
 
     @inline
-    def same(word):
-        return word
+    def same(even, odd, i):
+        return odd if i else even
 
-    return lookup(fmt.table) if fmt.table else same
+    @inline
+    def from_table(even, odd, i):
+        return entries(to_i32(even | odd << 4) if joined else even, i)
+
+    return from_table if fmt.table else same
 
 
 def _group(fmt, head, load_head):
     """Return load(unit, group, quad, r) and codes(r, chunk, row)."""
-    header, bits, meaning = packed.header_bytes(fmt), fmt.bits, _meaning(fmt)
+    header, bits, entries = packed.header_bytes(fmt), fmt.bits, _entries(fmt)
     low_bits, low = fmt.planes[0], _field(fmt.planes[0], 0)
-    high_bits = bits - low_bits
+    high_bits, is_raw = bits - low_bits, bool(fmt.table) and bits == 4
     high, low_per, high_per = _field(high_bits, low_bits), 8 // low_bits, 8 // max(high_bits, 1)
     high_at = head + QUAD * low_bits
 
@@ -210,22 +219,31 @@ def _group(fmt, head, load_head):
                 r[head + QUAD * vector + row] = loaded[row]
 
     @inline
-    def codes(r, chunk, row):
-        word = low(r[head + QUAD * (chunk // low_per) + row], low_bits * (chunk % low_per))
+    def word_of(r, chunk, row):
+        word = r[head + QUAD * (chunk // low_per) + row]
+        if is_raw:
+            return word
+        word = low(word, low_bits * (chunk % low_per))
         if high_bits:
             other = r[high_at + QUAD * (chunk // high_per) + row]
             word = to_i32(word | high(other, high_bits * (chunk % high_per)))
-        return meaning(word)
+        return word
+
+    @inline
+    def codes(r, chunk, row):
+        even, odd = word_of(r, chunk & ~1, row), word_of(r, chunk | 1, row)
+        return entries(even, odd, chunk & 1)
 
     return load, codes
 
 
 def _pair(fmt, head, load_head):
     """Return how many vectors load(unit, group, quad, t, r) needs, it, and pair(r, i, row, t)."""
-    header, bits, meaning = packed.header_bytes(fmt), fmt.bits, _meaning(fmt)
+    header, bits, entries = packed.header_bytes(fmt), fmt.bits, _entries(fmt)
     low_bits, low = fmt.planes[0], _field(fmt.planes[0], 0)
     high_bits = bits - low_bits
     high, is_byte = _field(high_bits, low_bits), low_bits == 8
+    is_raw = bool(fmt.table) and bits == 4
     vectors = 2 if is_byte or high_bits else 1
 
     @inline
@@ -241,11 +259,17 @@ def _pair(fmt, head, load_head):
                 r[head + QUAD * i + row] = loaded[row]
 
     @inline
-    def pair(r, i, row, t):
+    def word_of(r, i, row, t):
         word = r[head + row + (QUAD * i if is_byte else 0)]
+        if is_raw:
+            return word
         word = low(word, (2 * t + i) * low_bits & 7)
         if high_bits:
             word = to_i32(word | high(r[head + QUAD + row], (2 * t + i) * high_bits & 7))
-        return meaning(word)
+        return word
+
+    @inline
+    def pair(r, i, row, t):
+        return entries(word_of(r, 0, row, t), word_of(r, 1, row, t), i)
 
     return vectors, load, pair
