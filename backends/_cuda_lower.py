@@ -5,77 +5,19 @@ is an addition adds the other operand itself, unless its output is tapped.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from jitllm.backends import _gpu_core
 from jitllm.backends._cuda_attention import attention
-from jitllm.backends._gpu_lower import Form, Lowering, Place
+from jitllm.backends._cuda_products import MOST_SLOTS, Grouped, Product, grouped_sizes
+from jitllm.backends._gpu_lower import MOST_ROWS, Form, Lowering, Place
+from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._layout import GROUP, GROUP_BYTES
-
-BUSY_WARPS = 4224  # 32 for each of 132 multiprocessors
-VECTOR_ROWS, TILE_ROWS = (1, 2, 4, 8), (16, 32, 64)  # of x at a time: of few rows, of many
-EXACT_VECTOR_ROWS, EXACT_TILE_ROWS = (1, 2, 4), (32, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """y = x w^T, as kernels get it: of (n, k), or of one for each of `heads`."""
-
-    type_name: str
-    n: int
-    k: int
-    heads: int
-    is_exact: bool
-    addresses: tuple[Place | None, ...]  # rows, w, x, y, bias, scales, weights
-    residual: Place | None
-    words: tuple[int, ...]
-    flags: tuple[int, ...]
-
-    def vectors(self, ids: Place | None) -> list[Form]:
-        """Return the forms for few rows; with `ids` they take one row at a time."""
-        name = f"matvec{'_float' * self.is_exact}.{self.type_name.lower()}"
-        blocks = -(-self.n // packed.ROWS) * self.heads
-        split = _split(blocks, self.k, 8)
-        tiles = EXACT_VECTOR_ROWS if self.is_exact else VECTOR_ROWS
-        return [
-            Form(
-                name, (tile, split, *self.flags), (*self.addresses, ids, self.residual),
-                self.words, -(-blocks * split // 8), tile, tile // 2 + 1,
-            )
-            for tile in (tiles[:1] if ids else tiles)
-        ]  # fmt: skip
-
-    def tiles(self) -> list[Form]:
-        """Return the forms for many rows."""
-        addresses = (*self.addresses, None, None, self.residual)
-        if self.is_exact:
-            name, groups = f"matmul_float.{self.type_name.lower()}", -(-self.n // 64) * self.heads
-            return [
-                Form(name, (rows, *self.flags), addresses, self.words, groups, rows, rows // 2 + 1)
-                for rows in EXACT_TILE_ROWS
-            ]
-        name, pairs = f"matmul.{self.type_name.lower()}", -(-self.n // 32)
-        forms = list[Form]()
-        for rows in TILE_ROWS:
-            split = 1 if rows == 64 else _split(pairs * self.heads, self.k, 4)
-            forms.append(Form(
-                name, (rows, split, *self.flags), addresses, self.words,
-                -(-pairs * split // 4) * self.heads, rows, rows // 2 + 1,
-            ))  # fmt: skip
-        return forms
-
-
-def _split(units: int, k: int, most: int) -> int:
-    """Return how many warps share outputs: few units need more, each with 8 groups of columns."""
-    split = 1
-    while split < most and units * split < BUSY_WARPS and k >= 16 * GROUP * split:
-        split *= 2
-    return split
 
 
 class CudaLowering(Lowering):
@@ -94,12 +36,13 @@ class CudaLowering(Lowering):
         self.exact = exact
         self.added: set[str] = set()  # additions that a product does
         self._rounded: dict[tuple[Place, str, int], Place] = {}
+        self._grouped: dict[tuple[Place, bool], Grouped] = {}
         self._readers_of: dict[int, list[Node]] = {}
         for node in self.graph.nodes:
             for value in node.inputs:
                 self._readers_of.setdefault(value.id, []).append(node)
 
-    # --- int8 activations ---
+    # --- what several products read ---
 
     def rounded(self, x: Place, rows: str, width: int, fan: int) -> Place:
         """Return the int8 rows of x, `fan` for each row of the run; made once for all readers."""
@@ -116,18 +59,41 @@ class CudaLowering(Lowering):
     def give(self, place: Place) -> None:
         """Let later dispatches use the memory, and that of int8 rows of what was there."""
         super().give(place)
-        self._forget_rounded([place])
+        self._forget([place])
 
     def emit_forms(
         self, forms: Sequence[Form], writes: Sequence[Place], rows: str, **options: int
     ) -> None:
         """Add a dispatch; int8 rows of what it writes count no more."""
         super().emit_forms(forms, writes, rows, **options)
-        self._forget_rounded(writes)
+        self._forget(writes)
 
-    def _forget_rounded(self, places: Sequence[Place]) -> None:
+    def _forget(self, places: Sequence[Place]) -> None:
         for key in [key for key in self._rounded if any(key[0].meets(p) for p in places)]:
             super().give(self._rounded.pop(key))
+        for ids in [ids for ids in self._grouped if any(ids[0].meets(p) for p in places)]:
+            grouped = self._grouped.pop(ids)
+            super().give(grouped.slots)
+            super().give(grouped.tiles)
+
+    def grouped(self, ids: Place, rows: str, fan: int, n: int, is_exact: bool) -> Grouped:
+        """Return rows sorted by experts, `fan` for each row of the run; made once for all readers.
+
+        Tiles are as large as an expert has rows on average; runs of fewer rows do without.
+        """
+        key = ids, is_exact
+        if key not in self._grouped:
+            sizes = grouped_sizes(n, is_exact)
+            slots = self.take_bytes(rows, 4 * MOST_SLOTS * fan)
+            tiles = self.take_bytes(rows, 4 * fan + 4)
+            forms = [
+                Form("group_rows", (size,), (self.count(rows, fan), ids, slots, tiles), (n,),
+                     1, MOST_ROWS, least)
+                for size, least in sizes
+            ]  # fmt: skip
+            self.emit_forms(forms, [slots, tiles], rows, fan=fan)
+            self._grouped[key] = Grouped(slots, tiles, n, sizes)
+        return self._grouped[key]
 
     # --- products ---
 
@@ -136,6 +102,15 @@ class CudaLowering(Lowering):
         matrix = np.zeros((width, packed.ROWS), np.float32)
         matrix[:, 0] = self.vectors[name]
         self._multiply("F32", self.constant(matrix), (1, width), x, y, rows)
+
+    def product(
+        self, w: Matrix, x: Place, y: Place, rows: str, *, heads: int = 1, **options: Any
+    ) -> None:
+        """Emit y = x w^T; see `Lowering.product`."""
+        if heads > 1 and len(w.shape) == 2 and w.n // heads % packed.ROWS:
+            raise self.lacking(f"has heads of {w.n // heads} rows, not {packed.ROWS} each")
+        experts = prod(w.shape[:-2])
+        super().product(w, x, y, rows, heads=heads, experts=experts, **options)
 
     def addition_after(self, node: Node) -> tuple[Node, Value] | None:
         """Return the addition that can be part of a product, and its other operand."""
@@ -152,11 +127,9 @@ class CudaLowering(Lowering):
         self, type_name: str, w: Place | None, shape: tuple[int, int], x: Place, y: Place,
         rows: str, *, bias: Place | None = None, scales: Place | None = None,
         weights: Place | None = None, ids: Place | None = None, fan: int = 1, x_fan: int = 1,
-        heads: int = 1, added: Place | None = None,
+        heads: int = 1, added: Place | None = None, experts: int = 0,
     ) -> None:  # fmt: skip
         n, k = shape
-        if heads > 1 and n % packed.ROWS and len(self.weights[self.node.weights[0]].shape) == 2:
-            raise self.lacking(f"has heads of {n} rows, which is no multiple of {packed.ROWS}")
         is_exact = self.exact or formats.get(type_name).scales == "float"
         source = x if is_exact else self.rounded(x, rows, heads * k, fan // x_fan)
         options = ids, bias, scales, weights, added
@@ -166,8 +139,8 @@ class CudaLowering(Lowering):
             (n, k, x.stride, y.stride, added.stride if added else 0, x_fan, heads),
             tuple(int(place is not None) for place in options),
         )  # fmt: skip
-        forms = product.vectors(ids) + ([] if ids else product.tiles())
-        self.emit_forms(forms, [y], rows, fan=fan)
+        grouped = self.grouped(ids, rows, fan, experts, is_exact) if ids else None
+        self.emit_forms(product.vectors(ids) + product.tiles(grouped), [y], rows, fan=fan)
 
 
 def _matmul(lowering: CudaLowering, node: Node) -> None:

@@ -63,7 +63,8 @@ class Place:
 class Form:
     """A kernel for runs of at least so many rows: `groups` workgroups for each `tile` of them.
 
-    `addresses` come first in its arguments, `words` behind them.
+    `addresses` come first in its arguments, `words` behind them. There are `more` tiles than the
+    rows fill.
     """
 
     kernel: str
@@ -73,6 +74,7 @@ class Form:
     groups: int
     tile: int = 1
     least: int = 1
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)

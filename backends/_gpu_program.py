@@ -152,7 +152,7 @@ class GpuProgram(Program):
         addresses = [self._address(place, rows) for place in form.addresses]
         kinds = "".join("f" if isinstance(word, float) else "I" for word in form.words)
         arguments = struct.pack(f"<{len(addresses)}Q{kinds}", *addresses, *form.words)
-        grid = x, -(-n_rows // form.tile), -(-form.groups // x)
+        grid = x, -(-n_rows // form.tile) + form.more, -(-form.groups // x)
         commands.dispatch(self.device.pipeline(form.kernel, form.constants), arguments, grid)
 
     def _forget(self) -> None:
