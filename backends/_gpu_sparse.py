@@ -30,7 +30,7 @@ def cells(lowering: Lowering, node: Node) -> tuple[Place, tuple[int, ...], list[
 
 def max_positions(lowering: Lowering, node: Node) -> int:
     """Return the most positions that a node's cache can hold."""
-    return lowering.pools[node.attrs["cache"]].n_pages * PAGE_TOKENS
+    return int(lowering.pools[node.attrs["cache"]].n_pages) * PAGE_TOKENS
 
 
 def choose(

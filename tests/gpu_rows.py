@@ -1,12 +1,19 @@
 """Rows of values as GPU kernels have them, NaN around; and what a run says of its segments."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+
+
+def few(values: Sequence[Any], fast: Sequence[Any]) -> list[Any]:
+    """Return values to parametrize a test with; those that are not `fast` are for slow runs."""
+    return [pytest.param(x, marks=() if x in fast else pytest.mark.slow) for x in values]
 
 
 def rows_of(x: Floats, more: int = 1) -> Floats:

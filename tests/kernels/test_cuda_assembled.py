@@ -9,7 +9,7 @@ from jitllm.kernels.cache_types import NAMES
 CASES: dict[str, list[tuple[int, ...]]] = {
     "norm": [(0, 1, 0), (1, 1, 1)], "match_rms": [()], "gaussian_top": [()],
     "signed_root_dot": [()], "rope": [(0,), (1,)], "rope_behind": [(0,), (1,)],
-    "unary": [(op, 0) for op in range(7)] + [(4, act) for act in range(1, 9)],
+    "unary": [*((op, 0) for op in range(7)), *((4, act) for act in range(1, 9))],
     "binary": [(0, 0), (1, 0), (2, 0), (2, 1), *((3, form) for form in range(4)), (4, 8)],
     "copy_heads": [()], "select_rows": [()], "weighted_add": [()], "weighted_sum": [(0,), (1,)],
     "route": [*((gating, 256, 8, 1, gating & 1, 0) for gating in range(5)), (0, 8, 2, 0, 0, 1)],

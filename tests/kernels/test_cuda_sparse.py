@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu_launch import launch
-from gpu_rows import RunBlock, check, count, empty_rows, rows_of
+from gpu_rows import RunBlock, check, count, empty_rows, few, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,8 @@ N_CELLS, TABLE = 192, np.array([2, 0, 1], np.int32)
 
 def _whole(rng: Any, *shape: int) -> Floats:
     """Small whole numbers: sums are exact, and equal ones are common."""
-    return rng.integers(-2, 3, shape).astype(np.float32)
+    x: Floats = rng.integers(-2, 3, shape).astype(np.float32)
+    return x
 
 
 class _Cache:
@@ -48,7 +49,7 @@ cases = settings(max_examples=10, deadline=None)
 
 
 @cases
-@given(st.integers(0, 999), st.integers(0, 187), st.integers(1, 40), st.sampled_from([1, 4, 7]))
+@given(st.integers(0, 999), st.integers(0, 187), st.integers(1, 40), st.sampled_from([1, 4]))
 def test_index_positions(seed: int, first: int, top_k: int, stride: int) -> None:
     rng, n, dk, heads = np.random.default_rng(seed), 5, 8, 3
     q, k, w = _whole(rng, n, heads * dk), _whole(rng, N_CELLS, dk), _whole(rng, n, heads)
@@ -70,7 +71,7 @@ def test_index_positions(seed: int, first: int, top_k: int, stride: int) -> None
 
 
 @cases
-@given(st.integers(0, 999), st.integers(0, 187), st.integers(1, 5), st.sampled_from([1, 5, 64]))
+@given(st.integers(0, 999), st.integers(0, 187), st.integers(1, 5), st.sampled_from([5, 64]))
 def test_index_blocks(seed: int, first: int, top_k: int, block: int) -> None:
     rng, n, dk, heads, local = np.random.default_rng(seed), 5, 8, 2, min(2, top_k)
     q, k = _whole(rng, n, heads * dk), _whole(rng, N_CELLS, dk)
@@ -125,13 +126,13 @@ def test_whole_blocks(seed: int, first: int, most: int, block: int) -> None:
     check(y, reference_sparse.whole_blocks(ends, run.positions, block=block), 0)
 
 
-@pytest.mark.parametrize("kv", ["f32", "bf16/f16"])
-@pytest.mark.parametrize("form", ["keys only", "joint", "sinks"])
+@pytest.mark.parametrize("kv", few(("f32", "bf16/f16"), ("bf16/f16",)))
+@pytest.mark.parametrize("form", few(("keys only", "joint", "sinks"), ("keys only", "joint")))
 def test_sparse_attention(kv: str, form: str) -> None:
     rng, n, heads, groups, dk = np.random.default_rng(3), 4, 4, 2, 20
-    dv, lists = 12, (70, 9)
+    dv, lists = 12, np.array([70, 9])
     if form == "keys only":
-        heads, groups, lists = 3, 1, (80,)
+        heads, groups, lists = 3, 1, np.array([80])
     q, k = rng.standard_normal((n, heads * dk), np.float32), _whole(rng, N_CELLS, groups * dk)
     v, run = _whole(rng, N_CELLS, groups * (0 if form == "keys only" else dv)), _run(150, n)
     cache, sinks = _Cache(kv, groups, k, v), rng.standard_normal(heads).astype(np.float32)
@@ -153,14 +154,16 @@ def test_sparse_attention(kv: str, form: str) -> None:
         (heads, n + 1),
     )  # fmt: skip
     want = reference_sparse.sparse_attention(
-        q, k, v, run.positions, chosen, n_heads=heads, n_kv_heads=groups, scale=0.3, lists=lists,
+        q, k, v, run.positions, chosen, n_heads=heads, n_kv_heads=groups, scale=0.3,
+        lists=tuple(lists.tolist()),
         joint=form == "joint", sinks=own_sinks,
     )  # fmt: skip
     check(y, want, 4e-6, 2e-6)
 
 
-@pytest.mark.parametrize(("ratio", "overlap"), [(4, False), (4, True), (7, True)])
-def test_compress(ratio: int, overlap: bool) -> None:
+@pytest.mark.parametrize("rule", few(((4, False), (4, True), (7, True)), ((7, True),)))
+def test_compress(rule: tuple[int, bool]) -> None:
+    ratio, overlap = rule
     rng, n, width, first = np.random.default_rng(0), 20, 80, 57
     x, scores = (rng.standard_normal((N_CELLS, width), np.float32) for _ in "xs")
     ape, own = rng.standard_normal((ratio, width), np.float32), width // (1 + overlap)

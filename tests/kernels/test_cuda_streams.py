@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gpu_launch import launch
-from gpu_rows import check, count, empty_rows, rows_of
+from gpu_rows import check, count, empty_rows, few, rows_of
 
 from jitllm.backends.base import Floats
 from jitllm.backends.gpu_ops.decay_gate import FORMS
@@ -14,7 +14,7 @@ def _random(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-@pytest.mark.parametrize("n_streams", [2, 4])
+@pytest.mark.parametrize("n_streams", few((2, 4), (4,)))
 @pytest.mark.parametrize("kind", ["read", "read and write", "mix"])
 def test_gates(n_streams: int, kind: str) -> None:
     width = {"read": n_streams, "mix": (n_streams + 2) * n_streams}.get(kind, 2 * n_streams)
@@ -47,7 +47,7 @@ def test_streams_are_read_and_written(mixes: bool) -> None:
     check(y, reference_streams.stream_read(streams, gates, n_streams=s), 2e-6, 2e-6)
 
 
-@pytest.mark.parametrize("n_values", [1, 2, 5])
+@pytest.mark.parametrize("n_values", few((1, 2, 5), (5,)))
 def test_softmax_mix(n_values: int) -> None:
     n, width = 3, 100
     values = [_random(n, width, seed=i) for i in range(n_values)]
@@ -65,7 +65,7 @@ def test_softmax_mix(n_values: int) -> None:
     check(y, want.astype(np.float32), 4e-6, 1e-6)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", few(FORMS, ("softplus",)))
 @pytest.mark.parametrize("part", [1, 16])
 def test_decay_gate(form: str, part: int) -> None:
     n, width = 3, 80
