@@ -128,8 +128,9 @@ def _tokenizer(file: GGUFFile) -> tuple[Tokenizer | None, str]:
     try:
         return Tokenizer.from_metadata(file.metadata), ""
     except UnsupportedTokenizer as error:
-        _log.warning("%s: token ids only: %s", file.paths[0], error)
-        return None, str(error)
+        reason = str(error)  # a record that keeps the error keeps the frames it went through
+        _log.warning("%s: token ids only: %s", file.paths[0], reason)
+        return None, reason
 
 
 def load_tokenizer(ref: str | os.PathLike[str]) -> Tokenizer:
