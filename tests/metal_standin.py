@@ -58,5 +58,5 @@ def is_used() -> bool:
 
 
 def live_objects() -> int:
-    """Return how many objects of the stand-in exist."""
-    return int(ctypes.CDLL(os.environ[VARIABLE]).standin_live())
+    """Return how many objects of the stand-in exist; 0 where Metal itself is used."""
+    return int(ctypes.CDLL(os.environ[VARIABLE]).standin_live()) if is_used() else 0

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,9 @@ BODIES = {
              "threadgroup_barrier(mem_flags::mem_threadgroup); shared[lane] = more[15u - lane];\n"
              "a.y->v[at] = shared[lane];",
     "wrong": "a.y->v[at] = nothing;",
+    "divides": "a.y->v[at] = LANES / a.n;",
+    "beyond": "spvUnsafeArray<uint, 4> few; few[at] = a.n; a.y->v[at] = few[at % 4u];",
+    "beside": "shared[lane + 1u] = a.n; a.y->v[at] = shared[lane];",
 }  # fmt: skip
 
 
@@ -73,10 +77,12 @@ def _code(kernel: str) -> bytes:
 
 @pytest.fixture
 def device() -> Iterator[CDevice]:
-    """A device whose kernels are those above."""
+    """A device whose kernels are those above; nothing of it stays."""
+    before = metal_standin.live_objects()
     device = CDevice(Api("Metal", "_jit_metal", "jm_", _code))
     yield device
     device.close()
+    assert metal_standin.live_objects() == before
 
 
 def _numbers(memory: Memory) -> list[int]:
@@ -164,11 +170,16 @@ def test_missing_barriers_are_seen(device: CDevice) -> None:
     ("two", r"part: 4 of 16 at the barrier of line \d+, 0 ended"),
     ("wrong", "(?s)a kernel does not compile: .*nothing"),
     ("sizeless", "does not tell the size of its workgroups"),
+    ("divides", "a thread does what is undefined"),
+    ("beyond", "a thread does what is undefined"),
+    ("beside", "a thread does what is undefined"),
     ("large", "no pipeline: threadgroup memory exceeds 32768 bytes"),
 ])  # fmt: skip
 def test_wrong_kernels_are_errors(device: CDevice, kernel: str, message: str) -> None:
+    y = device.allocate(64)
     with pytest.raises(BackendUnavailable, match=message):
-        _run(device, kernel, (0, 0, 0))
+        _run(device, kernel, (y.address, y.address, 0))
+    y.free()
 
 
 @needs_standin
@@ -178,11 +189,35 @@ def test_memory_that_is_not_there_is_an_error(device: CDevice) -> None:
     gone.free()
     for wrong in (0, address, x.address + 16, x.address + 4096):
         with pytest.raises(BackendUnavailable, match="stand-in: page fault at"):
-            _run(device, "count", (wrong, x.address, 0))
+            _run(device, "count", *[(x.address, x.address, 0)] * 100, (wrong, x.address, 0))
+    with pytest.raises(BackendUnavailable, match="a thread does what is undefined"):
+        _run(device, "count", (x.address - 2, x.address, 0))  # no multiple of 4
     x.upload(np.zeros(16, np.uint32))
     _run(device, "count", (x.address, x.address, 1))  # the device works on
     assert _numbers(x) == [202] * 16
     x.free()
+
+
+@needs_device
+def test_devices_of_several_threads() -> None:
+    outputs = []
+
+    def run() -> None:
+        device = CDevice(Api("Metal", "_jit_metal", "jm_", _code))
+        x = device.allocate(64)
+        for _ in range(5):
+            _run(device, "turn", (x.address, x.address, 0), (x.address, x.address, 0))
+            _run(device, "count", *[(x.address, x.address, 1)] * 50)
+        outputs.append(_numbers(x))
+        x.free()
+        device.close()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outputs == [[5 * 2 * 50 * 101] * 16] * 4
 
 
 @needs_standin

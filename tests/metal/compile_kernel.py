@@ -11,7 +11,8 @@ from pathlib import Path
 
 _FLAGS = (
     "-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fsingle-precision-constant",
-    "-w", "-nostdinc", "-xc++",
+    "-fsanitize=alignment,bounds,shift-exponent,integer-divide-by-zero,float-cast-overflow",
+    "-fsanitize-undefined-trap-on-error", "-w", "-nostdinc", "-xc++",
 )  # fmt: skip
 _ARRAYS = re.compile(r"template<typename T, size_t Num>\nstruct spvUnsafeArray\n\{.*?\n\};\n", re.S)
 _SHARED = re.compile(r"(?m)^( +)threadgroup (\w+ \w+\[)")

@@ -20,6 +20,7 @@ static char *stacks;
 static jmp_buf scheduler;
 static sigjmp_buf fault;
 static void *volatile fault_address;
+static volatile int fault_signal;
 static Fiber *current;
 static const Kernel *kernel;
 static void *const *bindings;
@@ -87,8 +88,8 @@ static bool run_group(int count, char *reason, size_t size) {
 }
 
 static void on_fault(int number, siginfo_t *info, void *context) {
-    (void)number, (void)context;
-    fault_address = info->si_addr;
+    (void)context;
+    fault_signal = number, fault_address = info->si_addr;
     siglongjmp(fault, 1);
 }
 
@@ -119,16 +120,20 @@ bool run_grid(const Kernel *what, void *const *with, Size groups, Size threads, 
               size_t size) {
     static char stack[64 << 10];
     stack_t own = {.ss_sp = stack, .ss_size = sizeof stack}, before;
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK}, old;
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction old, old_trap;
     volatile bool right = false;
     make_stacks();
     kernel = what, bindings = with;
     *kernel->barrier = wait_at;
     sigaltstack(&own, &before);
     sigaction(SIGSEGV, &action, &old);
+    sigaction(SIGILL, &action, &old_trap);
     if (!sigsetjmp(fault, 1)) right = run_groups(groups, threads, reason, size);
-    else snprintf(reason, size, "page fault at %p", fault_address);
+    else if (fault_signal == SIGSEGV) snprintf(reason, size, "page fault at %p", fault_address);
+    else snprintf(reason, size, "a thread does what is undefined: see compile_kernel.py's checks");
     sigaction(SIGSEGV, &old, NULL);
+    sigaction(SIGILL, &old_trap, NULL);
     sigaltstack(&before, NULL);
     if (!right)
         for (int i = 0; i < MOST_THREADS; i++) fibers[i].made = false;
