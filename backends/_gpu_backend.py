@@ -52,6 +52,7 @@ class GpuBackend(Backend):
         self._states: GpuStates | None = None
         self._programs: list[GpuProgram] = []
         self._log = logging.getLogger(f"jitllm.{self.name}")
+        self.description = device.name
         self._log.info("device: %s", device.name)
 
     def add_weight(self, weight: Weight) -> None:
@@ -107,8 +108,9 @@ class GpuBackend(Backend):
                 raise ValueError(f"node {node.name!r}: weights {missing} were not added")
         own = [pool for pool in pools if isinstance(pool, GpuPool)]
         lowering = self.lowering(
-            graph, self.weights, self.vectors, own, max_tokens=max_tokens, taps=taps
-        )
+            graph, self.weights, self.vectors, own, max_tokens=max_tokens, taps=taps,
+            states=self._states,
+        )  # fmt: skip
         lowering.lower()
         program = GpuProgram(self.device, lowering)
         self._programs = [p for p in self._programs if not p.closed] + [program]

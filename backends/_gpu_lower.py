@@ -11,7 +11,7 @@ import numpy as np
 
 from jitllm.backends._cpu_plan import LINE, Arena
 from jitllm.backends._gpu_device import Kernels
-from jitllm.backends._gpu_memory import GpuPool, Matrix, row_bytes
+from jitllm.backends._gpu_memory import GpuPool, GpuStates, Matrix, row_bytes
 from jitllm.backends.base import BackendUnavailable, Floats
 from jitllm.backends.ir import Graph, Node, Value
 
@@ -121,6 +121,8 @@ class Lowering:
     pools : sequence of GpuPool
     max_tokens : int
     taps : frozenset of str
+    states : GpuStates, optional
+        None where only sizes matter, or the graph has none.
     """
 
     own: Mapping[str, Callable[[Any, Node], None]] = {}  # what lowers operations otherwise
@@ -135,8 +137,10 @@ class Lowering:
         *,
         max_tokens: int,
         taps: frozenset[str],
+        states: GpuStates | None = None,
     ) -> None:
         self.graph, self.weights, self.vectors, self.pools = graph, weights, vectors, pools
+        self.states = states
         self.kernels, self.node = kernels, graph.nodes[0]  # which is lowered now
         self.max_tokens, self.taps = max_tokens, taps
         self.dispatches: list[Dispatch] = []
@@ -228,6 +232,13 @@ class Lowering:
         self._places[value.id] = self._places[source.id].columns(first)
         self._owner[value.id] = source.id
         self._readers[source.id] += 1
+
+    def state(self, node: Node) -> tuple[Place, int]:
+        """Return where a node's state is in the first slot, and the bytes of a slot."""
+        index, states = node.attrs["state"], self.states
+        sizes = states.sizes if states else self.graph.states
+        first = states.memory.address if states else 0
+        return Place("", first + 4 * sum(sizes[:index]), 4 * sizes[index]), 4 * sum(sizes)
 
     def run_place(self, nbytes: int) -> Place:
         """Return a place in the run block."""
