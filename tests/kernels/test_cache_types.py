@@ -84,7 +84,7 @@ def test_rows_are_blocks_of_the_format(kv: str, n: int, blocks: int, scale: int,
 
 
 def _check_fit(found: np.ndarray, x: np.ndarray) -> None:
-    """The search of `quantize` weighs errors by size; of 30,000 blocks the worst had 2.6 times its."""
+    """The search of `quantize` weighs errors by size; plain ones were up to 2.6 times as large."""
     best = formats.quantize("IQ4_NL", x)
     errors = [
         np.square(formats.dequantize("IQ4_NL", data, x.shape) - x).sum() for data in (found, best)
