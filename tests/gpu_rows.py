@@ -48,15 +48,21 @@ class RunBlock:
     segments : sequence of (rows, position)
     tables : sequence of sequences of int arrays
         For each segment, the page numbers of each cache.
+    slots : sequence of (before, behind)
+        For each segment, the slots of its states.
     """
 
     def __init__(
-        self, segments: Sequence[tuple[int, int]], tables: Sequence[Sequence[Ints]]
+        self,
+        segments: Sequence[tuple[int, int]],
+        tables: Sequence[Sequence[Ints]] = (),
+        slots: Sequence[tuple[int, int]] = (),
     ) -> None:
         sizes = [rows for rows, _ in segments]
         self.n_rows, starts = sum(sizes), np.cumsum([0, *sizes[:-1]])
         self._segments = np.zeros((len(segments), 8), np.int32)
         self._segments[:, :3] = np.c_[starts, segments]
+        self._segments[:, 4:6] = slots or -1
         self._of_rows = np.repeat(np.arange(len(segments), dtype=np.int32), sizes)
         self.positions = np.concatenate(
             [np.arange(n, dtype=np.int32) + first for n, first in segments]

@@ -42,3 +42,5 @@ def test_kernels_spill_nothing(name: str) -> None:
 @pytest.mark.parametrize("fmt", formats.names())
 def test_embeddings_spill_nothing(fmt: str) -> None:
     _check("embed", (), fmt)
+    if fmt in ("F32", "Q4_0", "Q6_K"):
+        _check("ngram_embed", (3, 16), fmt)
