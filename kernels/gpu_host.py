@@ -31,9 +31,11 @@ def generate(neutral: Neutral, symbol: str) -> bytes:
     Raises
     ------
     ValueError
-        If this processor cannot convert float16.
+        If this processor cannot convert float16, or llvmlite is older than 0.45.
     """
     levels.require()
+    if llvm.llvm_version_info < (17, 0, 0):  # pointers had types
+        raise ValueError("simulated kernels need llvmlite 0.45 or newer")
     if not levels.current().half:
         raise ValueError("simulated kernels need a processor that converts float16")
     unit, machine = parse(check_accesses(neutral.text)), jit.machine()

@@ -55,6 +55,8 @@ def generate(neutral: Neutral, name: str, cc: tuple[int, int]) -> str:
             function.linkage = llvm.Linkage.internal
     optimize(unit, machine)
     text = str(machine.emit_assembly(unit))
+    if ".reqntid" not in text:  # LLVM before 21 does not know the attribute
+        text = text.replace("\n)\n{", f"\n)\n.reqntid {neutral.threads}, 1, 1\n{{", 1)
     _check(text, neutral, name)
     return text
 
@@ -115,10 +117,10 @@ define i32 @jit_{name}() alwaysinline {{
 }}
 """
 _COMMON = """
-declare void @llvm.nvvm.barrier.cta.sync.aligned.all(i32) convergent
+declare void @llvm.nvvm.barrier0() convergent
 declare void @llvm.nvvm.bar.warp.sync(i32) convergent
 define void @jit_sync_threads(i32 %site) alwaysinline {
-  call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)
+  call void @llvm.nvvm.barrier0()
   ret void
 }
 define void @jit_sync_warp(i32 %site) alwaysinline {
@@ -152,9 +154,8 @@ define i32 @jit_{name}(i32 %site, i32 %x, i32 %which) alwaysinline {{
 }}
 """
 _DOT = """
-declare i32 @llvm.nvvm.idp4a.{signs}(i32, i32, i32)
 define i32 @jit_{name}(i32 %a, i32 %b, i32 %c) alwaysinline {{
-  %d = call i32 @llvm.nvvm.idp4a.{signs}(i32 %a, i32 %b, i32 %c)
+  %d = call i32 asm "dp4a.{kinds} $0, $1, $2, $3;", "=r,r,r,r"(i32 %a, i32 %b, i32 %c)
   ret i32 %d
 }}
 """
@@ -172,7 +173,8 @@ def prelude_text(threads: int, cc: tuple[int, int]) -> str:
     parts += [_NUMBER.format(name=n, register=r, end=0x7FFFFFFF) for n, r in _IDS.items()]
     parts += [_COMMON, _SHUFFLE.format(name="shuffle", mode="idx")]
     parts += [_SHUFFLE.format(name="shuffle_xor", mode="bfly")]
-    parts += [_DOT.format(name="dot4_s8", signs="s.s"), _DOT.format(name="dot4_u8", signs="u.s")]
+    parts += [_DOT.format(name="dot4_s8", kinds="s32.s32")]
+    parts += [_DOT.format(name="dot4_u8", kinds="u32.s32")]
     parts += ["declare float @llvm.maxnum.f32(float, float)\ndeclare i32 @llvm.smax.i32(i32, i32)"]
     parts += [_reduction(name, step) for name, step in _REDUCTIONS.items()]
     steps = _MMA_80 if cc >= (8, 0) else _MMA_75
