@@ -16,6 +16,7 @@ from jitllm.backends.base import BackendUnavailable, Floats
 from jitllm.backends.ir import Graph, Node, Value
 
 LANES = 64  # of all workgroups
+STATE_COLUMNS = 16  # of a head's state, that a workgroup takes through the rows of a segment
 TILE, PER = 4, 4  # rows, and outputs, of a lane where a product has several rows
 MOST_GROUPS = 32768  # of one dimension of a dispatch; devices have 65535 or more
 # Kernels know them by their places.
