@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends._cuda_driver import CudaDriver, Launch
+from jitllm.backends._cuda_api import Driver, Launch
+from jitllm.backends._cuda_driver import CudaDriver
 from jitllm.backends._gpu_device import Commands, Device, Grid, Memory, whole_words
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels import gpu_compiler, gpu_ptx
@@ -15,7 +16,7 @@ from jitllm.kernels import gpu_compiler, gpu_ptx
 class CudaMemory(Memory):
     """Memory of a CUDA device."""
 
-    def __init__(self, driver: Any, nbytes: int) -> None:
+    def __init__(self, driver: Driver, nbytes: int) -> None:
         self._driver, self.nbytes = driver, nbytes
         self.address = driver.allocate(nbytes)
 
@@ -53,8 +54,9 @@ class CudaMemory(Memory):
 class CudaCommands(Commands):
     """A graph of launches; those between two barriers may run at once."""
 
-    def __init__(self, driver: Any) -> None:
-        self._driver, self._groups, self._graph = driver, [list[Launch]()], None
+    def __init__(self, driver: Driver) -> None:
+        self._driver, self._groups = driver, [list[Launch]()]
+        self._graph: Any = None
 
     def dispatch(self, pipeline: Any, arguments: bytes, grid: Grid) -> None:
         """Add workgroups of a pipeline, with these arguments."""
@@ -94,10 +96,10 @@ class CudaDevice(Device):
 
     Parameters
     ----------
-    driver : CudaDriver or Simulator
+    driver : Driver
     """
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.driver, self.name, self.is_cpu = driver, driver.name, driver.is_cpu
         self.max_allocation = driver.total_bytes
         self._pipelines: dict[tuple[str, tuple[int, ...]], Any] = {}
@@ -154,9 +156,7 @@ def open_device() -> CudaDevice:
     if chosen not in ("", "simulator"):
         raise ValueError(f"JITLLM_CUDA must be empty or 'simulator', got {chosen!r}")
     if chosen:
-        from jitllm.backends._cuda_simulator import Simulator
-
-        return CudaDevice(Simulator())
+        return CudaDevice(_simulator())
     driver = CudaDriver(os.environ.get("JITLLM_CUDA_DEVICE", ""))
     try:
         gpu_ptx.target_of(driver.capability)
@@ -165,3 +165,14 @@ def open_device() -> CudaDevice:
         driver.close()
         raise BackendUnavailable(f"CUDA device {name}: {error}") from None
     return CudaDevice(driver)
+
+
+def _simulator() -> Driver:
+    from jitllm.backends._cuda_simulator import Simulator
+    from jitllm.kernels import gpu_host
+
+    try:
+        gpu_host.require()
+    except ValueError as error:
+        raise BackendUnavailable(f"the simulated CUDA device: {error}") from None
+    return Simulator()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from jitllm.backends._gpu_device import Grid
+from jitllm.backends._cuda_api import Driver, Launch
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels.gpu_compiler import Code
 
@@ -78,15 +78,6 @@ class _KernelNode(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Launch:
-    """A kernel with its arguments, packed, and numbers of workgroups."""
-
-    function: Any
-    arguments: bytes
-    grid: Grid
-
-
-@dataclass(frozen=True)
 class Function:
     """A kernel in a driver."""
 
@@ -116,7 +107,7 @@ def library() -> Any:
     return found
 
 
-class CudaDriver:
+class CudaDriver(Driver):
     """A device of NVIDIA's driver. Threads take turns.
 
     Parameters
@@ -209,7 +200,7 @@ class CudaDriver:
     # --- memory ---
 
     def allocate(self, nbytes: int) -> int:
-        """Return the address of new memory, not zeroed."""
+        """Allocate; see `Driver.allocate`."""
 
         def work() -> int:
             try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends._cuda_driver import Launch
+from jitllm.backends._cuda_api import Driver, Launch
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels.gpu_compiler import Code
 from jitllm.kernels.gpu_simulator import BadAccess, LoadedKernel, ThreadsDiverged
@@ -21,7 +21,7 @@ GAP = 4096  # bytes between pieces of memory
 _ALIGNMENT = 256  # what CUDA gives
 
 
-class Simulator:
+class Simulator(Driver):
     """A simulated device.
 
     Parameters

@@ -6,6 +6,7 @@ one. What one thread says to others goes through the scratch memory.
 """
 
 import re
+import sys
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -31,13 +32,9 @@ def generate(neutral: Neutral, symbol: str) -> bytes:
     Raises
     ------
     ValueError
-        If this processor cannot convert float16, or llvmlite is older than 0.45.
+        If kernels cannot be simulated here; see `require`.
     """
-    levels.require()
-    if llvm.llvm_version_info < (17, 0, 0):  # pointers had types
-        raise ValueError("simulated kernels need llvmlite 0.45 or newer")
-    if not levels.current().half:
-        raise ValueError("simulated kernels need a processor that converts float16")
+    require()
     unit, machine = parse(check_accesses(neutral.text)), jit.machine()
     unit.triple, unit.data_layout = machine.triple, str(machine.target_data)
     for array in unit.global_variables:
@@ -52,6 +49,17 @@ def generate(neutral: Neutral, symbol: str) -> bytes:
         array.linkage = llvm.Linkage.internal
     optimize(unit, machine)
     return bytes(machine.emit_object(unit))
+
+
+def require() -> None:
+    """Raise `ValueError` with the reason if kernels cannot be simulated here."""
+    levels.require()
+    if sys.platform == "win32" or levels.processor(levels.current()) not in _CODE:
+        raise ValueError("threads are simulated on Linux and macOS, on x86-64 and ARM64 processors")
+    if not levels.current().half:
+        raise ValueError("simulated kernels need a processor that converts float16")
+    if llvm.llvm_version_info < (17, 0, 0):  # pointers had types
+        raise ValueError("simulated kernels need llvmlite 0.45 or newer")
 
 
 # --- changing stacks ---------------------------------------------------------------------------
@@ -82,18 +90,10 @@ def switch_object() -> bytes:
     """Return the object file of `SWITCH`(save, load), which changes over to another stack.
 
     Both are addresses of words with stack pointers.
-
-    Raises
-    ------
-    ValueError
-        If this is another kind of processor than it was written for.
     """
-    processor = levels.processor(levels.current())
-    if processor not in _CODE:
-        raise ValueError("threads can be simulated on x86-64 and ARM64 processors only")
     machine = jit.machine()
     llvm.initialize_native_asmparser()
-    lines = "\\0A".join(_CODE[processor])
+    lines = "\\0A".join(_CODE[levels.processor(levels.current())])
     unit = llvm.parse_assembly(
         f'define void @"{SWITCH}"(ptr %save, ptr %load) naked noinline {{\n'
         f'  call void asm sideeffect "{lines}", "~{{memory}}"()\n  unreachable\n}}'

@@ -18,6 +18,7 @@ from jitllm.backends._cuda_driver import CudaDriver
 from jitllm.backends._cuda_simulator import Simulator
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels import gpu_compiler, gpu_simulator
+from jitllm.kernels import level as levels
 
 SOURCE = Path(__file__).parent.parent / "fake_cuda.c"
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
@@ -315,6 +316,21 @@ def test_simulator_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     device.close()
     monkeypatch.setenv("JITLLM_CUDA", "other")
     with pytest.raises(ValueError, match="'simulator', got 'other'"):
+        open_device()
+
+
+@pytest.mark.parametrize(
+    "what, value, reason",
+    [("sys.platform", "win32", "Linux and macOS"),
+     ("llvm.llvm_version_info", (15, 0, 7), "llvmlite 0.45"),
+     ("levels.current", lambda: levels.by_name("plain"), "converts float16")],
+)  # fmt: skip
+def test_where_nothing_can_be_simulated(
+    monkeypatch: pytest.MonkeyPatch, what: str, value: Any, reason: str
+) -> None:
+    monkeypatch.setattr(f"jitllm.kernels.gpu_host.{what}", value)
+    monkeypatch.setenv("JITLLM_CUDA", "simulator")
+    with pytest.raises(BackendUnavailable, match=f"the simulated CUDA device: .*{reason}"):
         open_device()
 
 
