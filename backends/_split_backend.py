@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from jitllm.backends._split_graph import Cut, Homes, cut, node_devices, readers, used_devices
 from jitllm.backends._split_memory import SplitPool, SplitStates
 from jitllm.backends._split_program import SplitProgram
-from jitllm.backends.base import Backend, Pool, Program, StatePool, Weight
+from jitllm.backends.base import Backend, BackendUnavailable, Pool, Program, StatePool, Weight
 from jitllm.backends.ir import CacheSpec, Graph
 from jitllm.backends.placement import CPU, Placement
 
@@ -126,6 +126,10 @@ class SplitBackend(Backend):
                     taps=wanted,
                 )  # fmt: skip
                 undo.callback(programs[device].close)
+                if type(programs[device]).steps is Program.steps:
+                    raise BackendUnavailable(
+                        f"device {device!r} runs whole models only: its programs have no `steps`"
+                    )
             program = SplitProgram(made, programs, max_tokens)
             undo.pop_all()
         self._programs = [p for p in self._programs if not p.closed] + [program]

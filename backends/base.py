@@ -190,6 +190,8 @@ class Backend(ABC):
     """One device with the weights of one model."""
 
     name: str
+    description = ""
+    """What the device is, for people."""
 
     @abstractmethod
     def add_weight(self, weight: Weight) -> None:

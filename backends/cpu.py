@@ -23,6 +23,7 @@ from jitllm.backends.base import (
 from jitllm.backends.ir import CacheSpec, Graph
 from jitllm.backends.rules import ByteRules
 from jitllm.kernels import abi, formats
+from jitllm.kernels import level as levels
 
 PRECISIONS = ("fast", "exact")
 
@@ -66,6 +67,8 @@ class CpuBackend(Backend):
         self._pools: list[CpuPool] = []
         self._states = CpuStates((), 0)
         self._programs: list[CpuProgram] = []
+        n, level = threads.n_threads, levels.current()
+        self.description = f"{n} thread{'s' * (n > 1)}, machine level {level.name}"
 
     def add_weight(self, weight: Weight) -> None:
         """Pack a matrix, or keep a vector as float32; gives the file's pages back."""

@@ -116,7 +116,7 @@ class ReferenceStates(StatePool):
 class ReferenceBackend(Backend):
     """Weights as they stand in the file, dequantized at every use."""
 
-    name = "reference"
+    name, description = "reference", f"NumPy {np.__version__}, to compare with"
 
     def __init__(self, precision: str) -> None:
         self.precision = precision

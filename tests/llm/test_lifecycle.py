@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ Places = dict[str, Any]
 
 def load(path: Path = STORIES, **options: Any) -> jitllm.Model:
     """Load a model with a small cache."""
-    common = {"n_ctx": 128, "n_threads": 2, "cache_bytes": 3_000_000}
+    common: dict[str, Any] = {"n_ctx": 128, "n_threads": 2, "cache_bytes": 3_000_000}
     return jitllm.load(path, progress=False, **common, **options)
 
 
@@ -180,9 +181,16 @@ def test_drafts_are_closed_before_their_model(
         model = open_model(file, "reference", n_ctx=128, mtp=True)
     engine = Engine(model, "f32")
     block = NextnBlock(engine, model.mtp[0], "f32")
-    free, close = block.free, model.backend.close
-    monkeypatch.setattr(block, "free", lambda: (order.append("draft"), free()))
-    monkeypatch.setattr(model.backend, "close", lambda: (order.append("model"), close()))
+
+    def noted(name: str, close: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            order.append(name)
+            close()
+
+        return call
+
+    monkeypatch.setattr(block, "free", noted("draft", block.free))
+    monkeypatch.setattr(model.backend, "close", noted("model", model.backend.close))
     engine.close()
     block.close()
     assert block.closed and order == ["draft", "model"]
