@@ -19,7 +19,7 @@ from jitllm.kernels import reference_delta, reference_ssm, reference_wkv
 from jitllm.kernels.cuda._states import COLUMNS_OF_GROUP
 
 Floats = npt.NDArray[np.float32]
-Rows = list[Floats | None]
+Rows = list[Any]  # float32 arrays, and None
 MORE = 5  # floats of other states behind this one in a slot
 SEGMENTS = [(1, 2, 0), (5, -1, 3), (3, 4, 1)]  # rows, slot before and behind
 
