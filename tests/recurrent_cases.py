@@ -86,8 +86,9 @@ class Case:
             head_columns(g, gates, i * heads, (i + 1) * heads, n_heads=1, name=name)
             for i, name in enumerate(("decay", "beta"))
         )
-        sizes = {"n_heads": heads, "n_key_heads": 1}
-        return delta_net(g, q, k, x, decay, beta, scale=0.25, name="y", **sizes)
+        return delta_net(
+            g, q, k, x, decay, beta, n_heads=heads, n_key_heads=1, scale=0.25, name="y"
+        )
 
     def _rwkv(self, g: GraphBuilder, x: Value, form: str, n_key_heads: int) -> Value:
         n, shares = x.width, np.abs(np.stack([self.weights["d"], self.weights["bias"]]))

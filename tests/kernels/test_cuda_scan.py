@@ -118,7 +118,8 @@ def _conv(taps: int, has_bias: bool, act: str, width: int) -> Scan:
 
 
 def _scan(heads: int, groups: int, width: int, size: int, *, full: bool) -> Scan:
-    a, d, shift = -abs(_random(heads)), *((_random(2, heads)) if full else (None, None))
+    a, more = -abs(_random(heads)), _random(2, heads)
+    d, shift = more if full else (None, None)
     rows: Rows = [_random(9, heads * width), *_random(2, 9, groups * size)]
     rows.append(_random(9, heads) if full else None)
     options = dict(a=a, d=d, step_bias=shift, n_groups=groups)
@@ -157,7 +158,10 @@ def _delta(heads: int, keys: int, dk: int, dv: int, *, tiled: bool, by_row: bool
 
     def twin(rows: Rows, state: Floats) -> tuple[Floats, Floats]:
         state = state.reshape(heads, dk, dv)
-        return reference_delta.delta_net(*rows, state, n_key_heads=keys, scale=0.3, tiled=tiled)
+        q, k, v, decay, beta = rows
+        return reference_delta.delta_net(
+            q, k, v, decay, beta, state, n_key_heads=keys, scale=0.3, tiled=tiled
+        )
 
     constants = heads, keys, dk, dv, tiled, by_row
     return Scan(
@@ -173,8 +177,9 @@ def _wkv(form: int, heads: int, keys: int, dk: int, dv: int) -> Scan:
     name = ("before", "gated", "delta")[form]
 
     def twin(rows: Rows, state: Floats) -> tuple[Floats, Floats]:
-        state, (e, a) = state.reshape(heads, dk, dv), rows[4:]
-        return reference_wkv.wkv(*rows[:4], state, form=name, n_key_heads=keys, erase=e, rate=a)
+        r, k, v, w, e, a = rows
+        state = state.reshape(heads, dk, dv)
+        return reference_wkv.wkv(r, k, v, w, state, form=name, n_key_heads=keys, erase=e, rate=a)
 
     return Scan(
         "wkv", (form, heads, keys, dk, dv), heads * -(-dv // 16), rows, heads * dv,
