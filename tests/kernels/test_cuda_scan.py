@@ -122,7 +122,7 @@ def _scan(heads: int, groups: int, width: int, size: int, *, full: bool) -> Scan
     d, shift = more if full else (None, None)
     rows: Rows = [_random(9, heads * width), *_random(2, 9, groups * size)]
     rows.append(_random(9, heads) if full else None)
-    options = dict(a=a, d=d, step_bias=shift, n_groups=groups)
+    options: dict[str, Any] = dict(a=a, d=d, step_bias=shift, n_groups=groups)
 
     def twin(rows: Rows, state: Floats) -> tuple[Floats, Floats]:
         state = state.reshape(heads, size, width)
