@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import metal_standin
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from jitllm import backends
@@ -40,6 +42,17 @@ def opens(name: str) -> bool:
     except BackendUnavailable:
         return False
     return True
+
+
+def simulate_cuda(patch: pytest.MonkeyPatch) -> None:
+    """Let the device "cuda" be the simulator where there is no other."""
+    if not _has_cuda():
+        patch.setenv("JITLLM_CUDA", "simulator")
+
+
+@cache
+def _has_cuda() -> bool:
+    return opens("cuda")
 
 
 class Runner:
