@@ -151,14 +151,20 @@ class CudaDriver(Driver):
 
     def _call(self, name: str, *arguments: Any) -> None:
         """Call a function of the driver; `BackendUnavailable` if it fails."""
+        if status := self._status(name, *arguments):
+            raise self._failure(name, status)
+
+    def _status(self, name: str, *arguments: Any) -> int:
         if self._lost:
             raise BackendUnavailable(self._lost)
-        if status := self._functions[name](*arguments):
-            error, text = (self._text(f"cuGetError{what}", status) for what in ("Name", "String"))
-            message = f"{self._label}: {name}: {error} ({text})"
-            if status in FATAL:
-                self._lost = f"{message}; the device cannot be used again by this process"
-            raise CudaError(self._lost or message, status)
+        return int(self._functions[name](*arguments))
+
+    def _failure(self, name: str, status: int, reason: str = "") -> BackendUnavailable:
+        error, text = (self._text(f"cuGetError{what}", status) for what in ("Name", "String"))
+        message = f"{self._label}: {name}: {error} ({text}){reason}"
+        if status in FATAL:
+            self._lost = f"{message}; the device cannot be used again by this process"
+        return BackendUnavailable(self._lost or message)
 
     def _text(self, name: str, status: int) -> str:
         out = ctypes.c_char_p()
@@ -203,16 +209,17 @@ class CudaDriver(Driver):
         """Allocate; see `Driver.allocate`."""
 
         def work() -> int:
-            try:
-                return int(self._result(_U64, "cuMemAlloc_v2", nbytes))
-            except CudaError as error:
-                if error.status != OUT_OF_MEMORY:
-                    raise
-            free, total = _SIZE(), _SIZE()
-            self._call("cuMemGetInfo_v2", ctypes.addressof(free), ctypes.addressof(total))
-            raise BackendUnavailable(
-                f"{self._label}: {nbytes} bytes are needed, {free.value} of {total.value} are free"
-            )
+            address, free, total = _U64(), _SIZE(), _SIZE()
+            status = self._status("cuMemAlloc_v2", ctypes.addressof(address), nbytes)
+            if status == OUT_OF_MEMORY:
+                self._call("cuMemGetInfo_v2", ctypes.addressof(free), ctypes.addressof(total))
+                raise BackendUnavailable(
+                    f"{self._label}: {nbytes} bytes are needed, {free.value} of {total.value} are "
+                    "free"
+                )
+            if status:
+                raise self._failure("cuMemAlloc_v2", status)
+            return int(address.value)
 
         return int(self._inside(work))
 
@@ -269,18 +276,18 @@ class CudaDriver(Driver):
         return function
 
     def _module(self, code: Code) -> int:
-        messages = ctypes.create_string_buffer(8192)
+        module, messages = _P(), ctypes.create_string_buffer(8192)
         options = (_INT * 2)(_ERROR_LOG, _ERROR_LOG_BYTES)
         values = (_P * 2)(ctypes.addressof(messages), len(messages))
         text = ctypes.create_string_buffer(code.data)
-        try:
-            return int(self._result(
-                _P, "cuModuleLoadDataEx", ctypes.addressof(text), len(options),
-                ctypes.addressof(options), ctypes.addressof(values),
-            ))  # fmt: skip
-        except CudaError as error:
+        status = self._status(
+            "cuModuleLoadDataEx", ctypes.addressof(module), ctypes.addressof(text), len(options),
+            ctypes.addressof(options), ctypes.addressof(values),
+        )  # fmt: skip
+        if status:
             reason = messages.value.decode("utf-8", "replace").strip()
-            raise CudaError(f"{error}: kernel {code.name}: {reason}", error.status) from None
+            raise self._failure("cuModuleLoadDataEx", status, f": {code.name}: {reason}")
+        return int(module.value or 0)
 
     def unload(self, function: Function) -> None:
         """Forget a kernel."""
@@ -364,18 +371,3 @@ class CudaDriver(Driver):
             self._inside(lambda: self._call("cuStreamDestroy_v2", self._stream))
             self._call("cuDevicePrimaryCtxRelease_v2", self._device)
         self._lost = self._lost or "the CUDA device was closed"
-
-
-class CudaError(BackendUnavailable):
-    """A call of the driver failed.
-
-    Parameters
-    ----------
-    message : str
-    status : int
-        CUresult.
-    """
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status

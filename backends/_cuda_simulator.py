@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jitllm.backends._cuda_api import Driver, Launch
 from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels.gpu_compiler import Code
-from jitllm.kernels.gpu_simulator import BadAccess, LoadedKernel, ThreadsDiverged
+from jitllm.kernels.gpu_simulator import KernelFault, LoadedKernel
 
 GAP = 4096  # bytes between pieces of memory
 _ALIGNMENT = 256  # what CUDA gives
@@ -96,7 +96,7 @@ class Simulator(Driver):
             for launch in reversed(group):
                 try:
                     launch.function.run(launch.arguments, launch.grid, self._pieces)
-                except (ThreadsDiverged, BadAccess) as error:
+                except KernelFault as error:
                     raise BackendUnavailable(f"CUDA device {self.name}: {error}") from error
 
     def free_graph(self, graph: Sequence[Sequence[Launch]]) -> None:

@@ -23,12 +23,12 @@ _WAITS = ("waits for the workgroup", "waits for its warp", "has ended")
 _run_one_grid = threading.Lock()
 
 
-class ThreadsDiverged(RuntimeError):
-    """Threads that had to meet did not: some wait elsewhere, or have ended."""
+class KernelFault(RuntimeError):
+    """A kernel did what would go wrong on a GPU.
 
-
-class BadAccess(RuntimeError):
-    """A thread wanted to read or write where no memory is, or at an address that is not aligned."""
+    Threads that had to meet did not, or one wanted to read or write where no memory is, or at an
+    address that is not aligned.
+    """
 
 
 class LoadedKernel:
@@ -67,8 +67,7 @@ class LoadedKernel:
 
         Raises
         ------
-        ThreadsDiverged
-        BadAccess
+        KernelFault
         ValueError
             If the arguments are not as long as the kernel's.
         """
@@ -86,9 +85,9 @@ class LoadedKernel:
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._begin)(gpu.address)
             has_diverged = gpu.run_groups(gpu.address)
             if bad := gpu.bad_access(np.concatenate([pieces, self._arrays])):
-                raise BadAccess(f"{self.code.name}: {bad}")
+                raise KernelFault(f"{self.code.name}: {bad}")
             if has_diverged:
-                raise ThreadsDiverged(f"{self.code.name}: {gpu.where_threads_are(self.code)}")
+                raise KernelFault(f"{self.code.name}: {gpu.where_threads_are(self.code)}")
 
     def _words(self, grid: tuple[int, int, int], is_reversed: bool, block: int) -> dict[int, int]:
         return {

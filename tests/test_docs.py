@@ -136,7 +136,7 @@ def test_config_fields_of_the_glossary_exist() -> None:
 
 
 # Never seen by callers: always turned into another exception or a result.
-_INTERNAL = {"Cancelled", "ClosedPipe", "FileChanged", "LimitExceeded"}
+_INTERNAL = {"Cancelled", "ClosedPipe", "FileChanged", "KernelFault", "LimitExceeded"}
 
 
 def _exceptions() -> set[str]:

@@ -1,6 +1,8 @@
 """The simulator of GPU kernels finds what would go wrong on a GPU."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from gpu_launch import launch_function
 
-from jitllm.kernels import code_files, gpu, gpu_compiler, gpu_simulator, jit
+from jitllm.kernels import code_files, gpu, gpu_compiler, gpu_host, gpu_simulator, jit
 from jitllm.kernels.gpu import A, F, U
 
 ONE = np.float32(1)
@@ -25,7 +27,7 @@ def test_threads_that_end_while_others_wait() -> None:
         r"workgroup \(0, 0, 0\) went apart; 0 to 39: waits for the workgroup at call 0 "
         r"\(in kernel\); 40 to 63: has ended"
     )
-    with pytest.raises(gpu_simulator.ThreadsDiverged, match=message):
+    with pytest.raises(gpu_simulator.KernelFault, match=message):
         launch_function(kernel, 64, [np.zeros(1, np.float32)])
 
 
@@ -36,7 +38,7 @@ def test_a_warp_that_ends_while_others_wait() -> None:
         gpu.store_f32(x, ONE)
         gpu.sync_threads()
 
-    with pytest.raises(gpu_simulator.ThreadsDiverged, match="32 to 63: has ended"):
+    with pytest.raises(gpu_simulator.KernelFault, match="32 to 63: has ended"):
         launch_function(kernel, 64, [np.zeros(1, np.float32)])
 
 
@@ -53,7 +55,7 @@ def test_threads_that_wait_at_different_calls() -> None:
             gpu.sync_threads()
         gpu.store_f32(x, ONE)
 
-    with pytest.raises(gpu_simulator.ThreadsDiverged, match=r"\(in kernel\).*\(in wait\)|"
+    with pytest.raises(gpu_simulator.KernelFault, match=r"\(in kernel\).*\(in wait\)|"
                        r"\(in wait\).*\(in kernel\)"):  # fmt: skip
         launch_function(kernel, 64, [np.zeros(1, np.float32)])
 
@@ -65,7 +67,7 @@ def test_lanes_that_do_not_shuffle() -> None:
             v = gpu.shuffle_xor_f32(v, 1)
         gpu.store_f32(x, v)
 
-    with pytest.raises(gpu_simulator.ThreadsDiverged, match="0 to 15: waits for its warp"):
+    with pytest.raises(gpu_simulator.KernelFault, match="0 to 15: waits for its warp"):
         launch_function(kernel, 32, [np.zeros(1, np.float32)])
 
 
@@ -75,7 +77,7 @@ def test_the_workgroup_is_named() -> None:
             return
         gpu.sync_threads()
 
-    with pytest.raises(gpu_simulator.ThreadsDiverged, match=r"workgroup \(2, 1, 0\)"):
+    with pytest.raises(gpu_simulator.KernelFault, match=r"workgroup \(2, 1, 0\)"):
         launch_function(kernel, 32, [np.zeros(1, np.float32), 2], (4, 2))
 
 
@@ -128,7 +130,7 @@ def test_memory_beside_an_array(at: int, place: str, is_store: bool) -> None:
             gpu.store_f32(x, gpu.load_f32(here))
 
     message = rf"thread 7 of workgroup \(0, 0, 0\) touches 4 bytes where it is {place}"
-    with pytest.raises(gpu_simulator.BadAccess, match=message):
+    with pytest.raises(gpu_simulator.KernelFault, match=message):
         launch_function(kernel, 32, [np.zeros(32, np.float32)], 2)
 
 
@@ -140,7 +142,7 @@ def test_memory_beside_a_shared_array(n: int, place: str) -> None:
         if gpu.thread() == n:
             gpu.store_f32x4(y, gpu.load_shared_f32x4(at))
 
-    with pytest.raises(gpu_simulator.BadAccess, match=place):
+    with pytest.raises(gpu_simulator.KernelFault, match=place):
         launch_function(kernel, 64, [np.zeros(32, np.float32), np.zeros(4, np.float32)])
 
 
@@ -148,7 +150,7 @@ def test_streamed_vectors_are_aligned() -> None:
     def kernel(x: A, y: A) -> None:
         gpu.store_i32x4(y, gpu.stream_i32x4(x + 4))
 
-    with pytest.raises(gpu_simulator.BadAccess, match="16 bytes where it is not aligned"):
+    with pytest.raises(gpu_simulator.KernelFault, match="16 bytes where it is not aligned"):
         launch_function(kernel, 32, [np.zeros(8, np.int32), np.zeros(4, np.int32)])
 
 
@@ -240,3 +242,44 @@ def test_code_depends_on_all_that_its_file_imports() -> None:
 def test_a_kernel_that_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"kernels/cuda has no file nothing\.py; it has \['"):
         gpu_compiler.ptx("nothing.q4_0", (), (9, 0))
+
+
+# --- changing stacks on ARM64 --------------------------------------------------------------------
+
+ARM_MAIN = r"""
+#include <stdint.h>
+#include <stdlib.h>
+void change(void *save, void *load);
+static void *first, *second;
+static int turns;
+static void body(void) {
+    for (double d = 1;; d *= 2) { turns += d > 0; change(&second, &first); }
+}
+int main(void) {
+    uint64_t *stack = aligned_alloc(64, 65536), *frame = stack + (65536 - BYTES) / 8;
+    for (int i = 0; i < BYTES / 8; i++) frame[i] = 0;
+    frame[START / 8] = (uint64_t)body;
+    second = frame;
+    volatile double x = 3.25;
+    for (int i = 0; i < 100; i++) {
+        double y = x * i;
+        change(&first, &second);
+        if (y != x * i) return 1;
+    }
+    return turns != 100;
+}
+"""
+
+
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64")),
+    reason="needs a compiler for ARM64 and an emulator",
+)
+def test_stacks_are_changed_on_arm64(tmp_path: Path) -> None:
+    lines = "\n".join(gpu_host._CODE["arm"])
+    (tmp_path / "change.s").write_text(f".globl change\nchange:\n{lines}\n")
+    (tmp_path / "main.c").write_text(ARM_MAIN)
+    n_bytes, start = gpu_host.FRAMES["arm"]
+    command = ["aarch64-linux-gnu-gcc", "-O2", "-static", f"-DBYTES={n_bytes}", f"-DSTART={start}"]
+    subprocess.run([*command, "main.c", "change.s", "-o", "main"], cwd=tmp_path, check=True)
+    assert subprocess.run(["qemu-aarch64", "./main"], cwd=tmp_path).returncode == 0
