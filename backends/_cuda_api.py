@@ -43,15 +43,11 @@ class Driver(ABC):
 
     @abstractmethod
     def allocate(self, nbytes: int) -> int:
-        """Return the address of new memory, a multiple of 256; what it holds is undefined."""
+        """Return the address of new memory, zeroed; it is a multiple of 256."""
 
     @abstractmethod
     def free(self, address: int) -> None:
         """Give memory back."""
-
-    @abstractmethod
-    def zero(self, address: int, nbytes: int) -> None:
-        """Overwrite memory with zeros."""
 
     @abstractmethod
     def upload(self, address: int, data: npt.NDArray[Any]) -> None:

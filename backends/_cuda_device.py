@@ -107,13 +107,7 @@ class CudaDevice(Device):
 
     def allocate(self, nbytes: int, *, on_host: bool = False) -> CudaMemory:
         """Return zeroed memory; that for the host is on the device too."""
-        memory = CudaMemory(self.driver, whole_words(nbytes))
-        try:
-            self.driver.zero(memory.address, memory.nbytes)
-        except BackendUnavailable:
-            memory.free()
-            raise
-        return memory
+        return CudaMemory(self.driver, whole_words(nbytes))
 
     def pipeline(self, kernel: str, constants: tuple[int, ...]) -> Any:
         """Return the kernel with these static constants, made once."""

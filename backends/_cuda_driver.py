@@ -219,6 +219,11 @@ class CudaDriver(Driver):
                 )
             if status:
                 raise self._failure("cuMemAlloc_v2", status)
+            try:
+                self._call("cuMemsetD8Async", address.value, 0, nbytes, self._stream)
+            except BackendUnavailable:
+                self._functions["cuMemFree_v2"](address.value)
+                raise
             return int(address.value)
 
         return int(self._inside(work))
@@ -227,10 +232,6 @@ class CudaDriver(Driver):
         """Give memory back."""
         if not self._lost:
             self._inside(lambda: self._call("cuMemFree_v2", address))
-
-    def zero(self, address: int, nbytes: int) -> None:
-        """Overwrite memory with zeros."""
-        self._inside(lambda: self._call("cuMemsetD8Async", address, 0, nbytes, self._stream))
 
     def upload(self, address: int, data: npt.NDArray[Any]) -> None:
         """Copy a contiguous array to the device."""

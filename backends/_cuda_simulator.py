@@ -38,14 +38,14 @@ class Simulator(Driver):
         self._list_pieces()
 
     def allocate(self, nbytes: int) -> int:
-        """Return the address of new memory, filled with 0xFF."""
+        """Allocate; see `Driver.allocate`."""
         used = sum(n for n, _ in self._memory.values())
         if used + nbytes > self.total_bytes:
             raise BackendUnavailable(
                 f"CUDA device {self.name}: {nbytes} bytes are needed, {self.total_bytes - used} "
                 f"of {self.total_bytes} are free"
             )
-        data = np.full(nbytes + GAP + _ALIGNMENT, 0xFF, np.uint8)
+        data = np.zeros(nbytes + GAP + _ALIGNMENT, np.uint8)
         address = -(-int(data.ctypes.data) // _ALIGNMENT) * _ALIGNMENT
         self._memory[address] = nbytes, data
         self._list_pieces()
@@ -59,10 +59,6 @@ class Simulator(Driver):
     def _list_pieces(self) -> None:
         pieces = [(at, at + n) for at, (n, _) in self._memory.items()]
         self._pieces = np.array(pieces, np.int64).reshape(-1, 2)
-
-    def zero(self, address: int, nbytes: int) -> None:
-        """Overwrite memory with zeros."""
-        ctypes.memset(address, 0, nbytes)
 
     def upload(self, address: int, data: npt.NDArray[Any]) -> None:
         """Copy a contiguous array to the device."""

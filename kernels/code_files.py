@@ -39,9 +39,12 @@ def _file_digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def sources_of(*paths: Path) -> frozenset[Path]:
-    """Return files and all of this package that they import, however far away."""
-    found, todo = set[Path](), list(paths)
+def sources_of(*paths: Path, known: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """Return files and all of this package that they import, however far away.
+
+    `known` is a former result, which the new one has too.
+    """
+    found, todo = set(known), list(paths)
     while todo:
         if (path := todo.pop()) not in found:
             found.add(path)

@@ -147,9 +147,14 @@ def _compiler_hash() -> str:
 
 
 @cache
-def _source_hash(kernel: str) -> str:
-    """Return a hash of the kernel's file, of what makes code of it, and what these import."""
+def _makers() -> frozenset[Path]:
+    """Return the files of what makes code of kernels."""
     names = ("compiler", "library", "gpu_neutral", "gpu_loops", "gpu_ptx", "gpu_host")
-    paths = [_FOLDER / f"{name}.py" for name in names]
+    return code_files.sources_of(*(_FOLDER / f"{name}.py" for name in names))
+
+
+@cache
+def _source_hash(kernel: str) -> str:
+    """Return a hash of a kernel's file, of what makes code of it, and of all that these import."""
     path = _FOLDER / "cuda" / f"{kernel}.py"
-    return code_files.source_hash(code_files.sources_of(*paths, *[path][: path.is_file()]))
+    return code_files.source_hash(code_files.sources_of(*[path][: path.is_file()], known=_makers()))
