@@ -92,7 +92,7 @@ static int load(jm_device *d) {
                       RTLD_NOW | RTLD_LOCAL);
     if (!d->objc || !d->metal) {
         if (other) FAIL("JITLLM_METAL_RUNTIME: %s", dlerror());
-        FAIL("this system has no Metal: macOS 13 or later does");
+        FAIL("this system has no Metal; macOS 13 and later have it");
     }
 #define LOAD(field, symbol) do { *(void **)&d->field = dlsym(d->objc, symbol); \
     if (!d->field) FAIL("the Objective-C runtime has no " symbol); } while (0)

@@ -247,18 +247,7 @@ def test_no_device_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(metal_standin.VARIABLE, str(SOURCE))
     assert reason().startswith("Metal: JITLLM_METAL_RUNTIME: ")
     monkeypatch.setenv(metal_standin.VARIABLE, "")
-    assert reason() == "Metal: this system has no Metal: macOS 13 or later does"
-
-
-@needs_device
-def test_refusals() -> None:
-    with pytest.raises(TypeError, match="n_gpu_layers"):
-        backends.open_backend("metal", n_gpu_layers=3)
-    with pytest.raises(ValueError, match="precision"):
-        backends.open_backend("metal", precision="double")
-    backend = backends.open_backend("metal")
-    backend.close()
-    backend.close()
+    assert reason() == "Metal: this system has no Metal; macOS 13 and later have it"
 
 
 @needs_standin
