@@ -134,10 +134,15 @@ class CudaDevice(Device):
             self.driver.close()
 
 
-def open_device() -> CudaDevice:
+def open_device(index: int = 0) -> CudaDevice:
     """Open the first CUDA device, or the one that JITLLM_CUDA_DEVICE is a part of the name of.
 
     With JITLLM_CUDA=simulator, none is needed.
+
+    Parameters
+    ----------
+    index : int
+        Of several such devices, this one.
 
     Raises
     ------
@@ -151,7 +156,7 @@ def open_device() -> CudaDevice:
         raise ValueError(f"JITLLM_CUDA must be empty or 'simulator', got {chosen!r}")
     if chosen:
         return CudaDevice(_simulator())
-    driver = CudaDriver(os.environ.get("JITLLM_CUDA_DEVICE", ""))
+    driver = CudaDriver(os.environ.get("JITLLM_CUDA_DEVICE", ""), index=index)
     try:
         gpu_ptx.target_of(driver.capability)
     except ValueError as error:

@@ -116,6 +116,8 @@ class CudaDriver(Driver):
         A part of the device's name; "" for the first device.
     source : ctypes library or None
         By default that of the driver.
+    index : int
+        Of several such devices, this one.
 
     Raises
     ------
@@ -125,7 +127,7 @@ class CudaDriver(Driver):
 
     is_cpu = False
 
-    def __init__(self, wanted: str = "", source: Any = None) -> None:
+    def __init__(self, wanted: str = "", source: Any = None, index: int = 0) -> None:
         self._lock, self._lost, self._label = threading.RLock(), "", "CUDA"
         source = library() if source is None else source
         self._functions: dict[str, Any] = {}
@@ -136,7 +138,7 @@ class CudaDriver(Driver):
             function.restype, function.argtypes = _INT, arguments
             self._functions[name] = function
         self._call("cuInit", 0)
-        self._device, self.name = self._choose(wanted)
+        self._device, self.name = self._choose(wanted, index)
         self._label = f"CUDA device {self.name}"
         self.capability = self._attribute(_MAJOR), self._attribute(_MINOR)
         self.total_bytes = self._result(_SIZE, "cuDeviceTotalMem_v2", self._device)
@@ -187,8 +189,8 @@ class CudaDriver(Driver):
                 popped = _P()
                 self._functions["cuCtxPopCurrent_v2"](ctypes.addressof(popped))
 
-    def _choose(self, wanted: str) -> tuple[int, str]:
-        names = list[str]()
+    def _choose(self, wanted: str, index: int) -> tuple[int, str]:
+        names, fitting = list[str](), list[tuple[int, str]]()
         for ordinal in range(self._result(_INT, "cuDeviceGetCount")):
             device, name = (
                 self._result(_INT, "cuDeviceGet", ordinal),
@@ -197,8 +199,11 @@ class CudaDriver(Driver):
             self._call("cuDeviceGetName", name, len(name), device)
             names.append(name.value.decode("utf-8", "replace"))
             if wanted.lower() in names[-1].lower():
-                return device, names[-1]
-        raise BackendUnavailable(f"CUDA: no device is called {wanted!r}; there are {names}")
+                fitting.append((device, names[-1]))
+        if index < len(fitting):
+            return fitting[index]
+        number = f" number {index}" if index else ""
+        raise BackendUnavailable(f"CUDA: no device{number} is called {wanted!r}; there are {names}")
 
     def _attribute(self, number: int) -> int:
         return int(self._result(_INT, "cuDeviceGetAttribute", number, self._device))

@@ -24,7 +24,9 @@ from jitllm.kernels import formats
 from jitllm.kernels.cache_types import NAMES
 
 
-def open(n_threads: int | None = None, precision: str = "fast", **options: Any) -> Backend:
+def open(
+    n_threads: int | None = None, precision: str = "fast", index: int = 0, **options: Any
+) -> Backend:
     """Open a CUDA device; JITLLM_CUDA=simulator opens one that runs on this processor.
 
     Parameters
@@ -33,6 +35,8 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: Any) 
         Threads that pack weights; None means all this process may use.
     precision : str
         "fast" quantizes activations to int8 where weights are quantized; "exact" keeps float32.
+    index : int
+        Which of several devices.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: Any) 
         If there is no driver or no fitting device.
     """
     check_options("cuda", precision, options)
-    return CudaBackend(open_device(), ThreadPool(n_threads), precision)
+    return CudaBackend(open_device(index), ThreadPool(n_threads), precision)
 
 
 def rules(n_threads: int | None = None, precision: str = "fast", **options: Any) -> ByteRules:

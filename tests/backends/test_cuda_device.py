@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu_on_device import compare
 
 from jitllm.backends import _cuda_device, _cuda_driver
 from jitllm.backends._cuda_device import CudaDevice, open_device
@@ -41,9 +42,9 @@ class Fake:
         self._callback, self.runs = CALLBACK(self._run), True
         library.fake_kernel(self._callback)
 
-    def driver(self, wanted: str = "") -> CudaDriver:
+    def driver(self, wanted: str = "", index: int = 0) -> CudaDriver:
         """A new driver over the stand-in."""
-        return CudaDriver(wanted, self.library)
+        return CudaDriver(wanted, self.library, index)
 
     def fail(self, function: str, status: int, calls: int = 0) -> None:
         """Let a function fail once, after so many calls."""
@@ -82,10 +83,15 @@ def fake(library: Any) -> Iterator[Fake]:
     assert fake.live() == {}
 
 
-@pytest.fixture(params=[pytest.param("driver", marks=needs_compiler), "simulator"])
+@pytest.fixture(params=[pytest.param("driver", marks=needs_compiler), "simulator", "gpu"])
 def device(request: pytest.FixtureRequest) -> Iterator[CudaDevice]:
     """A device; nothing may be left in it."""
-    if request.param == "driver":
+    if request.param == "gpu":
+        try:
+            device = CudaDevice(CudaDriver())
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
+    elif request.param == "driver":
         device = CudaDevice(request.getfixturevalue("fake").driver())
     else:
         device = CudaDevice(Simulator())
@@ -201,6 +207,23 @@ def test_arguments_and_sizes_reach_the_kernel(fake: Fake) -> None:
 
 
 @needs_compiler
+def test_kernel_tests_can_run_on_a_device(fake: Fake) -> None:
+    """The stand-in runs the norm whatever it is asked for."""
+    driver = fake.driver()
+    x, y = np.ones((2, 32), np.float32), np.zeros((2, 32), np.float32)
+    arguments = [np.array([2], np.uint32), x, y, None, None, 32, 32, 32, 3.0]
+    code = gpu_compiler.ptx(*NORM, (9, 0))
+    expected = [arguments[0], x, np.full_like(x, 0.5)]
+    assert compare(driver, lambda cc: code, arguments, (1, 2, 1), expected)
+    expected[2][1, 3] = 0.501
+    with pytest.raises(AssertionError, match="norm on the GPU"):
+        compare(driver, lambda cc: code, arguments, (1, 2, 1), expected)
+    reads = gpu_compiler.Code(**{**vars(code), "data": b"ld.global.b64 %rd1, [%rd2];"})
+    assert not compare(driver, lambda cc: reads, arguments, (1, 2, 1), expected)
+    driver.close()
+
+
+@needs_compiler
 def test_time_of_a_graph(fake: Fake) -> None:
     driver = fake.driver()
     graph = driver.graph([])
@@ -242,6 +265,21 @@ def test_a_graph_that_cannot_be_made(fake: Fake, name: str) -> None:
         commands.end()
     assert "graphs" not in fake.live()
     device.close()
+
+
+@needs_compiler
+def test_several_devices_have_numbers(fake: Fake) -> None:
+    for wanted, index, name in (
+        ("", 0, "Small"),
+        ("", 1, "Big"),
+        ("gpu", 1, "Big"),
+        ("big", 0, "Big"),
+    ):
+        driver = fake.driver(wanted, index)
+        assert driver.name == f"{name} GPU"
+        driver.close()
+    with pytest.raises(BackendUnavailable, match="no device number 1 is called 'big'"):
+        fake.driver("big", 1)
 
 
 @needs_compiler
@@ -296,7 +334,7 @@ def test_a_device_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     class Old:
         capability, name = (6, 1), "old"
 
-        def __init__(self, wanted: str) -> None:
+        def __init__(self, wanted: str, index: int) -> None:
             pass
 
         def close(self) -> None:
