@@ -4,14 +4,16 @@ Every kernel runs twice, its threads in ascending and in descending order: if th
 barrier is missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gpu_on_device import compare, device
 
-from jitllm.kernels import gpu_compiler, gpu_host, gpu_neutral, gpu_simulator, host
+from jitllm.kernels import gpu_compiler, gpu_host, gpu_neutral, gpu_ptx, gpu_simulator, host
+from jitllm.kernels.gpu_compiler import Code
 
 GUARD = 4096  # bytes before and behind an array that no kernel may touch
 Array = npt.NDArray[Any]
@@ -46,13 +48,19 @@ def launch(
     key = kernel, tuple(int(constant) for constant in constants)
     if key not in _loaded:
         _loaded[key] = gpu_simulator.LoadedKernel(gpu_compiler.host_object(*key))
-    run(_loaded[key], arguments, grid)
+    run(_loaded[key], arguments, grid, lambda cc: gpu_compiler.ptx(*key, cc))
 
 
 def launch_function(
     function: Any, threads: int, arguments: Sequence[Any], grid: int | Sequence[int] = 1
 ) -> None:
     """Run a function that is written as kernels are."""
+
+    def ptx(cc: tuple[int, int]) -> Code:
+        neutral = gpu_neutral.of_function(function, threads)
+        text = gpu_ptx.generate(neutral, "entry", gpu_ptx.target_of(cc))
+        return gpu_compiler.of_neutral(neutral, "entry", text.encode())
+
     key = id(function), threads
     if key not in _loaded:
         neutral = gpu_neutral.of_function(function, threads)
@@ -60,18 +68,22 @@ def launch_function(
         code = gpu_compiler.of_neutral(neutral, symbol, gpu_host.generate(neutral, symbol))
         _loaded[key] = gpu_simulator.LoadedKernel(code)
         _kept.append(function)
-    run(_loaded[key], arguments, grid)
+    run(_loaded[key], arguments, grid, ptx)
 
 
 _kept: list[Any] = []  # so that no other function gets their ids
 
 
 def run(
-    kernel: gpu_simulator.LoadedKernel, arguments: Sequence[Any], grid: int | Sequence[int]
+    kernel: gpu_simulator.LoadedKernel,
+    arguments: Sequence[Any],
+    grid: int | Sequence[int],
+    ptx: Callable[[tuple[int, int]], Code],
 ) -> None:
-    """Run a loaded kernel twice, and compare."""
+    """Run a loaded kernel twice, and compare; on a GPU too if tests are to use one."""
     sizes = [grid] if isinstance(grid, int) else list(grid)
-    whole = tuple(sizes + [1] * (3 - len(sizes)))
+    x, y, z = sizes + [1] * (3 - len(sizes))
+    whole = x, y, z
     results = [_run(kernel, arguments, whole, is_reversed) for is_reversed in (False, True)]
     for forward, backward in zip(*results, strict=True):
         if not np.array_equal(forward, backward):
@@ -80,6 +92,8 @@ def run(
                 f"{kernel.code.name}: bytes {differ[:8]} depend on the order of threads: "
                 "a barrier is missing"
             )
+    if driver := device():
+        compare(driver, ptx, arguments, whole, results[0])
     arrays = {id(a): a for a in arguments if isinstance(a, np.ndarray)}
     for array, data in zip(arrays.values(), results[0], strict=True):
         array.reshape(-1).view(np.uint8)[:] = data

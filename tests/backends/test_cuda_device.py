@@ -211,9 +211,10 @@ def test_kernel_tests_can_run_on_a_device(fake: Fake) -> None:
     """The stand-in runs the norm whatever it is asked for."""
     driver = fake.driver()
     x, y = np.ones((2, 32), np.float32), np.zeros((2, 32), np.float32)
-    arguments = [np.array([2], np.uint32), x, y, None, None, 32, 32, 32, 3.0]
+    n = np.array([2], np.uint32)
+    arguments = [n, x, y, None, None, 32, 32, 32, 3.0]
     code = gpu_compiler.ptx(*NORM, (9, 0))
-    expected = [arguments[0], x, np.full_like(x, 0.5)]
+    expected = [n, x, np.full_like(x, 0.5)]
     assert compare(driver, lambda cc: code, arguments, (1, 2, 1), expected)
     expected[2][1, 3] = 0.501
     with pytest.raises(AssertionError, match="norm on the GPU"):
