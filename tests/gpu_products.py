@@ -8,6 +8,8 @@ import numpy.typing as npt
 from gpu_launch import launch
 from launch import Matrix
 
+from jitllm.kernels import formats
+
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
@@ -46,6 +48,15 @@ def quantize(x: Floats, width: int | None = None) -> Bytes:
     arguments = [np.array([rows], np.uint32), x, q, x.shape[1], width]
     launch("quantize", (), arguments, (-(-width // 256), rows))
     return q
+
+
+def to_half(x: Floats, order: int) -> Bytes:
+    """Return what the kernel `to_half` makes of x."""
+    rows, width = x.shape
+    h = poisoned(rows * (-(-width // 32) * 64 + 4))
+    arguments = [np.array([rows], np.uint32), x, h, width, width]
+    launch("to_half", (order,), arguments, (1, rows))
+    return h
 
 
 def groups_of(q: Bytes, rows: int) -> tuple[Any, Any, Any]:
@@ -93,15 +104,27 @@ def many(
     return _run(w, x, "matmul", constants, grid, exact, extras, routing)
 
 
+def many_half(
+    w: Matrix, x: Floats, *, tokens: int = 16, split: int = 2, extras: Extras = NOTHING
+) -> Floats:
+    """Return the product by `matmul_half`."""
+    order = int(not formats.get(w.name).planes)
+    grid = -(-w.n // (32 * 4 // split)) * extras.heads, -(-len(x) * extras.fan // tokens)
+    source = to_half(x, order)
+    return _run(w, x, "matmul_half", (tokens, split), grid, False, extras, (None, None), source)
+
+
 def _run(
     w: Matrix, x: Floats, name: str, constants: tuple[int, ...], grid: tuple[int, int],
-    exact: bool, extras: Extras, routing: tuple[Any, ...],
+    exact: bool, extras: Extras, routing: tuple[Any, ...], source: Bytes | None = None,
 ) -> Floats:  # fmt: skip
     rows, width = len(x) * extras.fan, w.n * extras.heads
     y = np.full((rows, width + 3), np.nan, np.float32)  # its rows lie further apart
     residual = extras.residual
+    if source is None:
+        source = x.view(np.uint8) if exact else quantize(x)
     arguments = [
-        np.array([rows], np.uint32), np.array(w.memory.bytes), x if exact else quantize(x), y,
+        np.array([rows], np.uint32), np.array(w.memory.bytes), source, y,
         extras.bias, extras.scales, extras.weights, *(routing or [extras.ids]), residual,
         w.n, w.k, x.shape[1], y.shape[1], 0 if residual is None else residual.shape[1],
         extras.fan, extras.heads,

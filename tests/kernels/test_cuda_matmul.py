@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from blocks import edge_blocks, random_blocks
-from gpu_products import NOTHING, Extras, few, groups_of, many, quantize
+from gpu_products import NOTHING, Extras, few, groups_of, many, many_half, quantize, to_half
 from launch import Matrix, bits, pack
 from launch import matmul as cpu_matmul
 from launch import quantize as cpu_quantize
@@ -208,6 +208,36 @@ def test_float_activations(name: str) -> None:
         x = _inputs(n_rows, k)
         _close(few(matrix, x, tile=2, exact=True), x, name, data, n, True)
         _close(many(matrix, x, exact=True), x, name, data, n, True)
+
+
+@pytest.mark.parametrize(
+    "name", [*_every("Q4_K"), "BF16", *(pytest.param(x, marks=SLOW) for x in ("F16", "F32"))]
+)
+def test_half_activations(name: str) -> None:
+    """Rows of any size keep 11 bits, weights and scales too; what is not finite spoils its row."""
+    fmt = formats.get(name)
+    n, k = 49, 3 * max(fmt.block_size, 32) if fmt.planes else 150
+    matrix, data = _matrix(name, n, k)
+    x = _inputs(19, k) * np.float32(10) ** np.arange(-30, 27, 3)[:, None].astype(np.float32)
+    x[5, 7], x[6, 8] = np.nan, np.inf
+    got = many_half(matrix, x)
+    assert not np.isfinite(got[5:7]).any()
+    x[5:7] = got[5:7] = 0
+    expected = reference.matmul(x, name, data, (n, k), precision="exact")
+    error = np.square((got - expected).astype(np.float64)).sum(1)
+    assert np.all(error <= 3e-6 * np.square(expected.astype(np.float64)).sum(1))
+
+
+def test_rows_of_halves() -> None:
+    x = np.arange(80, dtype=np.float32)[None] * np.float32(2.0**100)
+    places = {0: [8 * t + i for t in range(4) for i in (0, 2, 1, 3, 4, 6, 5, 7)]}
+    places[1] = [t + 4 * i for t in range(4) for i in range(8)]
+    for order, columns in places.items():
+        h = to_half(x, order)
+        numbers, factor = h[:192].view(np.float16).reshape(3, 32), h[192:].view(np.float32)
+        assert factor.tolist() == [2.0**93]  # 79 is 1.2 * 2^6, which becomes 1.2 * 2^13
+        wide = np.append(x[0], np.zeros(16, np.float32)).reshape(3, 32)
+        assert np.array_equal(numbers * factor, wide[:, columns])
 
 
 def test_no_rows() -> None:

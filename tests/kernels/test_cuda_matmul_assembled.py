@@ -36,6 +36,13 @@ def test_many_rows_are_steps_of_tensor_cores() -> None:
     assert ".local" not in text and "call" not in text
 
 
+def test_many_rows_of_halves_are_steps_of_tensor_cores() -> None:
+    text = _text("matmul_half.q4_k", (64, 1, *NOTHING))
+    assert text.count("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32") == 32
+    assert text.count("fma.rn.f16x2") == 16  # scale and offset for two weights each
+    assert ".local" not in text and "call" not in text
+
+
 def _check(name: str, constants: tuple[int, ...], fmt: str = "", spills: int = FEW) -> None:
     for cc in gpu_ptx.CAPABILITIES:
         usage = gpu_ptx.ptxas(name, constants, cc, fmt)
@@ -59,12 +66,17 @@ def test_products_of_floats(fmt: str) -> None:
         _check("matvec_float", (tile, 8, *ADDED), fmt)
     for tokens in (32, 64):
         _check("matmul_float", (tokens, *ADDED), fmt)
+        _check("matmul_half", (tokens, 64 // tokens, *ADDED), fmt)
     _check("matvec_float", (1, 4, *ROUTED), fmt)
     _check("matmul_float", (32, *ROUTED), fmt)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=assembled) for name in ("quantize", "group_rows")]
+    ("name", "constants"),
+    [
+        pytest.param(*x, marks=assembled)
+        for x in (("quantize", ()), ("to_half", (0,)), ("to_half", (1,)), ("group_rows", (32,)))
+    ],
 )
-def test_what_goes_before_products(name: str) -> None:
-    _check(name, (32,) if name == "group_rows" else (), spills=0)
+def test_what_goes_before_products(name: str, constants: tuple[int, ...]) -> None:
+    _check(name, constants, spills=0)

@@ -1,0 +1,23 @@
+"""Products of many rows with packed weights, y = x W^T, on tensor cores, float16 times float16.
+
+A step is 16 rows of W times 8 rows of x times 16 columns; sums are float32 and need no more work,
+so that a group of 32 columns takes 32 steps of 4 clocks (H200) for 32 outputs of 64 rows, and about
+130 instructions besides, for float formats; for codes, which become float16 by a few instructions
+for each pair, about 250: 1000 to 1600 products a clock and multiprocessor. Activations keep 11
+bits, so results are better than those of `matmul`; scales and weights of less than 6e-5 lose some.
+"""
+
+from jitllm.kernels.cuda import _tiles
+from jitllm.kernels.cuda._operands import halves
+
+THREADS = _tiles.THREADS
+
+
+def matmul_half(tokens, split, routed, biased, scaled, weighed, added, *, fmt):
+    """Make the kernel for `tokens` rows of x at a time: 8, 16, 32 or 64.
+
+    Constants, grid and parameters are those of `matmul`, but x is what `to_half` made of rows / fan
+    rows, in order 1 for float formats, 0 for others. With several heads k is a multiple of 32.
+    """
+    pieces = halves(fmt, tokens)
+    return _tiles.tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, pieces)
