@@ -17,7 +17,7 @@ from jitllm.backends._gpu_lower import MOST_ROWS, Form, Lowering, Place
 from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._layout import GROUP, GROUP_BYTES
+from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, GROUP_BYTES
 
 
 class CudaLowering(Lowering):
@@ -30,6 +30,8 @@ class CudaLowering(Lowering):
     *arguments, **options
         Those of `Lowering`.
     """
+
+    columns = ELEMENTS
 
     def __init__(self, exact: bool, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

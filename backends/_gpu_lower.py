@@ -127,6 +127,7 @@ class Lowering:
     """
 
     own: Mapping[str, Callable[[Any, Node], None]] = {}  # what lowers operations otherwise
+    columns = LANES  # of a workgroup of "unary" and "binary"
 
     def __init__(
         self,
@@ -328,7 +329,7 @@ class Lowering:
         numbers = [float(w) for w in words] + [0.0] * (4 - len(words))
         self.emit(
             "unary", [self.count(rows, fan), x, y], [x.stride, y.stride, width, *numbers],
-            [y], groups=-(-width // LANES), rows=rows, fan=fan, constants=(op, act),
+            [y], groups=-(-width // self.columns), rows=rows, fan=fan, constants=(op, act),
         )  # fmt: skip
 
     def binary(
@@ -339,7 +340,7 @@ class Lowering:
         self.emit(
             "binary", [self.count(rows, fan), a, b, y],
             [a.stride, ldb, y.stride, width, part, float(bounds[0]), float(bounds[1])],
-            [y], groups=-(-width // LANES), rows=rows, fan=fan, constants=(op, act),
+            [y], groups=-(-width // self.columns), rows=rows, fan=fan, constants=(op, act),
         )  # fmt: skip
 
     def dot(self, name: str, x: Place, y: Place, width: int, rows: str) -> None:

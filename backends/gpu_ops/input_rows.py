@@ -1,7 +1,7 @@
 """`input_rows`: the float rows of a run, which lie in its block."""
 
 from jitllm.backends._gpu_core import COPY
-from jitllm.backends._gpu_lower import LANES, Lowering, Place
+from jitllm.backends._gpu_lower import Lowering, Place
 from jitllm.backends.ir import Node
 
 
@@ -13,5 +13,5 @@ def lower(lowering: Lowering, node: Node) -> None:
     x = Place("run", room.start, room.size, stride=width)
     lowering.emit(
         "unary", [lowering.count("T"), x, y], [x.stride, y.stride, width, 0.0, 0.0, 0.0, 0.0],
-        [y], groups=-(-width // LANES), rows="T", constants=(COPY, 0),
+        [y], groups=-(-width // lowering.columns), rows="T", constants=(COPY, 0),
     )  # fmt: skip

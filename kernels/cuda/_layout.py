@@ -3,6 +3,8 @@
 GROUP = 32  # columns of a scale of int8 activations
 GROUP_BYTES = 40  # of them, with the scale and sums
 
+ELEMENTS = 256  # columns of a workgroup of `unary` and `binary`
+
 ROWS_OF_WARP, COLUMNS = 16, 256  # of attention: query heads of tokens, columns of values
 RECORD = 4  # floats behind the sums of a part: maximum, sum of weights, two of padding
 

@@ -37,22 +37,22 @@ def _random(*shape: int, seed: int = 0) -> Floats:
     return 3 * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def _groups(width: int) -> int:
-    return -(-width // 64)
+def _groups(width: int, columns: int = 64) -> int:
+    return -(-width // columns)
 
 
 def _unary(x: Floats, op: int, act: int = 0, numbers: Any = ()) -> Floats:
     (n, width), source, y = x.shape, rows_of(x), empty_rows(*x.shape)
     numbers = [*numbers, 0.0, 0.0, 0.0, 0.0][:4]
     arguments = [count(n), source, y, source.shape[1], y.shape[1], width, *numbers]
-    launch("unary", (op, act), arguments, (_groups(width), n + 1))
+    launch("unary", (op, act), arguments, (_groups(width, 256), n + 1))
     return y
 
 
 @pytest.mark.parametrize("act", few(ACTIVATIONS, ("silu", "gelu_erf", "softplus")))
 def test_activations(act: str) -> None:
     special = np.array([[0, -0.0, 1e-8, -1e-30, 50, -50, 100, -100, 3e4, -3e4]], np.float32)
-    for x in (_random(3, 70), special):
+    for x in (_random(3, 70), _random(2, 260), special):
         y = _unary(x, ACTIVATION, ACTIVATIONS.index(act))
         check(y, reference.activation(x, act), 3e-6, 1e-6)
 
@@ -80,11 +80,11 @@ def _binary(
         count(n), first, second, y, first.shape[1], 0 if shared else second.shape[1], y.shape[1],
         width, part, *bounds,
     ]  # fmt: skip
-    launch("binary", (op, act), arguments, (_groups(width), n + 1))
+    launch("binary", (op, act), arguments, (_groups(width, 256), n + 1))
     return y
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 130)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 130), (2, 520)])
 def test_sums_and_products(shape: tuple[int, int]) -> None:
     a, b = _random(*shape), _random(*shape, seed=1)
     check(_binary(a, b, ADD), a + b, 0)
