@@ -17,7 +17,9 @@ from jitllm.backends.rules import ByteRules
 from jitllm.kernels.cache_types import FLOATS
 
 
-def open(n_threads: int | None = None, precision: str = "fast", **options: Any) -> Backend:
+def open(
+    n_threads: int | None = None, precision: str = "fast", index: int = 0, **options: Any
+) -> Backend:
     """Open the best Vulkan device, or the one that JITLLM_VULKAN_DEVICE is a part of the name of.
 
     Parameters
@@ -26,6 +28,8 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: Any) 
         Changes nothing: the driver decides.
     precision : str
         "fast" or "exact"; both compute in float32.
+    index : int
+        Of several such devices, the next best ones have the numbers from 1 on.
 
     Raises
     ------
@@ -33,7 +37,8 @@ def open(n_threads: int | None = None, precision: str = "fast", **options: Any) 
         If the library was not built, or there is no loader, driver or fitting device.
     """
     check_options("vulkan", precision, options)
-    device = CDevice(_API, os.environ.get("JITLLM_VULKAN_DEVICE", ""))
+    number = f"#{index}" if index else ""
+    device = CDevice(_API, os.environ.get("JITLLM_VULKAN_DEVICE", "") + number)
     return GpuBackend(device, _kernels())
 
 

@@ -128,34 +128,57 @@ static int load_instance(jv_device *d) {
     return 0;
 }
 
-/* Choose the best device whose name contains `wanted`. */
+static VkPhysicalDeviceProperties properties_of(jv_device *d, VkPhysicalDevice device) {
+    VkPhysicalDeviceMaintenance3Properties limits = {
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
+    VkPhysicalDeviceProperties2 p = {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &limits};
+    d->GetPhysicalDeviceProperties2(device, &p);
+    d->max_allocation = limits.maxMemoryAllocationSize;
+    return p.properties;
+}
+
+/* The place of the `index`th largest of the scores that are not negative, or -1. */
+static int ranked(int *scores, int count, int index) {
+    int best = -1;
+    for (int n = 0; n <= index; n++) {
+        if (best >= 0) scores[best] = -1;
+        best = -1;
+        for (int i = 0; i < count; i++)
+            if (scores[i] >= 0 && (best < 0 || scores[i] > scores[best])) best = i;
+        if (best < 0) return -1;
+    }
+    return best;
+}
+
+/* Choose the best device whose name contains `wanted`; "name#1" is the second best. */
 static int choose(jv_device *d, const char *wanted) {
     static const int worth[] = {0, 3, 4, 2, 1}; /* other, integrated, discrete, virtual, cpu */
     VkPhysicalDevice all[MAX_DEVICES];
     uint32_t count = MAX_DEVICES;
-    int best = -1;
-    char reasons[400] = "";
+    int scores[MAX_DEVICES];
+    char reasons[400] = "", part[256];
+    snprintf(part, sizeof part, "%s", wanted);
+    char *number = strrchr(part, '#');
+    int index = number ? atoi(number + 1) : 0;
+    if (number) *number = 0;
     VkResult result = d->EnumeratePhysicalDevices(d->instance, &count, all);
     if (result != VK_SUCCESS && result != VK_INCOMPLETE) CHECK(result);
     for (uint32_t i = 0; i < count; i++) {
-        VkPhysicalDeviceMaintenance3Properties limits = {
-            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
-        VkPhysicalDeviceProperties2 p = {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &limits};
-        d->GetPhysicalDeviceProperties2(all[i], &p);
-        const char *missing = lacks(d, all[i], p.properties.apiVersion);
-        int kind = p.properties.deviceType, score = kind < 5 ? worth[kind] : 0;
-        if (!strstr(p.properties.deviceName, wanted)) missing = "the wanted name";
+        VkPhysicalDeviceProperties p = properties_of(d, all[i]);
+        const char *missing = lacks(d, all[i], p.apiVersion);
+        if (!strstr(p.deviceName, part)) missing = "the wanted name";
+        scores[i] = missing ? -1 : p.deviceType < 5 ? worth[p.deviceType] : 0;
         if (missing) {
             size_t used = strlen(reasons);
-            snprintf(reasons + used, sizeof reasons - used, "; %.80s lacks %s",
-                     p.properties.deviceName, missing);
-        } else if (score > best) {
-            best = score, d->physical = all[i], d->max_allocation = limits.maxMemoryAllocationSize;
-            d->is_cpu = kind == VK_PHYSICAL_DEVICE_TYPE_CPU;
-            memcpy(d->name, p.properties.deviceName, sizeof d->name);
+            snprintf(reasons + used, sizeof reasons - used, "; %.80s lacks %s", p.deviceName, missing);
         }
     }
+    int best = ranked(scores, (int)count, index);
+    if (best < 0 && index) FAIL("no usable Vulkan device number %d among %u%s", index, count, reasons);
     if (best < 0) FAIL("no usable Vulkan device among %u%s", count, reasons);
+    VkPhysicalDeviceProperties p = properties_of(d, all[best]);
+    d->physical = all[best], d->is_cpu = p.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    memcpy(d->name, p.deviceName, sizeof d->name);
     return 0;
 }
 

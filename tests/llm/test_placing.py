@@ -1,5 +1,8 @@
 """Models whose layers are on several devices: the logits of one device, the bytes of the plan."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +267,39 @@ def test_rows_that_cross_share_memory() -> None:
     assert made.row_bytes < 4 * widths / LAYERS
     for part in made.parts.values():
         assert {v for v in part.imports.values()} <= made.values.keys()
+
+
+_MANIFESTS = sorted(Path("/usr/share/vulkan/icd.d").glob("lvp*.json"))
+_TWO = """
+import numpy as np
+import jitllm
+common = dict(n_ctx=64, cache_bytes=2_000_000, precision="exact", progress=False)
+with jitllm.load(PATH, **common) as model:
+    expected = model.forward([1, 2, 3])
+with jitllm.load(PATH, device=["vulkan", "vulkan:1"], **common) as model:
+    assert np.allclose(model.forward([1, 2, 3]), expected, atol=0.1)
+    print(*(device for device, held in model.memory_by_device().items() if held["caches"]))
+try:
+    jitllm.load(PATH, device="vulkan:2", **common)
+except jitllm.BackendError as error:
+    print(error)
+"""
+
+
+@HERE
+@pytest.mark.skipif(not _MANIFESTS, reason="no driver here that can be there twice")
+def test_two_devices_of_a_kind(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.json" for i in range(2)]
+    for path in paths:
+        path.write_text(_MANIFESTS[0].read_text())
+    drivers = ":".join(map(str, paths))
+    names = {"VK_DRIVER_FILES": drivers, "VK_ICD_FILENAMES": drivers}
+    code = _TWO.replace("PATH", repr(STORIES))
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=os.environ | names, capture_output=True, text=True
+    )
+    lines = run.stdout.splitlines()
+    assert lines == ["vulkan vulkan:1", "Vulkan: no usable Vulkan device number 2 among 2"], run
 
 
 def _text(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
