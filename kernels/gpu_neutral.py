@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 from jitllm.kernels.gpu_text import clean, number_sites, request_unrolling
 
 ENTRY = "jit_kernel"  # takes addresses and whole numbers as int64, the rest as float
-MAX_THREADS = 1024
+MAX_THREADS, MAX_SHARED = 1024, 48 * 1024  # of a workgroup, on every GPU
 _KINDS = {"A": "int64", "U": "int64", "F": "float32"}
 _FOLDER = Path(__file__).parent / "cuda"
 
@@ -88,6 +88,8 @@ def of_function(function: Any, threads: int, float64: bool = False) -> Neutral:
     text = compiler.linked_ir(function, types.void, kinds, ENTRY)
     text, sites = number_sites(request_unrolling(clean(text)))
     shared = sum(map(int, re.findall(r"^@jit_shared\S* = .*\[(\d+) x i8\]", text, re.M)))
+    if shared > MAX_SHARED:
+        raise ValueError(f"a workgroup has at most {MAX_SHARED} bytes shared, got {shared}")
     return Neutral(text, threads, letters, shared, sites, float64)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.kernels import gpu_host, jit
+from jitllm.kernels import gpu_host, gpu_stacks, jit
 from jitllm.kernels import level as levels
 from jitllm.kernels.cpu import fiber_layout as layout
 from jitllm.kernels.gpu_compiler import Code
@@ -44,7 +44,7 @@ class LoadedKernel:
         self.code = code
         symbols = (f"{code.name}:{entry}" for entry in gpu_host.ENTRIES)
         self._begin, self._thread, self._fiber, self._poison, arrays = jit.load(code.data, *symbols)
-        self._arrays = np.zeros((16, layout.PIECE_WORDS), np.int64)
+        self._arrays = np.zeros((max(code.shared, 1), layout.PIECE_WORDS), np.int64)
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(arrays)(self._arrays.ctypes.data)
         self._arrays = _in_order(self._arrays[self._arrays[:, layout.END] > 0])
 
@@ -84,7 +84,7 @@ class LoadedKernel:
             gpu.set({layout.PIECES: pieces.ctypes.data, layout.N_PIECES: len(pieces)})
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._begin)(gpu.address)
             has_diverged = gpu.run_groups(gpu.address)
-            if bad := gpu.bad_access(np.concatenate([pieces, self._arrays])):
+            if bad := gpu.bad_access({layout.PIECES: pieces, layout.ARRAYS: self._arrays}):
                 raise KernelFault(f"{self.code.name}: {bad}")
             if has_diverged:
                 raise KernelFault(f"{self.code.name}: {gpu.where_threads_are(self.code)}")
@@ -115,9 +115,9 @@ class _Gpu:
         self._stacks = np.empty(layout.MAX_THREADS * STACK_BYTES + 64, np.uint8)
         self.address = self._state.ctypes.data
         self.run_groups = jit.function("fibers", "run_groups")
-        (switch,) = jit.load(gpu_host.switch_object(), gpu_host.SWITCH)
+        (switch,) = jit.load(gpu_stacks.switch_object(), gpu_stacks.SWITCH)
         processor = levels.processor(levels.current())
-        frame_bytes, frame_start = gpu_host.FRAMES[processor]
+        frame_bytes, frame_start = gpu_stacks.FRAMES[processor]
         self.set({
             layout.RECORDS: self._records.ctypes.data, layout.SCRATCH: self._scratch.ctypes.data,
             layout.STACKS: -(-self._stacks.ctypes.data // 64) * 64,
@@ -132,12 +132,13 @@ class _Gpu:
         """Set words of the state."""
         self._state[list(words)] = list(words.values())
 
-    def bad_access(self, pieces: npt.NDArray[np.int64]) -> str:
+    def bad_access(self, tables: dict[int, npt.NDArray[np.int64]]) -> str:
         """Say what the first bad access was, if there was one."""
-        n, at, thread, *group = self._state[layout.BAD_BYTES :][:6].tolist()
+        n, at, thread, *group, table = self._state[layout.BAD_BYTES :][:7].tolist()
         if not n:
             return ""
         self._spare[:] = 0xFF
+        pieces = tables[table]
         where = "is not aligned"
         if at % (n & -n) == 0:
             behind, before = at - pieces[:, layout.END], pieces[:, layout.START] - at
@@ -146,6 +147,8 @@ class _Gpu:
                 for d, side in ((behind, "behind the end"), (before, "before the start"))
             ]
             where = "is {} bytes {} of a piece of memory".format(*min(places))
+            if np.any((before <= 0) & (behind < 0)):
+                where = "reaches over the end of a piece of memory"
         group_text = ", ".join(map(str, group))
         return f"thread {thread} of workgroup ({group_text}) touches {n} bytes where it {where}"
 

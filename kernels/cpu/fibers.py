@@ -9,6 +9,7 @@ from jitllm.kernels.atomics import call_kernel, call_word
 from jitllm.kernels.cpu.fiber_layout import (
     BAD_ADDRESS,
     BAD_BYTES,
+    BAD_TABLE,
     BAD_THREAD,
     BAD_X,
     BAD_Y,
@@ -172,6 +173,7 @@ def place(state, table, address, n_bytes, alignment):
     if _get(state, BAD_BYTES) == 0:
         store_i64(state + 8 * BAD_BYTES, n_bytes)
         store_i64(state + 8 * BAD_ADDRESS, address)
+        store_i64(state + 8 * BAD_TABLE, table)
         store_i64(state + 8 * BAD_THREAD, _get(state, THREAD))
         store_i64(state + 8 * BAD_X, _get(state, GROUP_X))
         store_i64(state + 8 * BAD_Y, _get(state, GROUP_Y))

@@ -104,6 +104,19 @@ def test_float64_is_refused_where_it_is_not_asked_for() -> None:
     assert ".f64" in _ptx(kernel, float64=True)
 
 
+def test_shared_memory_has_a_limit() -> None:
+    def factory(n: int) -> Any:
+        def kernel(x: A) -> None:
+            gpu.store_shared_f32(gpu.shared(n), gpu.load_f32(x))
+            gpu.store_shared_f32(gpu.shared(4), gpu.load_f32(x))
+
+        return kernel
+
+    assert gpu_neutral.of_function(factory(49148), 32).shared == 49152
+    with pytest.raises(ValueError, match="at most 49152 bytes shared, got 49153"):
+        _ptx(factory(49149), 32)
+
+
 @pytest.mark.parametrize("threads", [0, 33, 2048])
 def test_sizes_of_workgroups_are_checked(threads: int) -> None:
     def kernel(x: A) -> None:

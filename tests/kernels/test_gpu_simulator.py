@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gpu_launch import launch_function
 
-from jitllm.kernels import code_files, gpu, gpu_compiler, gpu_host, gpu_simulator, jit
+from jitllm.kernels import code_files, gpu, gpu_compiler, gpu_simulator, gpu_stacks, jit
 from jitllm.kernels.gpu import A, F, U
 
 ONE = np.float32(1)
@@ -132,6 +132,14 @@ def test_memory_beside_an_array(at: int, place: str, is_store: bool) -> None:
     message = rf"thread 7 of workgroup \(0, 0, 0\) touches 4 bytes where it is {place}"
     with pytest.raises(gpu_simulator.KernelFault, match=message):
         launch_function(kernel, 32, [np.zeros(32, np.float32)], 2)
+
+
+def test_memory_over_the_end_of_an_array() -> None:
+    def kernel(x: A) -> None:
+        gpu.store_i64(x + 8, 1)
+
+    with pytest.raises(gpu_simulator.KernelFault, match="8 bytes where it reaches over the end"):
+        launch_function(kernel, 32, [np.zeros(3, np.float32)])
 
 
 @pytest.mark.parametrize("n, place", [(32, "0 bytes behind the end"), (31, "is not aligned")])
@@ -276,10 +284,10 @@ int main(void) {
     reason="needs a compiler for ARM64 and an emulator",
 )
 def test_stacks_are_changed_on_arm64(tmp_path: Path) -> None:
-    lines = "\n".join(gpu_host._CODE["arm"])
+    lines = "\n".join(gpu_stacks.CODE["arm"])
     (tmp_path / "change.s").write_text(f".globl change\nchange:\n{lines}\n")
     (tmp_path / "main.c").write_text(ARM_MAIN)
-    n_bytes, start = gpu_host.FRAMES["arm"]
+    n_bytes, start = gpu_stacks.FRAMES["arm"]
     command = ["aarch64-linux-gnu-gcc", "-O2", "-static", f"-DBYTES={n_bytes}", f"-DSTART={start}"]
     subprocess.run([*command, "main.c", "change.s", "-o", "main"], cwd=tmp_path, check=True)
     assert subprocess.run(["qemu-aarch64", "./main"], cwd=tmp_path).returncode == 0
