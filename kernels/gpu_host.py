@@ -194,6 +194,11 @@ define float @jit_ex2(float %x) alwaysinline {{
   %y = call float %function(float %x)
   ret float %y
 }}
+declare i32 @llvm.fptosi.sat.i32.f32(float)
+define i32 @jit_to_i32(float %x) alwaysinline {{
+  %y = call i32 @llvm.fptosi.sat.i32.f32(float %x)
+  ret i32 %y
+}}
 define <4 x i32> @jit_stream_i32x4(i64 %address) alwaysinline {{
   %from = inttoptr i64 %address to ptr addrspace(1)
   %at = call ptr addrspace(1) @jit_place_1(ptr addrspace(1) %from, i64 16, i64 16)

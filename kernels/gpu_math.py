@@ -117,12 +117,18 @@ def to_f32(typing_context, x):
 
 @intrinsic
 def to_i32(typing_context, x):
-    """Return a float without its fraction, or the low 32 bits of an integer, as int32."""
+    """Return a float without its fraction, or the low 32 bits of an integer, as int32.
+
+    Floats beyond int32 give its nearest number, NaN gives 0.
+    """
+    kind = types.float32 if isinstance(x, types.Float) else x
 
     def codegen(context, builder, sig, args):
-        return context.cast(builder, args[0], sig.args[0], types.int32)
+        if kind == types.float32:
+            return builder.call(declare(builder, "jit_to_i32", I32, [F32]), args)
+        return context.cast(builder, args[0], kind, types.int32)
 
-    return types.int32(x), codegen
+    return types.int32(kind), codegen
 
 
 def _half(builder: Any, word: Any) -> Any:

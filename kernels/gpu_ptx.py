@@ -132,6 +132,11 @@ define float @jit_ex2(float %x) alwaysinline {
   %y = call float @llvm.nvvm.ex2.approx.f(float %x)
   ret float %y
 }
+declare i32 @llvm.nvvm.f2i.rz(float)
+define i32 @jit_to_i32(float %x) alwaysinline {
+  %y = call i32 @llvm.nvvm.f2i.rz(float %x)
+  ret i32 %y
+}
 define <4 x i32> @jit_stream_i32x4(i64 %at) alwaysinline {
   %v = call {i32, i32, i32, i32} asm "ld.global.nc.L1::no_allocate.v4.b32 {$0, $1, $2, $3}, [$4];",
     "=r,=r,=r,=r,l"(i64 %at)

@@ -75,6 +75,14 @@ def test_a_product_and_a_sum_are_not_fused() -> None:
     assert "mul.rn.f32" in text and "add.rn.f32" in text and "fma" not in text
 
 
+def test_a_float_becomes_an_integer_in_one_step() -> None:
+    def kernel(x: A, y: A) -> None:
+        gpu.store_i32(y, gpu.to_i32(gpu.round_even(gpu.load_f32(x))))
+
+    text = _ptx(kernel)
+    assert "cvt.rzi.s32.f32" in text and "setp" not in text
+
+
 def test_unrolled_loops_are_unrolled_and_others_are_not() -> None:
     def factory(n: int, is_unrolled: int) -> Any:
         def kernel(x: A, y: A) -> None:

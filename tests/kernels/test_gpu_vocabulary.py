@@ -115,6 +115,13 @@ def test_minimum_and_maximum() -> None:
     assert np.array_equal(_each(gpu.minimum, i, j, dtype=np.int32), np.minimum(i, j))
 
 
+def test_floats_become_integers() -> None:
+    x = np.resize(np.array([1.9, -1.9, 3e9, -3e9, np.inf, -np.inf, np.nan, -0.5], np.float32), 32)
+    low, high = -(2**31), 2**31 - 1
+    got = _each(gpu.to_i32, x, dtype=np.int32)
+    assert got[:8].tolist() == [1, -1, high, low, high, low, 0, 0]
+
+
 def _half_words() -> npt.NDArray[np.int32]:
     halves = RNG.standard_normal(128).astype(np.float16)
     return halves.view(np.int32)
