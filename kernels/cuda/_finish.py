@@ -9,6 +9,8 @@ from jitllm.kernels.gpu import (
     lane,
     load_f32,
     load_shared_f32,
+    maximum,
+    minimum,
     remainder_u32,
     shared,
     shuffle_xor_f32,
@@ -24,26 +26,32 @@ ZERO = np.float32(0)
 
 
 def finisher(biased, scaled, weighed, added):
-    """Make f(total, row, out, expert, n, y, ldy, bias, scales, weights, residual, ldr).
+    """Make fetch(row, out, expert, n, bias, residual, ldr) and finish(...), of an output.
 
-    It stores y[row, out] = residual[row, out] + (total * scales[expert] * weights[row]
-    + bias[expert * n + out]), of which parts may be missing, in this order. Strides are in floats;
-    for heads, `out` counts through all of them.
+    finish(total, terms, row, out, expert, y, ldy, scales, weights) stores y[row, out] =
+    residual[row, out] + (total * scales[expert] * weights[row] + bias[expert * n + out]), of which
+    parts may be missing, in this order; `terms` are what fetch returned, bias and residual. Strides
+    are in floats; for heads, `out` counts through all of them.
     """
 
     @inline
-    def finish(total, row, out, expert, n, y, ldy, bias, scales, weights, residual, ldr):
+    def fetch(row, out, expert, n, bias, residual, ldr):
+        own = load_f32(bias + 4 * (expert * n + out)) if biased else ZERO
+        return own, load_f32(residual + 4 * (row * ldr + out)) if added else ZERO
+
+    @inline
+    def finish(total, terms, row, out, expert, y, ldy, scales, weights):
         if scaled:
             total = total * load_f32(scales + 4 * expert)
         if weighed:
             total = total * load_f32(weights + 4 * row)
         if biased:
-            total = total + load_f32(bias + 4 * (expert * n + out))
+            total = total + terms[0]
         if added:
-            total = load_f32(residual + 4 * (row * ldr + out)) + total
+            total = terms[1] + total
         store_f32(y + 4 * (row * ldy + out), total)
 
-    return finish
+    return fetch, finish
 
 
 def row_joiner(tile, split, threads, rows_each):
@@ -80,27 +88,53 @@ def row_joiner(tile, split, threads, rows_each):
     return join, total_of
 
 
-def row_finisher(tile, split, threads, rows_each, finish):
-    """Make f(sums, block, n, heads, first, count, expert, ...): outputs of sums, see `row_joiner`.
-
-    `block` is the first one of the workgroup, `first` its first row of x; `finish` is of
-    `finisher`, whose arguments from y on come last.
-    """
-    join, total_of = row_joiner(tile, split, threads, rows_each)
-    outputs = threads // 32 // split * tile * ROWS
+def row_clamp(tile):
+    """Make f(row, count): a row that is there; of one row at a time without waiting for `count`."""
 
     @inline
-    def write(
-        sums, block, n, heads, first, count, expert, y, ldy, bias, scales, weights, residual, ldr
-    ):
-        room, blocks = join(sums), n + ROWS - 1 >> 4
-        for i in range(thread(), outputs, threads):
-            own, row = block + i // (tile * ROWS), first + i // ROWS % tile
-            head, out = divide_u32(own, blocks), remainder_u32(own, blocks) * ROWS + i % ROWS
-            if head < heads and out < n and row < count:
-                finish(
-                    total_of(room, i), row, head * n + out, expert, n,
-                    y, ldy, bias, scales, weights, residual, ldr,
-                )  # fmt: skip
+    def same(row, count):
+        return row
 
-    return write
+    @inline
+    def clamp(row, count):
+        return maximum(minimum(row, count - 1), 0)
+
+    return same if tile == 1 else clamp
+
+
+def row_finisher(tile, split, threads, rows_each, fetch, finish):
+    """Make begin(...) and write(...): outputs of sums, see `row_joiner` and `finisher`.
+
+    begin loads what is added to a thread's outputs, which takes as long as a load of weights: it is
+    called before these are waited for. `block` is the first one of the workgroup, `first` its first
+    row of x.
+    """
+    join, total_of = row_joiner(tile, split, threads, rows_each)
+    per, outputs, clamp = tile * ROWS, threads // 32 // split * tile * ROWS, row_clamp(tile)
+    rounds = max(1, outputs // threads)
+
+    @inline
+    def begin(terms, block, n, heads, first, count, expert, bias, residual, ldr):
+        blocks = n + ROWS - 1 >> 4
+        for i in unroll(rounds):
+            at = (i * threads + thread()) % outputs
+            own = minimum(block + at // per, heads * blocks - 1)
+            head, row = divide_u32(own, blocks), first + at // ROWS % tile
+            out = head * n + minimum((own - head * blocks) * ROWS + at % ROWS, n - 1)
+            row = clamp(row, count)
+            terms[2 * i], terms[2 * i + 1] = fetch(row, out, expert, n, bias, residual, ldr)
+
+    @inline
+    def write(sums, terms, block, n, heads, first, count, expert, y, ldy, scales, weights):
+        room, blocks = join(sums), n + ROWS - 1 >> 4
+        for i in unroll(rounds):
+            at = i * threads + thread()
+            own, row = block + at // per, first + at // ROWS % tile
+            head, out = divide_u32(own, blocks), remainder_u32(own, blocks) * ROWS + at % ROWS
+            if at < outputs and head < heads and out < n and row < count:
+                added = (terms[2 * i], terms[2 * i + 1])
+                finish(
+                    total_of(room, at), added, row, head * n + out, expert, y, ldy, scales, weights
+                )
+
+    return begin, write, 2 * rounds

@@ -1,8 +1,9 @@
 """A group of 32 weights of four rows times activations, by dot products of four bytes."""
 
+import numpy as np
+
 from jitllm.kernels import formats
 from jitllm.kernels.cuda._packed import QUAD
-from jitllm.kernels.cuda.quantize import MAGIC, MAGIC_BITS
 from jitllm.kernels.gpu import (
     as_f32,
     dot4_s8,
@@ -22,7 +23,9 @@ from jitllm.kernels.gpu import (
     unroll,
 )
 
-FLIP = 0x80808080
+FLIP, ZERO = 0x80808080, np.float32(0)
+# 1.5 * 2^23, to whose bits whole numbers below 2^22 in size are added: then it is that much more.
+BASE, BASE_BITS = np.float32(12582912.0), 0x4B400000
 
 
 def sums_of_codes(parts):
@@ -44,10 +47,11 @@ def sums_of_codes(parts):
 
 
 def row_product(fmt, group_reader, tile):
-    """Make add(sums, r, codes, heads, place, rows): `sums`, [tile][4], get a group's products.
+    """Make add(sums, r, codes, heads, place, rows, is_there): `sums`, [tile][4], get products.
 
-    `r` has four rows of W as `group_reader.load` loads them. Row t of x is row `rows`[t] of what
-    `quantize` made: its 32 columns are at codes + 32 (place + rows[t]).
+    `r` has a group of four rows of W as `group_reader.load` loads them. Row t of x is row `rows`[t]
+    of what `quantize` made: its 32 columns are at codes + 32 (place + rows[t]), and count as zero
+    if not `is_there`.
     """
     layout, parts = formats.get(fmt), group_reader.parts
     center, n_of = layout.dot_center if not layout.table else 0, sums_of_codes(parts)
@@ -69,10 +73,10 @@ def row_product(fmt, group_reader, tile):
                 totals[at] = dot4(w[i], x[i & 3], totals[at])
 
     @inline
-    def scale(sums, totals, r, part, heads, place, rows):
+    def scale(sums, totals, r, part, heads, place, rows, is_there):
         for t in unroll(tile):
             d, n = load_i32x2(heads + 8 * (place + rows[t]))
-            dx, own = as_f32(d), n_of(n, part)
+            dx, own = as_f32(d) if is_there else ZERO, n_of(n, part)
             for row in unroll(QUAD):
                 at = QUAD * t + row
                 total = to_f32(to_i32(totals[at] - center * own))
@@ -82,12 +86,12 @@ def row_product(fmt, group_reader, tile):
                     sums[at] = fma(offset_of(r, part, row), s, sums[at])
 
     @inline
-    def add(sums, r, codes, heads, place, rows):
+    def add(sums, r, codes, heads, place, rows, is_there):
         for part in unroll(parts):
             totals = registers_i32(n_sums)
             for i in unroll(2 // parts):
                 add_half(totals, r, part + i, codes, place, rows)
-            scale(sums, totals, r, part, heads, place, rows)
+            scale(sums, totals, r, part, heads, place, rows, is_there)
 
     return add
 
@@ -139,7 +143,7 @@ def _part_product(fmt, group_reader):
     def add(sums, first, w, b, head, scales, offsets, part, keep):
         for i in unroll(2):
             p, q = n_of(head[1], part), n_of(head[3], part)
-            start = to_i32(MAGIC_BITS - center * p), to_i32(MAGIC_BITS - center * q)
+            start = to_i32(BASE_BITS - center * p), to_i32(BASE_BITS - center * q)
             a = (
                 to_i32(w[4 * i] & keep), to_i32(w[4 * i + 2] & keep),
                 to_i32(w[4 * i + 1] & keep), to_i32(w[4 * i + 3] & keep),
@@ -149,7 +153,7 @@ def _part_product(fmt, group_reader):
                 row, column = 2 * i + (j >> 1), j & 1
                 at, own = first + 2 * row + column, QUAD * part + row
                 dx = as_f32(head[2 * column])
-                sums[at] = fma(as_f32(d[j]) - MAGIC, scales[own] * dx, sums[at])
+                sums[at] = fma(as_f32(d[j]) - BASE, scales[own] * dx, sums[at])
                 if has_offset:
                     s = dx * to_f32(to_i32(q if column else p))
                     sums[at] = fma(offsets[own], s, sums[at])

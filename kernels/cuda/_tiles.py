@@ -97,7 +97,7 @@ def _joiner(split, n_sums):
 
 def tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, pieces):
     """Make the kernel that `matmul` documents; `pieces` are `Operands`."""
-    finish = finisher(biased, scaled, weighed, added)
+    fetch, finish = finisher(biased, scaled, weighed, added)
     load, multiply, factor, n_words = pieces.load, pieces.multiply, pieces.factor, pieces.words
     stage, n_sums, warps_wide = THREADS // tokens, tokens, WARPS // split
     code_bytes, head_bytes = pieces.code_bytes, pieces.head_bytes
@@ -162,10 +162,11 @@ def tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, piec
                 of_row = factor(heads_at, divide_u32(row, fan))
                 for j in unroll(QUAD):
                     if first + j < n:
+                        out = head * n + first + j
+                        terms = fetch(row, out, expert, n, bias, residual, ldr)
                         finish(
-                            sums[(i >> 1) * 8 + 2 * j + (i & 1)] * of_row, row,
-                            head * n + first + j, expert, n,
-                            y, ldy, bias, scales, weights, residual, ldr,
+                            sums[(i >> 1) * 8 + 2 * j + (i & 1)] * of_row, terms, row, out, expert,
+                            y, ldy, scales, weights,
                         )  # fmt: skip
 
     return kernel

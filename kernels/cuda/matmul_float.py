@@ -156,9 +156,8 @@ def matmul_float(tokens, routed, biased, scaled, weighed, added, *, fmt):
     float32, its rows `ldx` floats apart.
     """
     make = _stage_numbers if formats.get(fmt).scales == "float" else _stage_codes
-    stage_weights, stage_x, finish = (
-        make(fmt), _stage_x(tokens), finisher(biased, scaled, weighed, added),
-    )  # fmt: skip
+    stage_weights, stage_x = make(fmt), _stage_x(tokens)
+    fetch, finish = finisher(biased, scaled, weighed, added)
     add, n_sums, wide, own = _tile(tokens)
     per, unit_bytes = packed.unit_weights(formats.get(fmt)), packed.unit_bytes(fmt)
     room_bytes, x_bytes = ROW_BYTES * COLUMNS, 4 * tokens * COLUMNS
@@ -191,9 +190,8 @@ def matmul_float(tokens, routed, biased, scaled, weighed, added, *, fmt):
             row = load_i32(ids + 4 * place) if routed else place
             for j in unroll(own):
                 if 0 <= row < count and first + j < n:
-                    finish(
-                        sums[QUAD * j + i], row, head * n + first + j, expert, n,
-                        y, ldy, bias, scales, weights, residual, ldr,
-                    )  # fmt: skip
+                    out = head * n + first + j
+                    terms = fetch(row, out, expert, n, bias, residual, ldr)
+                    finish(sums[QUAD * j + i], terms, row, out, expert, y, ldy, scales, weights)
 
     return kernel

@@ -14,7 +14,7 @@ exact integer sum; then the eight threads of a row, then the warps, in a fixed o
 """
 
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._finish import finisher, row_finisher
+from jitllm.kernels.cuda._finish import finisher, row_clamp, row_finisher
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
 from jitllm.kernels.cuda._products import row_product
 from jitllm.kernels.gpu import (
@@ -25,7 +25,6 @@ from jitllm.kernels.gpu import (
     group_y,
     lane,
     load_u32,
-    maximum,
     minimum,
     registers_f32,
     registers_i32,
@@ -62,9 +61,10 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
     """
     group_reader, per_unit = reader(fmt), packed.unit_weights(formats.get(fmt)) // 32
     load, n_words, unit_bytes = group_reader.load, group_reader.words, packed.unit_bytes(fmt)
-    add, finish = row_product(fmt, group_reader, tile), finisher(biased, scaled, weighed, added)
-    write = row_finisher(tile, split, THREADS, QUAD, finish)
+    add, ends = row_product(fmt, group_reader, tile), finisher(biased, scaled, weighed, added)
+    begin, write, n_terms = row_finisher(tile, split, THREADS, QUAD, *ends)
     blocks_here, n_sums, is_ahead = WARPS // split, tile * QUAD, tile < 8
+    clamp = row_clamp(tile)
 
     def kernel(
         rows: A, w: A, x: A, y: A, bias: A, scales: A, weights: A, ids: A, residual: A,
@@ -72,32 +72,37 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
     ):  # fmt: skip
         groups, blocks = k >> 5, n + ROWS - 1 >> 4
         first, count = group_y() * tile, load_u32(rows)
-        expert = load_u32(ids + 4 * first) if routed and first < count else 0
-        block = group_of_row() * blocks_here + warp() // split
-        block = minimum(block, heads * blocks - 1)
+        expert = load_u32(ids + 4 * first) if routed else 0
+        first_block = group_of_row() * blocks_here
+        block = minimum(first_block + warp() // split, heads * blocks - 1)
         matrix = w + (expert * blocks + block) * (groups // per_unit * unit_bytes)
         group, quad = (warp() & split - 1) * GROUPS + (lane() >> 2), lane() & 3
         r, ahead = registers_i32(n_words), registers_i32(n_words)
         at = minimum(group, groups - 1)
         load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
 
-        x_rows, sums, own_rows = divide_u32(count, fan), registers_f32(n_sums), registers_i32(tile)
+        terms, own_rows = registers_f32(n_terms), registers_i32(tile)
+        begin(terms, first_block, n, heads, first, count, expert, bias, residual, ldr)
         for t in unroll(tile):
-            own_rows[t] = to_i32(divide_u32(maximum(minimum(first + t, count - 1), 0), fan))
+            own_rows[t] = to_i32(divide_u32(clamp(first + t, count), fan))
+        x_rows, sums = divide_u32(count, fan), registers_f32(n_sums)
         heads_at, head_groups = x + heads * groups * 32 * x_rows, divide_u32(block, blocks) * groups
-        while group < groups:
+        while True:  # once at least, so that no branch stands between the first loads
             for i in unroll(n_words):
                 r[i] = ahead[i]
-            at = minimum(group + split * GROUPS, groups - 1)
+            place, is_there = (head_groups + at) * x_rows, group < groups
+            group += split * GROUPS
+            at = minimum(group, groups - 1)
             if is_ahead:
                 load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
-            add(sums, r, x, heads_at, (head_groups + group) * x_rows, own_rows)
+            add(sums, r, x, heads_at, place, own_rows, is_there)
             if not is_ahead:
                 load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
-            group += split * GROUPS
+            if group >= groups:
+                break
+
         write(
-            sums, group_of_row() * blocks_here, n, heads, first, count, expert,
-            y, ldy, bias, scales, weights, residual, ldr,
+            sums, terms, first_block, n, heads, first, count, expert, y, ldy, scales, weights
         )  # fmt: skip
 
     return kernel

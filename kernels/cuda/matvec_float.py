@@ -8,7 +8,7 @@ codes it is 32, a conversion and an fma each, about 110: not far from what memor
 """
 
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._finish import finisher, row_finisher
+from jitllm.kernels.cuda._finish import finisher, row_clamp, row_finisher
 from jitllm.kernels.cuda._float_products import rows_each, walker
 from jitllm.kernels.cuda._packed import ROWS
 from jitllm.kernels.gpu import (
@@ -18,7 +18,6 @@ from jitllm.kernels.gpu import (
     group_of_row,
     group_y,
     load_u32,
-    maximum,
     minimum,
     registers_f32,
     registers_i32,
@@ -38,10 +37,10 @@ def matvec_float(tile, split, routed, biased, scaled, weighed, added, *, fmt):
     apart. A warp reads 256 columns at a time; of F16 and BF16 64, of F32 32.
     """
     own = rows_each(fmt)
-    walk, finish = walker(fmt, tile, split), finisher(biased, scaled, weighed, added)
-    write = row_finisher(tile, split, THREADS, own, finish)
+    walk, ends = walker(fmt, tile, split), finisher(biased, scaled, weighed, added)
+    begin, write, n_terms = row_finisher(tile, split, THREADS, own, *ends)
     per, unit_bytes = packed.unit_weights(formats.get(fmt)), packed.unit_bytes(fmt)
-    blocks_here, n_sums = WARPS // split, tile * own
+    blocks_here, n_sums, clamp = WARPS // split, tile * own, row_clamp(tile)
 
     def kernel(
         rows: A, w: A, x: A, y: A, bias: A, scales: A, weights: A, ids: A, residual: A,
@@ -56,13 +55,14 @@ def matvec_float(tile, split, routed, biased, scaled, weighed, added, *, fmt):
         head = divide_u32(block, blocks)
         own_rows = registers_i32(tile)
         for t in unroll(tile):
-            own_rows[t] = to_i32(divide_u32(maximum(minimum(first + t, count - 1), 0), fan))
+            own_rows[t] = to_i32(divide_u32(clamp(first + t, count), fan))
         sums = registers_f32(n_sums)
         matrix = w + (expert * blocks + block) * (k // per * unit_bytes)
+        terms, first_block = registers_f32(n_terms), group_of_row() * blocks_here
+        begin(terms, first_block, n, heads, first, count, expert, bias, residual, ldr)
         walk(sums, matrix, k, x + 4 * head * k, ldx, own_rows)
         write(
-            sums, group_of_row() * blocks_here, n, heads, first, count, expert,
-            y, ldy, bias, scales, weights, residual, ldr,
+            sums, terms, first_block, n, heads, first, count, expert, y, ldy, scales, weights
         )  # fmt: skip
 
     return kernel
