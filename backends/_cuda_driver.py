@@ -61,6 +61,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
 OUT_OF_MEMORY = 2
 # After these the context is lost: every later call of the process fails.
 FATAL = frozenset({214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720})
+_SMALL, _MOST_UNREAD = 1 << 16, 256  # bytes that are copied, and how often, to upload them later
 _MAJOR, _MINOR = 75, 76  # attributes of devices
 _LOCAL_BYTES, _REGISTERS = 3, 4  # attributes of functions
 _ERROR_LOG, _ERROR_LOG_BYTES = 5, 6  # options of modules
@@ -131,6 +132,7 @@ class CudaDriver(Driver):
         self._lock, self._lost, self._label = threading.RLock(), "", "CUDA"
         source = library() if source is None else source
         self._functions: dict[str, Any] = {}
+        self._unread: list[npt.NDArray[Any]] = []
         for name, arguments in FUNCTIONS.items():
             if not hasattr(source, name):
                 raise BackendUnavailable(f"NVIDIA's driver is too old: it lacks {name}")
@@ -239,9 +241,23 @@ class CudaDriver(Driver):
             self._inside(lambda: self._call("cuMemFree_v2", address))
 
     def upload(self, address: int, data: npt.NDArray[Any]) -> None:
-        """Copy a contiguous array to the device."""
-        at, n = data.ctypes.data, data.nbytes
-        self._inside(lambda: self._call("cuMemcpyHtoDAsync_v2", address, at, n, self._stream))
+        """Copy a contiguous array to the device; see `_wait`."""
+        is_small = data.nbytes <= _SMALL and len(self._unread) < _MOST_UNREAD
+        source = data.copy() if is_small else data
+
+        def work() -> None:
+            at, n = source.ctypes.data, source.nbytes
+            self._call("cuMemcpyHtoDAsync_v2", address, at, n, self._stream)
+            self._unread.append(source)
+            if not is_small:
+                self._wait()
+
+        self._inside(work)
+
+    def _wait(self) -> None:
+        """Wait for all work. The device may read arrays that are uploaded until then."""
+        self._call("cuStreamSynchronize", self._stream)
+        self._unread.clear()
 
     def download(self, out: npt.NDArray[Any], address: int) -> None:
         """Fill a contiguous array from the device."""
@@ -249,7 +265,7 @@ class CudaDriver(Driver):
         def work() -> None:
             at, n = out.ctypes.data, out.nbytes
             self._call("cuMemcpyDtoHAsync_v2", at, address, n, self._stream)
-            self._call("cuStreamSynchronize", self._stream)
+            self._wait()
 
         self._inside(work)
 
@@ -340,7 +356,7 @@ class CudaDriver(Driver):
 
         def work() -> None:
             self._call("cuGraphLaunch", graph.handle, self._stream)
-            self._call("cuStreamSynchronize", self._stream)
+            self._wait()
 
         self._inside(work)
 
@@ -353,7 +369,7 @@ class CudaDriver(Driver):
                 self._call("cuEventRecord", events[0], self._stream)
                 self._call("cuGraphLaunch", graph.handle, self._stream)
                 self._call("cuEventRecord", events[1], self._stream)
-                self._call("cuStreamSynchronize", self._stream)
+                self._wait()
                 return float(self._result(ctypes.c_float, "cuEventElapsedTime", *events)) / 1000
             finally:
                 for event in events:

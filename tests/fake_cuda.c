@@ -1,7 +1,7 @@
 /* A stand-in for NVIDIA's driver: host memory, and kernels that are told to a callback.
 
-   Work of a stream is done when it is synchronized, so that a missing synchronization shows. New
-   memory is garbage. Every call checks that a context is current where the driver needs one.
+   Work of a stream is done when it is synchronized, so that a missing synchronization shows, and
+   arrays that were freed or changed too early. New memory is garbage. Every call checks that a context is current where the driver needs one.
    With -DREAL_HEADER the prototypes are checked against <cuda.h>; with
    -D__CUDA_API_VERSION_INTERNAL too, those of first versions where later ones are the default. */
 #include <stddef.h>
@@ -102,6 +102,28 @@ static int add_work(int kind, void *target, void *source, unsigned char value, s
     return OK;
 }
 
+static int run_graph(CUgraph graph) {
+    for (struct CUgraphNode_st *node = graph->first; node; node = node->next) node->is_done = 0;
+    for (struct CUgraphNode_st *node = graph->first; node; node = node->next) {
+        for (size_t i = 0; i < node->n_before; i++)
+            if (!node->before[i]->is_done) return BAD_VALUE;
+        if (kernel) kernel(node->function->name, node->arguments, node->n_arguments, node->sizes);
+        node->is_done = 1;
+    }
+    return OK;
+}
+static int finish(void) {
+    int status = OK;
+    for (int i = 0; i < n_queued && !status; i++) {
+        struct Work *work = &queue[i];
+        if (work->kind == 0) memcpy(work->target, work->source, work->n);
+        if (work->kind == 1) memset(work->target, work->value, work->n);
+        if (work->kind == 2) status = run_graph(work->target);
+    }
+    n_queued = 0;
+    return status;
+}
+
 CUresult CUDAAPI cuInit(unsigned flags) { BEGIN; return flags ? BAD_VALUE : OK; }
 CUresult CUDAAPI cuGetErrorName(CUresult status, const char **out) {
     *out = status == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : status == 100 ? "CUDA_ERROR_NO_DEVICE"
@@ -172,6 +194,7 @@ CUresult CUDAAPI cuMemAlloc_v2(CUdeviceptr *out, size_t n) {
 }
 CUresult CUDAAPI cuMemFree_v2(CUdeviceptr at) {
     INSIDE;
+    if (finish()) return BAD_VALUE; /* as the driver waits here */
     for (int i = 0; i < MOST; i++) {
         if (!at || (uintptr_t)pieces[i].at != at) continue;
         free(pieces[i].at);
@@ -185,9 +208,7 @@ CUresult CUDAAPI cuMemFree_v2(CUdeviceptr at) {
 CUresult CUDAAPI cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, CUstream s) {
     INSIDE;
     if (!s || !is_inside(to, n)) return BAD_VALUE;
-    void *staged = malloc(n);
-    memcpy(staged, from, n);
-    return add_work(0, (void *)(uintptr_t)to, staged, 1, n);
+    return add_work(0, (void *)(uintptr_t)to, (void *)from, 0, n);
 }
 CUresult CUDAAPI cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, CUstream s) {
     INSIDE;
@@ -240,29 +261,7 @@ CUresult CUDAAPI cuStreamCreate(CUstream *out, unsigned flags) {
     return flags == 1 ? OK : BAD_VALUE;
 }
 CUresult CUDAAPI cuStreamDestroy_v2(CUstream s) { INSIDE; live[STREAMS]--; return s ? OK : BAD_VALUE; }
-static int run_graph(CUgraph graph) {
-    for (struct CUgraphNode_st *node = graph->first; node; node = node->next) node->is_done = 0;
-    for (struct CUgraphNode_st *node = graph->first; node; node = node->next) {
-        for (size_t i = 0; i < node->n_before; i++)
-            if (!node->before[i]->is_done) return BAD_VALUE;
-        if (kernel) kernel(node->function->name, node->arguments, node->n_arguments, node->sizes);
-        node->is_done = 1;
-    }
-    return OK;
-}
-CUresult CUDAAPI cuStreamSynchronize(CUstream s) {
-    INSIDE;
-    int status = s ? OK : BAD_VALUE;
-    for (int i = 0; i < n_queued && !status; i++) {
-        struct Work *work = &queue[i];
-        if (work->kind == 0) memcpy(work->target, work->source, work->n);
-        if (work->kind == 0 && work->value) free(work->source);
-        if (work->kind == 1) memset(work->target, work->value, work->n);
-        if (work->kind == 2) status = run_graph(work->target);
-    }
-    n_queued = 0;
-    return status;
-}
+CUresult CUDAAPI cuStreamSynchronize(CUstream s) { INSIDE; return s ? finish() : BAD_VALUE; }
 
 CUresult CUDAAPI cuGraphCreate(CUgraph *out, unsigned flags) {
     INSIDE;

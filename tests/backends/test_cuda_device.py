@@ -151,6 +151,20 @@ def test_memory(device: CudaDevice) -> None:
     other.free()
 
 
+def test_arrays_may_change_when_they_were_uploaded(device: CudaDevice) -> None:
+    for n, times in ((1 << 16, 3), (1 << 20, 2), (4, 1000)):
+        places = [device.allocate(n) for _ in range(times)]
+        data = np.zeros(n // 4, np.int32)
+        for i, place in enumerate(places):
+            data[:] = i
+            place.upload(data)
+        data[:] = -1
+        for i, place in enumerate(places):
+            place.download(data)
+            assert np.all(data == i)
+            place.free()
+
+
 def test_too_much_memory(device: CudaDevice) -> None:
     with pytest.raises(BackendUnavailable, match=r"bytes are needed, \d+ of \d+ are free"):
         device.allocate(1 << 60)
