@@ -27,7 +27,7 @@ from jitllm.kernels.gpu import (
     to_i32,
     unroll,
 )
-from jitllm.kernels.simd import I32
+from jitllm.kernels.simd import I32, I64
 
 Function = Callable[..., Any]
 _PAIR = ir.VectorType(ir.HalfType(), 2)
@@ -40,6 +40,18 @@ def _twice(value):
     """Return the word of two float16 numbers."""
     bits = int(np.float16(value).view(np.uint16))
     return bits | bits << 16
+
+
+@intrinsic
+def least_u32(typing_context, a, b):
+    """Return the lesser of two numbers from 0 to 2^32 - 1, which takes less than on int64."""
+
+    def codegen(context, builder, sig, args):
+        a, b = (builder.trunc(x, I32) for x in args)
+        least = builder.select(builder.icmp_unsigned("<", a, b), a, b)
+        return builder.zext(least, I64)
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 def _two_halves(operation: Any) -> Any:
@@ -157,7 +169,7 @@ def _numbers(name):
     def load(matrix, group, k, quad, t, r):
         matrix += QUAD * size * quad
         for i in unroll(2 * PAIRS):
-            at = matrix + minimum(32 * group + t + 4 * i, k - 1) * column_bytes
+            at = matrix + least_u32(32 * group + t + 4 * i, k - 1) * column_bytes
             words = load_i32x2(at) if size == 2 else stream_i32x4(at)
             for j in unroll(size):
                 r[size * i + j] = words[j]
