@@ -6,6 +6,7 @@ A kernel is a file of `jitllm.kernels.cuda`, written as `jitllm.kernels.gpu` say
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def ptx(kernel: str, constants: tuple[int, ...], cc: tuple[int, int]) -> Code:
         If there is no such kernel, it is not written as kernels are, or the device is too old.
     """
     least = gpu_ptx.target_of(cc)
-    entry = f"jitllm_{kernel.replace('.', '_')}"
+    entry = re.sub(r"\W", "_", f"jitllm_{_name(kernel, constants)}")
     return _code(
         f"sm{least[0]}{least[1]}", entry, kernel, constants,
         lambda neutral: gpu_ptx.generate(neutral, entry, least).encode(),
@@ -149,7 +150,15 @@ def _compiler_hash() -> str:
 @cache
 def _makers() -> frozenset[Path]:
     """Return the files of what makes code of kernels."""
-    names = ("compiler", "library", "gpu_neutral", "gpu_loops", "gpu_ptx", "gpu_host")
+    names = (
+        "compiler",
+        "gpu_compiler",
+        "gpu_host",
+        "gpu_loops",
+        "gpu_neutral",
+        "gpu_ptx",
+        "library",
+    )
     return code_files.sources_of(*(_FOLDER / f"{name}.py" for name in names))
 
 

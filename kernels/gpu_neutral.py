@@ -7,6 +7,7 @@ The IR calls functions `jit_...` for all that machines do differently. `jitllm.k
 import importlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Neutral:
     float64: bool
 
 
+@lru_cache(maxsize=1)  # who makes both PTX and an object file of it does so in turn
 def generate(kernel: str, constants: tuple[int, ...]) -> Neutral:
     """Compile a kernel as far as all machines have in common.
 

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from driver import Runner
+from fake_cuda import FLAGS, SOURCE, Fake, build
 from gpu_on_device import compare
+from models import model_path
 
 from jitllm.backends import _cuda_device, _cuda_driver
 from jitllm.backends._cuda_device import CudaDevice, open_device
@@ -21,63 +23,22 @@ from jitllm.backends.base import BackendUnavailable
 from jitllm.kernels import gpu_compiler, gpu_simulator
 from jitllm.kernels import level as levels
 
-SOURCE = Path(__file__).parent.parent / "fake_cuda.c"
-FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
-LIVE = ("memory", "modules", "streams", "graphs", "executables", "events", "contexts")
-EVERYWHERE = np.array([(0, 1 << 62)], np.int64)
 NORM = ("norm", (0, 0, 0))
-CALLBACK = ctypes.CFUNCTYPE(
-    None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint)
-)
-
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
-
-
-class Fake:
-    """The stand-in, whose kernels run in the simulator."""
-
-    def __init__(self, library: Any) -> None:
-        self.library, self.launched = library, list[tuple[str, bytes, list[int]]]()
-        self._kernels: dict[str, gpu_simulator.LoadedKernel] = {}
-        self._callback, self.runs = CALLBACK(self._run), True
-        library.fake_kernel(self._callback)
-
-    def driver(self, wanted: str = "", index: int = 0) -> CudaDriver:
-        """A new driver over the stand-in."""
-        return CudaDriver(wanted, self.library, index)
-
-    def fail(self, function: str, status: int, calls: int = 0) -> None:
-        """Let a function fail once, after so many calls."""
-        self.library.fake_fail(function.encode(), status, calls)
-
-    def live(self) -> dict[str, int]:
-        """What was made and not freed."""
-        counts = {name: self.library.fake_live(i) for i, name in enumerate(LIVE)}
-        return {name: n for name, n in counts.items() if n}
-
-    def _run(self, name: bytes, arguments: int, n: int, sizes: Any) -> None:
-        data, whole = ctypes.string_at(arguments, n), [sizes[i] for i in range(6)]
-        self.launched.append((name.decode(), data, whole))
-        if self.runs:
-            kernel = self._kernels.setdefault(
-                "norm", gpu_simulator.LoadedKernel(gpu_compiler.host_object(*NORM))
-            )
-            kernel.run(data, (whole[0], whole[1], whole[2]), EVERYWHERE)
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The compiled stand-in."""
-    path = tmp_path_factory.mktemp("cuda") / "libfake.so"
-    subprocess.run(["gcc", *FLAGS, "-shared", "-fPIC", "-o", str(path), str(SOURCE)], check=True)
-    return ctypes.CDLL(str(path))
+    return build(tmp_path_factory.mktemp("cuda"))
 
 
 @pytest.fixture
-def fake(library: Any) -> Iterator[Fake]:
+def fake(library: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     """The stand-in; nothing may be left in it."""
     library.fake_reset()
     fake = Fake(library)
+    monkeypatch.setattr(gpu_compiler, "ptx", fake.ptx)
     yield fake
     fake.fail("", 0)
     assert fake.live() == {}
@@ -212,7 +173,7 @@ def test_the_second_device_by_name(fake: Fake) -> None:
 def test_arguments_and_sizes_reach_the_kernel(fake: Fake) -> None:
     device = CudaDevice(fake.driver())
     _norm(device, n=2, width=32)
-    assert [name for name, _, _ in fake.launched] == ["jitllm_norm"] * 4
+    assert [name for name, _, _ in fake.launched] == ["jitllm_norm_0_0_0"] * 4
     threads = device.pipeline(*NORM).code.threads
     assert {tuple(sizes) for _, _, sizes in fake.launched} == {(1, 2, 1, threads, 1, 1)}
     words = np.frombuffer(fake.launched[0][1][40:], np.uint32)
@@ -231,11 +192,26 @@ def test_kernel_tests_can_run_on_a_device(fake: Fake) -> None:
     expected = [n, x, np.full_like(x, 0.5)]
     assert compare(driver, lambda cc: code, arguments, (1, 2, 1), expected)
     expected[2][1, 3] = 0.501
-    with pytest.raises(AssertionError, match="norm on the GPU"):
+    with pytest.raises(AssertionError, match="jitllm_norm_0_0_0 on the GPU"):
         compare(driver, lambda cc: code, arguments, (1, 2, 1), expected)
     reads = gpu_compiler.Code(**{**vars(code), "data": b"ld.global.b64 %rd1, [%rd2];"})
     assert not compare(driver, lambda cc: reads, arguments, (1, 2, 1), expected)
     driver.close()
+
+
+@needs_compiler
+def test_a_model_over_the_driver_has_the_simulators_bits(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cuda_driver, "library", lambda: fake.library)
+    results = []
+    for chosen in ("", "simulator"):
+        monkeypatch.setenv("JITLLM_CUDA", chosen)
+        with Runner(model_path("stories260K"), "cuda", kv_dtype="f16") as runner:
+            results.append([runner.forward([1, 403, 407, 261]), runner.forward([378], 4)])
+    assert fake.launched
+    for driver, simulator in zip(*results, strict=True):
+        assert np.array_equal(driver, simulator)
 
 
 @needs_compiler
@@ -261,7 +237,7 @@ def test_memory_that_cannot_be_zeroed_is_freed(fake: Fake) -> None:
 def test_a_kernel_that_the_driver_refuses(fake: Fake) -> None:
     driver, code = fake.driver(), gpu_compiler.ptx(*NORM, (9, 0))
     broken = gpu_compiler.Code(**{**vars(code), "data": b".entry broken("})
-    with pytest.raises(BackendUnavailable, match=r"INVALID_PTX .*norm: ptxas : line 1: broken"):
+    with pytest.raises(BackendUnavailable, match=r"INVALID_PTX .*norm_0_0_0: ptxas .* broken"):
         driver.load(broken)
     renamed = gpu_compiler.Code(**{**vars(code), "name": "other"})
     with pytest.raises(BackendUnavailable, match="cuModuleGetFunction"):
