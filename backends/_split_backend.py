@@ -138,7 +138,7 @@ class SplitBackend(Backend):
     def _place_waiting(self, graph: Graph, devices: Mapping[str, str]) -> None:
         """Give weights that waited to the devices whose nodes read them."""
         for node in graph.nodes:
-            for name in node.weights:
+            for name in node.tensors:
                 if name in self._waiting:
                     self._readers.setdefault(name, set()).add(devices[node.name])
         for name in self._waiting.keys() & self._readers.keys():

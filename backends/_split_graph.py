@@ -76,7 +76,8 @@ class Turn:
 class Cut:
     """Parts by device, their turns in order, and where rows lie on the host in between.
 
-    Value v has its rows at `places[v]` times the rows of a run, of `row_bytes` times them.
+    Value v has its rows at `places[v]` times the rows of a run, of `row_bytes` times them. `output`
+    is the device that makes the logits.
     """
 
     parts: Mapping[str, Part]
@@ -84,6 +85,7 @@ class Cut:
     values: Mapping[int, Value]
     places: Mapping[int, int]
     row_bytes: int
+    output: str
 
 
 def node_devices(graph: Graph, placement: Placement, homes: Homes) -> dict[str, str]:
@@ -138,7 +140,7 @@ def readers(graphs: Sequence[Graph], placement: Placement) -> dict[str, set[str]
         for each in (graph.encoder, graph):
             devices = node_devices(each, placement, homes) if each else {}
             for node in each.nodes if each else ():
-                for name in filter(None, node.weights):
+                for name in node.tensors:
                     found.setdefault(name, set()).add(devices[node.name])
     return found
 
@@ -259,7 +261,8 @@ class _Cutter:
         parts = {name: self._part(part) for name, part in self.parts.items()}
         turns = tuple(Turn(device, frozenset(names)) for device, names in self.turns)
         places, row_bytes = self._places()
-        return Cut(parts, turns, self.values, places, row_bytes)
+        output = self.made[self.graph.output.id].device
+        return Cut(parts, turns, self.values, places, row_bytes, output)
 
     def _part(self, part: _Part) -> Part:
         graph, device = self.graph, part.device

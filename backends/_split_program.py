@@ -39,7 +39,7 @@ class SplitProgram(Program):
         finally:
             for run in runs.values():
                 run.steps.close()
-        return runs[self._cut.turns[-1].device].result
+        return runs[self._cut.output].result
 
     def close(self) -> None:
         """Free the buffers on all devices."""

@@ -45,6 +45,13 @@ class Node:
     weights: tuple[str, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of all weights that it reads, those of adapters of experts too."""
+        adapters = (each for each in self.attrs.get("adapters", ()) if each)
+        names = (name for a, b, _ in adapters for name in (a, b))
+        return (*(name for name in self.weights if name), *names)
+
 
 @dataclass(frozen=True, slots=True)
 class CacheSpec:

@@ -13,6 +13,7 @@ from logits import Files, written_once
 from models import model_path
 from numpy.typing import NDArray
 from tiny import conformance_golden, conformance_model, conformance_names
+from variants import lora
 from variants.encoders import encoder_model
 from variants.nextn import nextn_golden, nextn_model
 from variants.written import written_model
@@ -201,6 +202,19 @@ def test_states_go_from_one_device_to_several_and_back(tmp_path: Path, files: Fi
                 assert nmse(sequence.append([7]).logits, after) <= MAX_NMSE
 
 
+def test_both_graphs_of_a_model_with_an_encoder(files: Files) -> None:
+    results = []
+    for options in ({}, {"device": TWO, "overrides": {"cross_attn": "cpu", r"enc.*ffn": "cpu"}}):
+        with load(files("t5"), n_ctx=64, **options) as model:
+            source, names = [9, 8, 7, 6], ["enc.output_norm", "blk.1.cross_kqv_out.pattern"]
+            logits, cache = model.run_with_cache([0, 5, 3], names, source=source)
+            mean = model.embed(source, normalize=False)
+            np.testing.assert_allclose(mean, cache[names[0]].mean(0), rtol=1e-4, atol=1e-6)
+            results.append([logits, cache[names[1]], mean])
+    for ours, theirs in zip(*results, strict=True):
+        assert nmse(theirs, ours) <= MAX_NMSE
+
+
 def test_forks_and_earlier_tokens(expected: Floats) -> None:
     with load(device=TWO, n_gpu_layers=4) as model, model.sequence(TOKENS[:70]) as sequence:
         with sequence.fork() as twin:
@@ -213,11 +227,10 @@ def test_forks_and_earlier_tokens(expected: Floats) -> None:
             assert nmse(again.logits, expected[70]) <= MAX_NMSE
 
 
-def test_adapters(tmp_path: Path) -> None:
-    from variants import lora
-
-    path = lora.model_file("llama-dense", tmp_path)
-    tokens = lora.tokens("llama-dense", 96)
+@pytest.mark.parametrize("name", ["llama-dense", "llama-moe.routed"])
+def test_adapters(tmp_path: Path, name: str) -> None:
+    path = lora.model_file(name, tmp_path)
+    tokens = lora.tokens(name, 96)
     results = []
     for options in ({}, {"device": TWO, "overrides": {"attn_v": "cpu", "ffn_up": "cpu"}}):
         with load(path, n_ctx=64, **options) as model:
