@@ -4,13 +4,14 @@ Activations are rounded to int8 once for all products that read a value. A produ
 is an addition adds the other operand itself, unless its output is tapped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from jitllm.backends import _gpu_core
+from jitllm.backends import _cuda_rounding, _gpu_core
 from jitllm.backends._cuda_attention import attention
 from jitllm.backends._cuda_products import MOST_SLOTS, Grouped, Product, grouped_sizes
 from jitllm.backends._gpu_lower import MOST_ROWS, Form, Lowering, Place
@@ -57,6 +58,17 @@ class CudaLowering(Lowering):
             )  # fmt: skip
             self._rounded[key] = q
         return self._rounded[key]
+
+    @contextmanager
+    def rounding(self, x: Place, rows: str, width: int) -> Iterator[Place]:
+        """Give room for the int8 rows of x, which what is emitted within makes with x."""
+        q = self.take_bytes(rows, width // GROUP * GROUP_BYTES)
+        yield q
+        self._rounded[x, rows, 1] = q
+
+    def readers(self, value: Value) -> list[Node]:
+        """Return the nodes that read a value."""
+        return self._readers_of.get(value.id, [])
 
     def give(self, place: Place) -> None:
         """Let later dispatches use the memory, and that of int8 rows of what was there."""
@@ -117,7 +129,7 @@ class CudaLowering(Lowering):
     def addition_after(self, node: Node) -> tuple[Node, Value] | None:
         """Return the addition that can be part of a product, and its other operand."""
         out = node.outputs[0]
-        readers = self._readers_of.get(out.id, [])
+        readers = self.readers(out)
         if len(readers) != 1 or readers[0].op != "add" or node.name in self.taps:
             return None
         a, b = readers[0].inputs
@@ -162,4 +174,6 @@ def _add(lowering: CudaLowering, node: Node) -> None:
         _gpu_core.two_operands(lowering, node, _gpu_core.ADD)
 
 
-CudaLowering.own = {"matmul": _matmul, "add": _add, "attention": attention}
+CudaLowering.own = {
+    **_cuda_rounding.OPS, "matmul": _matmul, "add": _add, "attention": attention,
+}  # fmt: skip

@@ -267,10 +267,12 @@ def weight_of(name: str, type_name: str = "F32") -> Weight:
     return Weight(name, type_name, values.shape, data)
 
 
-def outputs(case: Case, device: str, kv_dtype: str = "f32", **options: Any) -> Floats:
+def outputs(
+    case: Case, device: str, kv_dtype: str = "f32", precision: str = "exact", **options: Any
+) -> Floats:
     """Return the rows of two runs: one sequence, then more of it beside another."""
     graph = graph_of(case)
-    backend = backends.open_backend(device, precision="exact", **options)
+    backend = backends.open_backend(device, precision=precision, **options)
     try:
         for name in {name for node in graph.nodes for name in node.weights if name}:
             backend.add_weight(weight_of(name, case.types.get(name, "F32")))

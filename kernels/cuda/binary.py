@@ -53,7 +53,7 @@ def _gated(act):
     return gated
 
 
-def _function(op, act):
+def function(op, act):
     """Return f(s, t, low, high) of a case."""
     return (lambda _: _add, lambda _: _mul, _glu, bounded, _gated)[op](act)
 
@@ -64,7 +64,7 @@ def binary(op, act):
     b may be one row for all (ldb = 0), or one number for `part` columns beside each other: a head,
     or the row. A workgroup is for ELEMENTS columns.
     """
-    f = _function(op, act)
+    f = function(op, act)
 
     def kernel(
         rows: A, a: A, b: A, y: A,

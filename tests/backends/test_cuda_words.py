@@ -126,6 +126,27 @@ def test_caches_of_half_precision() -> None:
         _check(name, "f16/bf16")
 
 
+def test_rows_are_rounded_where_they_are_made() -> None:
+    """Norms and gated units make int8 rows for products; what a tap may change does not."""
+
+    def build(g: GraphBuilder, x: Value) -> Value:
+        parts = [x, _other(g), g.scale(x, 0.5, name="a"), g.scale(x, -2.0, name="b")]
+        halves = [join_heads(g, *pair, n_heads=1, name=pair[0].name + "+")
+                  for pair in (parts[:2], parts[2:])]  # fmt: skip
+        wide = join_heads(g, *halves, n_heads=1, name="wide rows")
+        normed = g.rms_norm(wide, "", eps=1e-5, name="normed")
+        opened = g.glu(normed, wide, act="silu", name="opened")
+        y = g.add(g.matmul(normed, "wide", name="1"), g.matmul(opened, "wide", name="2"), name="3")
+        return g.layer_norm(y, "", "", eps=1e-5, name="y")
+
+    case = Case(build, {"wide": "Q4_0"})
+    fast, exact, cpu = (
+        outputs(case, device, precision=precision)
+        for device, precision in (("cuda", "fast"), ("cuda", "exact"), ("cpu", "fast"))
+    )
+    assert nmse(fast, cpu) < 1e-9 < nmse(fast, exact) < 1e-3
+
+
 def test_quantized_caches_are_refused() -> None:
     def build(g: GraphBuilder, x: Value) -> Value:
         k, v, _ = _heads(g)

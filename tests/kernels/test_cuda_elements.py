@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu_launch import launch
+from gpu_products import poisoned, quantize
 from gpu_rows import check, count, empty_rows, few, rows_of
 
 from jitllm.backends._gpu_core import (
@@ -100,6 +101,17 @@ def test_gates(act: str) -> None:
     gate = b[:, :4].copy()
     want = reference_delta.gated(a, gate, act)
     check(_binary(a, gate, GATED, place, part=24), want, 3e-6, 1e-6)
+
+
+def test_gates_and_their_rounded_rows() -> None:
+    n, width, silu = 3, 288, ACTIVATIONS.index("silu")
+    a, b = _random(n, width), _random(n, width, seed=1)
+    first, second, y = rows_of(a), rows_of(b), empty_rows(n, width)
+    q, strides = poisoned(n * width // 32 * 40), [z.shape[1] for z in (first, second, y)]
+    arguments = [count(n), first, second, y, q, *strides, width, 0.0, 0.0]
+    launch("binary_rounded", (GLU, silu), arguments, (_groups(width, 256), n + 1))
+    np.testing.assert_array_equal(y, _binary(a, b, GLU, silu))
+    np.testing.assert_array_equal(q, quantize(np.ascontiguousarray(y[:n, :width])))
 
 
 @pytest.mark.parametrize("form", few(FORMS, ("swiglu_oai",)))

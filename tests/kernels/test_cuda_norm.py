@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gpu_launch import launch
+from gpu_products import poisoned, quantize
 from gpu_rows import check, count, empty_rows, rows_of
 
 from jitllm.kernels import reference, reference_altup, reference_ngram
@@ -75,3 +76,15 @@ def test_signed_root_dot(n: int, groups: int, width: int) -> None:
     strides = (z.shape[1] for z in (p, q, y))
     launch("signed_root_dot", (), [count(n), p, q, y, *strides, width, 0.25], (groups, n + 1))
     check(y, reference_ngram.signed_root_dot(a, b, groups, 0.25), 2e-5)
+
+
+@pytest.mark.parametrize(("n", "width"), [(1, 32), (3, 2080), (2, 1024)])
+@pytest.mark.parametrize("is_layer", [False, True])
+def test_norm_and_its_rounded_rows(n: int, width: int, is_layer: bool) -> None:
+    x, w, b = 2 + _random(n, width), _random(width), _random(width)[::-1].copy()
+    y, source, q = empty_rows(n, width), rows_of(x), poisoned(n * width // 32 * 40)
+    arguments = [count(n), source, y, w, b, q, source.shape[1], y.shape[1], width, 1e-5]
+    launch("norm_rounded", (is_layer, 1, is_layer), arguments, (1, n + 1))
+    twin = reference.layer_norm(x, w, b, 1e-5) if is_layer else reference.rms_norm(x, w, 1e-5)
+    check(y, twin, 2e-5, 3e-6)
+    np.testing.assert_array_equal(q, quantize(np.ascontiguousarray(y[:n, :width])))
