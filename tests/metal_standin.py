@@ -1,10 +1,11 @@
 """A stand-in for Apple's Objective-C runtime and Metal, so that the Metal backend runs on Linux.
 
-`metal/objc.c` has objects whose references are counted; `metal/metal.c` has Metal's objects, and
-ends the process where Apple's would misbehave: a use after a release, an object without a pool,
-commands out of order, memory that was not declared. Kernels are compiled by g++, with
+`metal/objc.c` has objects whose references are counted, `metal/device.c`, `metal/kernels.c` and
+`metal/commands.c` have Metal's. What Apple's would misbehave on ends the process: a use after a
+release, an object without a pool, commands out of order. Kernels are compiled by g++, with
 `metal/metal_stdlib` as Metal's library, and `metal/threads.c` runs the threads of a workgroup in
-turns, so that barriers work. `JITLLM_METAL_RUNTIME` tells the backend to open it.
+turns, so that barriers work; kernels that touch memory which was not declared, or whose threads
+part at a barrier, are errors. `JITLLM_METAL_RUNTIME` tells the backend to open it.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Compiles a kernel's Metal text for this machine; prints why it cannot.
 
-Run by `metal.c` as `python compile_kernel.py COMPILER SOURCE LIBRARY`.
+Run by `kernels.c` as `python compile_kernel.py COMPILER SOURCE LIBRARY`.
 """
 
 import os

@@ -1,6 +1,4 @@
-/* A stand-in for Apple's Objective-C runtime and Metal, for tests on Linux: see README of it in
- * metal_standin.py. Objects are counted, and what Apple's would crash on is told and ends the
- * process. */
+/* A stand-in for Apple's Objective-C runtime and Metal: metal_standin.py says what it is for. */
 #ifndef STANDIN_H
 #define STANDIN_H
 #include <stdbool.h>
