@@ -43,6 +43,13 @@ def multiply(a, rows, sums, first):
 
 
 @inline
+def multiply_pairs(a, words, sums, first):
+    """Add a b to the 32 sums from `first` on; a lane has two words of b for each tile."""
+    for j in unroll(8):
+        _add_product(a, (words[2 * j], words[2 * j + 1]), sums, first + 4 * j)
+
+
+@inline
 def as_left(x, t):
     """Return the left side of product t of four over the 64 columns of a result, in float16.
 

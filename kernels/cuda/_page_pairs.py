@@ -1,11 +1,15 @@
 """Parts of a page as right sides of products (`_fragments`), in float16, of any cache type.
 
 A lane reads four rows of eight numbers at a time: of keys, which lie [items, 64], four columns of
-eight keys; of values, [64, items], eight columns of four cells. A row becomes four words.
+eight keys; of values, [64, items], eight columns of four cells. A row becomes four words. Where
+there is no cache, the cells of a page are 64 rows of float32 values, `step` bytes apart.
+
+All that ask for cells `first` to `last` read no others: the nearest within stands for one that is
+outside, as its weight is 0.
 """
 
 from jitllm.kernels import formats
-from jitllm.kernels.cache_types import is_quantized, row_bytes
+from jitllm.kernels.cache_types import is_quantized
 from jitllm.kernels.cuda._numbers import code_places, meaning_of
 from jitllm.kernels.cuda._run import PAGE
 from jitllm.kernels.gpu import (
@@ -74,10 +78,20 @@ def _scaler(fmt):
 # --- keys ---------------------------------------------------------------------------------------
 
 
+@inline
+def read_key_rows(keys, step, d, c, r, first, last, words):
+    """Read columns d + 4 r to d + 4 r + 3 of keys 8 c to 8 c + 7, two words for each key."""
+    for j in unroll(8):
+        cell = min(max(to_i32(8 * c + j), first), last)
+        x = load_f32x4(keys + step * cell + 4 * (d + 4 * r))
+        words[2 * j], words[2 * j + 1] = pack_f16(x[0], x[1]), pack_f16(x[2], x[3])
+
+
 def key_reader(kind):
     """Make f(keys, d, c, r, rows): columns d + 4 r to d + 4 r + 3 of keys 8 c to 8 c + 7.
 
-    `keys` is the address of a head's keys in a page; d is a multiple of 16.
+    `keys` is the address of a head's keys in a page; d is a multiple of 16. Cells that no query
+    sees are read too.
     """
     if is_quantized(kind):
         return _quantized_key_reader(formats.get(kind.upper()))
@@ -132,16 +146,15 @@ def _quantized_key_reader(fmt):
 
 
 def value_reader(kind, dv):
-    """Make f(values, j, first, last, column, rows): columns to column + 7 of cells j to j + 3.
+    """Make f(values, step, j, first, last, column, rows): eight columns of cells j to j + 3.
 
-    j, `first` and `last` are int32, from the cell at `values` on. Cells outside of `first` to
-    `last` are not touched: the nearest within stands for them, as its weight is 0. Columns behind
-    the last are 0.
+    j, `first` and `last` are int32, from the cell at `values` on; cells lie `step` bytes apart.
+    Columns behind the last are 0.
     """
-    row, step = value_row(kind), row_bytes(kind, dv)
+    row = value_row(kind)
 
     @inline
-    def read(values, j, first, last, column, rows):
+    def read(values, step, j, first, last, column, rows):
         if column < dv:
             for k in unroll(4):
                 cell = min(max(to_i32(j + k), first), last)

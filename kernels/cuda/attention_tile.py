@@ -15,7 +15,7 @@ products, for 1024 exponentials.
 import numpy as np
 
 from jitllm.kernels.cache_types import row_bytes
-from jitllm.kernels.cuda._fragments import SUMS, TILES, as_left, multiply
+from jitllm.kernels.cuda._fragments import SUMS, TILES, as_left, multiply, multiply_pairs
 from jitllm.kernels.cuda._layout import (
     COLUMNS,
     RECORD,
@@ -25,7 +25,7 @@ from jitllm.kernels.cuda._layout import (
     tokens_of_tile,
 )
 from jitllm.kernels.cuda._numbers import kind_of
-from jitllm.kernels.cuda._page_pairs import key_reader, value_reader
+from jitllm.kernels.cuda._page_pairs import key_reader, read_key_rows, value_reader
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, segment_of
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO, adjusted, bounds, quick_exp
 from jitllm.kernels.cuda._segments import CROSS, POSITION, ROW, ROWS, segment_word
@@ -80,14 +80,15 @@ def _sum_of_row(x):
     return x + shuffle_xor_f32(x, 2)
 
 
-def _scores(kind, dk, staged):
-    """Make pack(upper, lower, room, factor) and scores(queries..., keys, c, r, sums).
+def _scores(kind, dk, staged, alone):
+    """Make pack(upper, lower, room, factor) and scores(queries..., keys, step, c, r, ..., sums).
 
     The first puts what a lane has of the queries, times `factor`, to its place in shared memory;
     the second multiplies them with the 64 keys of a page. If queries are not `staged`, there is
     no first, and the second reads them from where they are.
     """
     read, is_wide = key_reader(kind), dk > 128
+    product = multiply_pairs if alone else multiply
 
     @inline
     def words(upper, lower, d, factor):
@@ -104,39 +105,42 @@ def _scores(kind, dk, staged):
                 store_shared_i32x4(room + 32 * d, words(upper, lower, d, factor))
 
     @inline
-    def scores(upper, lower, room, factor, keys, c, r, sums):
+    def scores(upper, lower, room, factor, keys, step, c, r, first, last, sums):
         rows = registers_i32(16)
         for d in range(0, dk, 16):
             if is_wide:
                 sync_warp()  # keeps loads of later steps from being moved here: registers end
-            read(keys, d, c, r, rows)
+            if alone:
+                read_key_rows(keys, step, d, c, r, first, last, rows)
+            else:
+                read(keys, d, c, r, rows)
             if staged:
                 left = load_shared_i32x4(room + 32 * d)
             else:
                 left = words(upper, lower, d, factor)
-            multiply(left, rows, sums, 0)
+            product(left, rows, sums, 0)
 
     return pack, scores
 
 
 def _weigher(kind, dv, chunks):
-    """Make f(values, weights, c, r, first, last, column, sums): weights times a page's values."""
-    read, row_step = value_reader(kind, dv), 16 * row_bytes(kind, dv)
+    """Make f(values, step, weights, c, r, first, last, column, sums): weights times values."""
+    read = value_reader(kind, dv)
 
     @inline
-    def weigh(values, weights, c, r, first, last, column, sums):
+    def weigh(values, step, weights, c, r, first, last, column, sums):
         rows, left = registers_i32(16), registers_i32(16)
         for t in unroll(4):
             words = as_left(weights, t)
             for i in unroll(4):
                 left[4 * t + i] = words[i]
-        values += row_step * r
+        values += 16 * step * r
         first, last = to_i32(first - 16 * r), to_i32(last - 16 * r)
         for t in unroll(4):
             a = left[4 * t], left[4 * t + 1], left[4 * t + 2], left[4 * t + 3]
             for chunk in unroll(chunks):
                 sync_warp()  # as above
-                read(values, 4 * t, first, last, column + 64 * chunk + 8 * c, rows)
+                read(values, step, 4 * t, first, last, column + 64 * chunk + 8 * c, rows)
                 multiply(a, rows, sums, SUMS * chunk)
 
     return weigh
@@ -217,9 +221,9 @@ def attention_tile(
     """Make attention over a paged cache for `group` query heads that share a key head.
 
     Constants and arguments are those of `attention`, and three more constants; dk is a multiple
-    of 16, dv of 8, rows of q and y begin at multiples of 16 bytes, `alone` is 0 and `capped` tells
-    if `cap` counts. Queries for quantized keys have been rotated as they are, and what was summed
-    of quantized values still must be (`rotate_heads`).
+    of 16, dv of 8, rows of q, y and, if `alone`, of keys and values begin at multiples of 16 bytes;
+    `capped` tells if `cap` counts. Queries for quantized keys have been rotated as they are, and
+    what was summed of quantized values still must be (`rotate_heads`).
 
     If `parts` is 1, y is the result; the grid is (key heads * blocks, ceil(rows / (4 * tokens))),
     with blocks the product of `blocks_of(group, dv)`, and tokens `tokens_of_tile(group)`. Else it
@@ -231,14 +235,15 @@ def attention_tile(
     heads, tokens, chunks = heads_of_tile(group), tokens_of_tile(group), -(-min(dv, COLUMNS) // 64)
     n_sums, staged = SUMS * chunks, parts > 1 or dk <= COLUMNS
     room_bytes = 32 * dk * (1 if parts > 1 else WARPS) if staged else 16
-    seen, store = bounds(causal, chunked, cross, False), _store_sums(dv, chunks)
+    keys, values = ("f32", "f32") if alone else (kind_of(keys), kind_of(values))
+    seen, store = bounds(causal, chunked, cross, alone), _store_sums(dv, chunks)
     shape, is_shaped = _shaper(adjusted(capped, slopes, reach)), bool(capped or slopes or reach)
-    pack, scores_of = _scores(kind_of(keys), dk, staged)
-    weigh, softmax = _weigher(kind_of(values), dv, chunks), _softmax(n_sums)
-    part_groups = parts // WARPS
+    pack, scores_of = _scores(keys, dk, staged, alone)
+    weigh, softmax = _weigher(values, dv, chunks), _softmax(n_sums)
+    part_groups, cell_bytes = parts // WARPS, row_bytes(values, dv)
 
     @inline
-    def note_row(note, half, token, start, last, end, window, first_head, key_head):
+    def note_row(note, half, token, start, last, begin, end, window, first_head, key_head):
         """Note position, cells and head of one of a lane's rows; return where its queries are.
 
         A row that is not there has head -1, and does what one that is there does.
@@ -247,7 +252,7 @@ def attention_tile(
         ahead, head = divide_u32(number, heads), first_head + remainder_u32(number, heads)
         is_there = ahead <= last and head < group
         ahead, head = minimum(ahead, last), group * key_head + minimum(head, group - 1)
-        first, end = seen(start + ahead, 0, end, window)
+        first, end = seen(start + ahead, begin, end, window)
         words = to_i32(start + ahead), to_i32(first), to_i32(end), to_i32(head if is_there else -1)
         store_shared_i32x4(note + NOTE_BYTES * half, words)
         return token + ahead, head
@@ -299,26 +304,29 @@ def attention_tile(
         while token < minimum(tokens * (tile + 1), n_rows(run)):
             stop = minimum(tokens * (tile + 1), n_rows(run))
             segment = segment_of(run, token)
-            row = segment_word(run, segment, ROW)
-            start = segment_word(run, segment, POSITION) + token - row
-            last = minimum(stop, row + segment_word(run, segment, ROWS)) - token - 1
-            end = segment_word(run, segment, POSITION) + segment_word(run, segment, ROWS)
+            row, begin = segment_word(run, segment, ROW), segment_word(run, segment, POSITION)
+            shift, end = begin - row, begin + segment_word(run, segment, ROWS)
+            start, last = token + shift, minimum(stop, end - shift) - token - 1
             if cross:
                 end = segment_word(run, segment, CROSS)
-            row, head = note_row(note, 0, token, start, last, end, window, first_head, key_head)
+            row, head = note_row(
+                note, 0, token, start, last, begin, end, window, first_head, key_head
+            )
             upper = q + 4 * (row * ldq + head * dk + 4 * r)
-            row, head = note_row(note, 1, token, start, last, end, window, first_head, key_head)
+            row, head = note_row(
+                note, 1, token, start, last, begin, end, window, first_head, key_head
+            )
             lower = q + 4 * (row * ldq + head * dk + 4 * r)
             pack(upper, lower, room, scale)
-            first, all_end = seen(start, 0, end, window)
-            all_first, end = seen(start + last, 0, end, window)
+            first, all_end = seen(start, begin, end, window)
+            all_first, end = seen(start + last, begin, end, window)
             block, stop_block = first >> 6, (end + PAGE - 1) >> 6
             if parts > 1:
                 share = divide_u32(maximum(stop_block - block, 0) + parts - 1, parts)
                 block += share * part
                 stop_block = minimum(stop_block, block + share)
             filled = block < stop_block
-            ways = to_i32(token + last + 1), to_i32(start - token), to_i32(filled), to_i32(0)
+            ways = to_i32(token + last + 1), to_i32(shift), to_i32(filled), to_i32(0)
             store_shared_i32x4(note + 2 * NOTE_BYTES, ways)
             for i in unroll(n_sums):
                 sums[i] = ZERO
@@ -326,21 +334,30 @@ def attention_tile(
                 state[half], state[2 + half] = LOWEST, ZERO
             while block < stop_block:
                 at = PAGE * block
-                cells = page_of(
-                    run, segment, caches & 0xFFFF, caches >> 16, block, pages, page_bytes
-                )
-                cells += key_head * head_bytes
+                low, high = maximum(first - at, 0), minimum(end - at, PAGE) - 1
+                if alone:
+                    own, key_step, step = at - shift, 4 * ldk, 4 * ldv
+                    cells = pages + 4 * (own * ldk + key_head * dk)
+                    rows = v + 4 * (own * ldv + key_head * dv)
+                else:
+                    cells = page_of(
+                        run, segment, caches & 0xFFFF, caches >> 16, block, pages, page_bytes
+                    )
+                    cells += key_head * head_bytes
+                    rows, key_step, step = cells + key_bytes, 0, cell_bytes
                 for i in unroll(SUMS):
                     scores[i] = ZERO
-                scores_of(upper, lower, room, scale, cells, c, r, scores)
+                scores_of(
+                    upper, lower, room, scale, cells, key_step, c, r, to_i32(low), to_i32(high),
+                    scores,
+                )  # fmt: skip
                 partly = at < all_first or at + PAGE > all_end
                 if is_shaped or partly:
                     shape(scores, 0, at + 16 * r, note, cap, terms, partly)
                     shape(scores, 1, at + 16 * r, note, cap, terms, partly)
                 softmax(scores, sums, state, 0)
                 softmax(scores, sums, state, 1)
-                low, high = maximum(first - at, 0), minimum(end - at, PAGE) - 1
-                weigh(cells + key_bytes, scores, c, r, low, high, column, sums)
+                weigh(rows, step, scores, c, r, low, high, column, sums)
                 block += 1
             token, shift, filled, _ = load_shared_i32x4(note + 2 * NOTE_BYTES)
             end_row(y, ldy, sink, shift, note, 0, part, filled, sums, state, r, column)

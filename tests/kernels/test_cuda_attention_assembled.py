@@ -28,14 +28,22 @@ def test_any_form(kv: str, cc: tuple[int, int]) -> None:
 @pytest.mark.parametrize("parts", [1, 32])
 @pytest.mark.parametrize("width", [64, 80, 96, 128])
 def test_tiles(width: int, parts: int, cc: tuple[int, int]) -> None:
-    constants = Form(dk=width, dv=width).constants()
-    _check("attention_tile", (*constants, 4, parts, 0), cc)
+    """For 7.5 the assembler gives up a few registers so that more workgroups fit."""
+    constants, spills = Form(dk=width, dv=width).constants(), 64 if cc < (8, 0) else 0
+    _check("attention_tile", (*constants, 4, parts, 0), cc, spills)
+
+
+@pytest.mark.parametrize("cc", gpu_ptx.CAPABILITIES)
+@pytest.mark.parametrize("width", [64, 128])
+def test_tiles_without_a_cache_spill_little(width: int, cc: tuple[int, int]) -> None:
+    form = Form(alone=True, causal=False, kv="f32", dk=width, dv=width)
+    _check("attention_tile", (*form.constants(), 1, 1, 0), cc, 0 if width == 64 else 256)
 
 
 @pytest.mark.parametrize("cc", gpu_ptx.CAPABILITIES)
 @pytest.mark.parametrize("kv", NAMES)
 def test_tiles_of_types_spill_little(kv: str, cc: tuple[int, int]) -> None:
-    """The assembler may give up a few registers so that more workgroups fit beside each other."""
+    """The assembler may give up a few registers, here for any device."""
     spills = 0 if kv == "f16" else 128
     _check("attention_tile", (*Form(kv=kv).constants(), 4, 32, 0), cc, spills)
 

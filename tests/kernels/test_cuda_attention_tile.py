@@ -105,5 +105,11 @@ def test_latent_attention(parts: int) -> None:
     _check(case(form, [(1, 150)]), parts)
 
 
+@pytest.mark.parametrize("window", [0, 20])
+def test_rows_without_a_cache(window: int) -> None:
+    form = Form(alone=True, causal=False, kv="f32", window=window, dk=32, dv=72)
+    _check(case(form, [(70, 0), (1, 0), (9, 0)]), 1)
+
+
 def test_parts_of_a_long_text() -> None:
     _check(case(Form(heads=1, group=4), [(1, 1500)]), 8)
