@@ -1,8 +1,10 @@
 """Threads of a GPU kernel: who they are, how they wait for and talk to each other.
 
 Everything here is a call of a function `jit_...` that `jitllm.kernels.gpu_ptx` defines for GPUs and
-`jitllm.kernels.gpu_simulator` for this machine. All 32 threads of a warp, or all of a workgroup,
-must reach a call that synchronizes: it may not stand where only some of them go.
+`jitllm.kernels.gpu_host` for the simulator. All 32 threads of a warp, or all of a workgroup,
+must reach a call that synchronizes: it may not stand where only some of them go. Of these calls,
+`sync_threads` and `sync_warp` alone make writes to memory visible to other threads; shuffles, sums
+and products do not, though in the simulator they happen to.
 """
 
 from typing import Any
