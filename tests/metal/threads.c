@@ -118,22 +118,21 @@ static bool run_groups(Size groups, Size threads, char *reason, size_t size) {
  * vain. One grid at a time. */
 bool run_grid(const Kernel *what, void *const *with, Size groups, Size threads, char *reason,
               size_t size) {
+    static const int signals[] = {SIGSEGV, SIGILL, SIGTRAP}; /* the last two are of traps */
     static char stack[64 << 10];
     stack_t own = {.ss_sp = stack, .ss_size = sizeof stack}, before;
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    struct sigaction old, old_trap;
+    struct sigaction old[3];
     volatile bool right = false;
     make_stacks();
     kernel = what, bindings = with;
     *kernel->barrier = wait_at;
     sigaltstack(&own, &before);
-    sigaction(SIGSEGV, &action, &old);
-    sigaction(SIGILL, &action, &old_trap);
+    for (int i = 0; i < 3; i++) sigaction(signals[i], &action, &old[i]);
     if (!sigsetjmp(fault, 1)) right = run_groups(groups, threads, reason, size);
     else if (fault_signal == SIGSEGV) snprintf(reason, size, "page fault at %p", fault_address);
     else snprintf(reason, size, "a thread does what is undefined: see compile_kernel.py's checks");
-    sigaction(SIGSEGV, &old, NULL);
-    sigaction(SIGILL, &old_trap, NULL);
+    for (int i = 0; i < 3; i++) sigaction(signals[i], &old[i], NULL);
     sigaltstack(&before, NULL);
     if (!right)
         for (int i = 0; i < MOST_THREADS; i++) fibers[i].made = false;
