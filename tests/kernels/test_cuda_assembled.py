@@ -7,7 +7,8 @@ from jitllm.kernels import formats
 from jitllm.kernels.cache_types import NAMES
 
 CASES: dict[str, list[tuple[int, ...]]] = {
-    "norm": [(0, 1, 0), (1, 1, 1)], "match_rms": [()], "gaussian_top": [()],
+    "norm": [(0, 1, 0), (1, 1, 1)], "norm_rounded": [(0, 1, 0), (1, 1, 1)],
+    "binary_rounded": [(2, 0), (2, 1), (3, 2)], "match_rms": [()], "gaussian_top": [()],
     "signed_root_dot": [()], "rope": [(0,), (1,)], "rope_behind": [(0,), (1,)],
     "unary": [*((op, 0) for op in range(7)), *((4, act) for act in range(1, 9))],
     "binary": [(0, 0), (1, 0), (2, 0), (2, 1), *((3, form) for form in range(4)), (4, 8)],
