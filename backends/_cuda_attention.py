@@ -21,15 +21,19 @@ RUN = Place("run", 0, 0)
 
 def attention(lowering: "CudaLowering", node: Node) -> None:
     """Emit the write of keys and values, and the attention."""
-    attrs, q = node.attrs, lowering.place(node.inputs[0])
+    attrs, rows = node.attrs, [lowering.place(value) for value in node.inputs]
+    q, alone = rows[0], attrs["cache"] < 0
     dk, dv, n_heads = attrs["head_dim"], attrs["v_head_dim"], attrs["n_heads"]
-    if lowering.exact or attrs["cache"] < 0 or dk % 16 or dv % 8 or q.shift % 16:
+    is_apart = any(x.shift % 16 for x in (rows if alone else [q]))
+    if lowering.exact or dk % 16 or dv % 8 or is_apart:
         _gpu_core.attention(lowering, node)
         return
-    y, pool = lowering.new(node.outputs[0]), lowering.pools[attrs["cache"]]
-    call = _gpu_core.write_keys(lowering, node)
+    y, call = lowering.new(node.outputs[0]), _gpu_core.write_keys(lowering, node)
+    if alone:
+        lowering.emit_forms([_whole(node, call, q, y)], [y], "T")
+        return
+    pool, source = lowering.pools[attrs["cache"]], q
     keys, values = cache_types.rows_of(pool.kv_dtype, pool.spec.layers[attrs["layer"]])
-    source = q
     if keys.hadamard:
         source = lowering.take("T", n_heads * dk)
         _rotate(lowering, q, source, n_heads, dk, keys.hadamard)
@@ -73,13 +77,22 @@ def _emit(lowering: "CudaLowering", node: Node, call: AttentionCall, q: Place, y
         ))  # fmt: skip
         rows = FEW * parts // n
         n = n // STEP if n % (STEP * WARPS) == 0 else 0
-    tiles.append(Form(
-        "attention_tile", (*call.constants, group, 1, capped), (RUN, q, y, *call.addresses),
-        (q.stride, y.stride, *call.words), blocks, WARPS * tokens, rows + 1,
-    ))  # fmt: skip
+    tiles.append(_whole(node, call, q, y, rows + 1))
     lowering.emit_forms(tiles, [y, partial], "T")
     lowering.emit_forms(merges, [y], "T", most=rows)
     lowering.give(partial)
+
+
+def _whole(node: Node, call: AttentionCall, q: Place, y: Place, least: int = 1) -> Form:
+    """Return the form that takes all cells at once, for `least` rows or more."""
+    attrs, n_kv_heads = node.attrs, node.attrs["n_kv_heads"]
+    group = attrs["n_heads"] // n_kv_heads
+    return Form(
+        "attention_tile", (*call.constants, group, 1, attrs["soft_cap"] > 0),
+        (RUN, q, y, *call.addresses), (q.stride, y.stride, *call.words),
+        _product(blocks_of(group, attrs["v_head_dim"])) * n_kv_heads,
+        WARPS * tokens_of_tile(group), least,
+    )  # fmt: skip
 
 
 def _parts(blocks: int, n_pages: int) -> int:

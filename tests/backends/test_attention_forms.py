@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driver import Runner, nmse
+from driver import Runner, nmse, simulate_cuda
+from gpu_rows import few
 from variants import variant_model
 
 from jitllm.backends.base import Batch, Segment
@@ -55,6 +56,13 @@ def test_equal_to_the_reference(model: Path, form: str) -> None:
     assert nmse(_logits(model, form, "cpu", n_threads=2), want) < 1e-10
     with Runner(model, "reference", max_tokens=150) as runner:
         assert nmse(runner.forward(TOKENS), want) > 1e-5
+
+
+@pytest.mark.parametrize("form", few([*FORMS], ["alone and near"]))
+def test_simulated_tensor_cores(model: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_cuda(monkeypatch)
+    error = nmse(_logits(model, form, "cuda", precision="fast"), _logits(model, form, "reference"))
+    assert 1e-10 < error < 1e-6  # float16 was used
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
