@@ -115,7 +115,8 @@ class CudaLowering(Lowering):
         """Emit the product of each row with a small weight, as a matrix of one row."""
         matrix = np.zeros((width, packed.ROWS), np.float32)
         matrix[:, 0] = self.vectors[name]
-        self._multiply("F32", self.constant(matrix), (1, width), x, y, rows)
+        place = self._placed(f"{name} packed", matrix)  # by name: a plan knows no numbers
+        self._multiply("F32", place, (1, width), x, y, rows)
 
     def product(
         self, w: Matrix, x: Place, y: Place, rows: str, *, heads: int = 1, **options: Any
