@@ -42,8 +42,7 @@ class LoadedKernel:
 
     def __init__(self, code: Code) -> None:
         self.code = code
-        symbols = (f"{code.name}:{entry}" for entry in gpu_host.ENTRIES)
-        self._begin, self._thread, self._fiber, self._poison, arrays = jit.load(code.data, *symbols)
+        self._begin, self._thread, self._fiber, self._poison, arrays = _load(code.name, code.data)
         self._arrays = np.zeros((max(code.shared, 1), layout.PIECE_WORDS), np.int64)
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(arrays)(self._arrays.ctypes.data)
         self._arrays = _in_order(self._arrays[self._arrays[:, layout.END] > 0])
@@ -98,6 +97,12 @@ class LoadedKernel:
             layout.USES_FIBERS: bool(self.code.sites), layout.BAD_BYTES: 0,
             layout.ARRAYS: self._arrays.ctypes.data, layout.N_ARRAYS: len(self._arrays),
         }  # fmt: skip
+
+
+@cache
+def _load(name: str, data: bytes) -> tuple[int, ...]:
+    """Load an object file, once in a process; returns where its functions are."""
+    return jit.load(data, *(f"{name}:{entry}" for entry in gpu_host.ENTRIES))
 
 
 def _in_order(pieces: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gpu_launch import launch_function
 
-from jitllm.kernels import code_files, gpu, gpu_compiler, gpu_simulator, gpu_stacks, jit
+from jitllm.kernels import code_files, cuda, gpu, gpu_compiler, gpu_simulator, gpu_stacks, jit
 from jitllm.kernels.gpu import A, F, U
 
 ONE = np.float32(1)
@@ -203,6 +203,14 @@ def test_arguments_of_all_kinds() -> None:
     launch_function(kernel, 32, [y, 0xFFFFFFFF, -2.5, 1])
     assert y[:8].view(np.int64) == 0xFFFFFFFF and y[16:].view(np.int64) == 1 - 0xFFFFFFFF
     assert y[8:12].view(np.float32) == -2.5
+
+
+def test_every_kernel_is_launched_by_tests() -> None:
+    tests = Path(__file__).parent.parent
+    files = [*tests.glob("*/test_cuda_*.py"), *tests.glob("gpu_*.py")]
+    text = "".join(path.read_text("utf-8") for path in files)
+    names = [path.stem for path in Path(cuda.__file__).parent.glob("[a-z]*.py")]
+    assert len(names) > 20 and [name for name in names if f'"{name}"' not in text] == []
 
 
 # --- code on disk --------------------------------------------------------------------------------
