@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from jitllm.backends._gpu_device import Kernels
 from jitllm.backends._gpu_memory import GpuPool, GpuStates, Matrix, row_bytes
 from jitllm.backends.base import BackendUnavailable, Floats
 from jitllm.backends.ir import Graph, Node, Value
+
+if TYPE_CHECKING:
+    from jitllm.backends._gpu_best import Best
 
 LANES = 64  # of all workgroups
 STATE_COLUMNS = 16  # of a head's state, that a workgroup takes through the rows of a segment
@@ -36,9 +39,9 @@ class Place:
     """Memory that a dispatch touches.
 
     `space` is "T" or "O", values with so many rows, whose `start` and `size` are bytes for each
-    row; "fixed", memory that no rows count for; "run", the run block; "constants"; or "", where
-    `start` is an address. `shift` bytes are added in the end. `stride` is the distance of rows in
-    floats.
+    row; "best", with the rows of "O"; "fixed", memory that no rows count for; "run", the run
+    block; "constants"; or "", where `start` is an address. `shift` bytes are added in the end.
+    `stride` is the distance of rows in floats.
     """
 
     space: str
@@ -147,7 +150,8 @@ class Lowering:
         self.max_tokens, self.taps = max_tokens, taps
         self.dispatches: list[Dispatch] = []
         self.cuts: list[Cut] = []
-        self.arenas = {"T": Arena(), "O": Arena(), "fixed": Arena()}
+        self.arenas = {"T": Arena(), "O": Arena(), "best": Arena(), "fixed": Arena()}
+        self.best: dict[int, Best] = {}  # what finds so many logits of each row
         self.constants: list[tuple[Place, Floats]] = []
         self.constant_bytes = 0
         self.counts: dict[tuple[str, int], Place] = {}  # numbers of rows that a run must set
@@ -169,6 +173,8 @@ class Lowering:
 
     def lower(self) -> None:
         """Lower every node; `BackendUnavailable` names one whose operation is missing."""
+        from jitllm.backends._gpu_best import find_best  # which needs this class
+
         for node in self.graph.nodes:
             self.node = node
             operation(self, node)(self, node)
@@ -179,6 +185,7 @@ class Lowering:
             if out.width and not self._readers[out.id] and out.id != self.graph.output.id:
                 self._readers[out.id] = 1
                 self._release(out.id)
+        self.best = find_best(self)
 
     def _cut(self, node: Node, out: Value) -> None:
         stop = len(self.dispatches)
@@ -275,11 +282,11 @@ class Lowering:
         return self._constant_places[key]
 
     def space_bytes(self) -> dict[str, int]:
-        """Return what a program takes, by space; the one of "O" grows with the rows wanted."""
+        """Return what a program takes, by space; "O" and "best" grow with the rows wanted."""
         return {
             "run": self.run_bytes, "constants": self.constant_bytes, "tables": TABLE_BYTES,
             "T": self.arenas["T"].size * self.max_tokens, "O": self.arenas["O"].size,
-            "fixed": self.arenas["fixed"].size,
+            "fixed": self.arenas["fixed"].size, "best": self.arenas["best"].size,
         }  # fmt: skip
 
     # --- dispatches ---

@@ -23,7 +23,17 @@ from jitllm.backends._gpu_lower import (
     Place,
 )
 from jitllm.backends._pattern import apply_pattern_tap, seen_by
-from jitllm.backends.base import PAGE_TOKENS, Batch, Floats, Program, Segment, Steps, Tap, rows_of
+from jitllm.backends.base import (
+    PAGE_TOKENS,
+    Batch,
+    Floats,
+    Ints,
+    Program,
+    Segment,
+    Steps,
+    Tap,
+    rows_of,
+)
 
 _KEPT = 8  # recordings for different row counts
 
@@ -42,7 +52,8 @@ class GpuProgram(Program):
         self.device, self.graph, self.closed = device, lowering.graph, False
         self.max_tokens, self._lowering = lowering.max_tokens, lowering
         self._memory: dict[str, Memory] = {}
-        self._recorded: dict[tuple[int, int], list[Commands]] = {}
+        self._recorded: dict[tuple[int, int, int], list[Commands]] = {}
+        self._rows = 0, 0  # classes of the last run
         self._run = np.zeros(lowering.run_bytes, np.uint8)
         self._reads_caches = [n for n in self.graph.nodes if n.attrs.get("cache", -1) >= 0]
         try:
@@ -63,21 +74,35 @@ class GpuProgram(Program):
 
     def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
         """Run a batch; see `Program.steps`."""
-        n_tokens, n_outputs = len(batch.tokens), len(batch.output_rows)
-        if not 1 <= n_tokens <= self.max_tokens:
-            raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
-        self._check_ids(batch)
-        self._set_inputs(batch)
-        rows = _class(n_tokens, self.max_tokens), _class(n_outputs, self.max_tokens)
-        pieces = self._pieces(rows)
-        counts = {"T": n_tokens, "O": n_outputs}
-        for i, commands in enumerate(pieces):
+        rows = self._begin(batch)
+        counts = {"T": len(batch.tokens), "O": len(batch.output_rows)}
+        output = self._lowering.place(self.graph.output)
+        for i, commands in enumerate(self._pieces(rows)):
             commands.run()
             if tap and i < len(self._lowering.cuts):
                 yield self._lowering.cuts[i].node.name
                 self._show(self._lowering.cuts[i], batch, tap, counts, rows)
+        return self._download(output, counts["O"], self.graph.vocab_size, rows)
+
+    @property
+    def most_best(self) -> int:
+        """Most logits of a row that `best` finds."""
+        return min(max(self._lowering.best, default=0), self.graph.vocab_size)
+
+    def best(self, batch: Batch, k: int) -> tuple[Ints, Floats]:
+        """Run a batch and find the largest logits on the device; see `Program.best`."""
+        size, n = min(size for size in self._lowering.best if size >= k), len(batch.output_rows)
+        rows = self._rows = self._begin(batch)
+        for commands in self._pieces(rows, size):
+            commands.run()
+        place, found = self._lowering.best[size].found, np.empty((n, 2, size), np.int32)
+        self._memory[place.space].download(found, self._offset(place, rows))
+        return found[:, 0, :k].copy(), found[:, 1, :k].copy().view(np.float32)
+
+    def logits(self, row: int) -> Floats:
+        """Return the logits of a row of the last `best`; see `Program.logits`."""
         output = self._lowering.place(self.graph.output)
-        return self._download(output, n_outputs, self.graph.vocab_size, rows)
+        return self._download(output, 1, self.graph.vocab_size, self._rows, first=row)[0]
 
     def close(self) -> None:
         """Free the buffers."""
@@ -85,6 +110,15 @@ class GpuProgram(Program):
         for memory in self._memory.values():
             memory.free()
         self._memory, self.closed = {}, True
+
+    def _begin(self, batch: Batch) -> tuple[int, int]:
+        """Check and write what a run reads; returns the classes of its row counts."""
+        n_tokens, n_outputs = len(batch.tokens), len(batch.output_rows)
+        if not 1 <= n_tokens <= self.max_tokens:
+            raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
+        self._check_ids(batch)
+        self._set_inputs(batch)
+        return _class(n_tokens, self.max_tokens), _class(n_outputs, self.max_tokens)
 
     # --- memory ---
 
@@ -99,7 +133,7 @@ class GpuProgram(Program):
 
     def _offset(self, place: Place, rows: tuple[int, int]) -> int:
         """Bytes from the start of a place's space."""
-        by_row = {"T": self.max_tokens, "O": rows[1]}.get(place.space, 1)
+        by_row = {"T": self.max_tokens, "O": rows[1], "best": rows[1]}.get(place.space, 1)
         return place.start * by_row + place.shift
 
     def _address(self, place: Place | None, rows: tuple[int, int]) -> int:
@@ -110,18 +144,25 @@ class GpuProgram(Program):
 
     # --- recordings ---
 
-    def _pieces(self, rows: tuple[int, int]) -> list[Commands]:
-        """Return the recorded pieces of a run, which end at the cuts."""
-        if self._reserve("O", self._lowering.arenas["O"].size * rows[1]):
-            self._forget()
-        if rows not in self._recorded:
+    def _pieces(self, rows: tuple[int, int], n_best: int = 0) -> list[Commands]:
+        """Return the recorded pieces of a run, which end at the cuts.
+
+        The last one finds the `n_best` largest logits.
+        """
+        for space in ("O", "best") if n_best else ("O",):
+            if self._reserve(space, self._lowering.arenas[space].size * rows[1]):
+                self._forget()
+        key = *rows, n_best
+        if key not in self._recorded:
             if len(self._recorded) == _KEPT:
                 _free(self._recorded.pop(next(iter(self._recorded))))
-            self._recorded[rows] = self._record(rows)
-        return self._recorded[rows]
+            self._recorded[key] = self._record(rows, n_best)
+        return self._recorded[key]
 
-    def _record(self, rows: tuple[int, int]) -> list[Commands]:
+    def _record(self, rows: tuple[int, int], n_best: int) -> list[Commands]:
         dispatches, pieces, start = self._lowering.dispatches, list[Commands](), 0
+        if n_best:
+            dispatches = [*dispatches, *self._lowering.best[n_best].dispatches]
         try:
             for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
                 pieces.append(self.device.commands())
@@ -254,11 +295,14 @@ class GpuProgram(Program):
 
     # --- values ---
 
-    def _download(self, place: Place, n: int, width: int, rows: tuple[int, int]) -> Floats:
-        """Return rows of a value."""
+    def _download(
+        self, place: Place, n: int, width: int, rows: tuple[int, int], first: int = 0
+    ) -> Floats:
+        """Return n rows of a value, from the first on."""
         whole = np.empty(n * place.stride, np.float32)
         length = max(n * place.stride - place.shift // 4, 0)
-        self._memory[place.space].download(whole[:length], self._offset(place, rows))
+        start = self._offset(place, rows) + 4 * place.stride * first
+        self._memory[place.space].download(whole[:length], start)
         return np.ascontiguousarray(whole.reshape(n, place.stride)[:, :width])
 
     def _upload(self, place: Place, values: Floats, rows: tuple[int, int]) -> None:

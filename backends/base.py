@@ -181,6 +181,30 @@ class Program(ABC):
         """
         raise BackendUnavailable(f"{type(self).__name__} runs whole models only: it has no steps")
 
+    @property
+    def most_best(self) -> int:
+        """Most logits of a row that `best` finds; 0 if the device cannot, or would save nothing."""
+        return 0
+
+    def best(self, batch: Batch, k: int) -> tuple[Ints, Floats]:
+        """Run a batch; returns ids int32 [O, k] and values float32 [O, k] of the largest logits.
+
+        They descend, NaN first; of equal ones the lower id comes first. The program has no taps.
+
+        Raises
+        ------
+        BackendUnavailable
+            If k is more than `most_best`.
+        """
+        raise BackendUnavailable(f"{type(self).__name__} finds no largest logits")
+
+    def logits(self, row: int) -> Floats:
+        """Return the logits of output row `row` of the last `best`, float32 [vocab_size].
+
+        They are there until the program runs again.
+        """
+        raise BackendUnavailable(f"{type(self).__name__} keeps no logits")
+
     @abstractmethod
     def close(self) -> None:
         """Free the buffers."""

@@ -127,7 +127,9 @@ class _Lanes:
         started = time.perf_counter()
         needed = [contents for s in self._streams.values() for contents in s.needed()]
         once = {id(contents): contents for contents in needed}  # samples share a prompt
-        compute_together(self._model.engine, once.values())
+        n_best = [stream.n_best for stream in self._streams.values()]
+        most = None if None in n_best else max(filter(None, n_best), default=None)
+        compute_together(self._model.engine, once.values(), n_best=most)
         seconds = time.perf_counter() - started
         for stream in self._streams.values():
             stream.waited(seconds)

@@ -230,6 +230,11 @@ class GenerationStream(Iterator[Chunk]):
         goes_on = not self.has_ended and self._goes_on(self._sequence)
         return [self._sequence.contents] if goes_on else []
 
+    @property
+    def n_best(self) -> int | None:
+        """How many of the largest logits are enough for the next step; None for all."""
+        return None if self.request.params.logprobs is not None else self.chain.needs()
+
     def waited(self, seconds: float) -> None:
         """Count time in which what it needs was computed."""
         self._seconds += seconds
@@ -313,7 +318,7 @@ class GenerationStream(Iterator[Chunk]):
         params, sequence = self.request.params, self._start()
         ends = {*self.model.eog_ids, *params.stop_token_ids}
         while self._goes_on(sequence):
-            token = self.chain.sample(sequence.compute_logits())
+            token = sequence.compute_last(self.n_best).sample(self.chain)
             if token in ends:
                 return "stop"
             yield self._keep(sequence, token)
@@ -327,7 +332,7 @@ class GenerationStream(Iterator[Chunk]):
         sequence = self._sequence = self._prompt.start(params.prompt_logprobs, is_set)
         self.request = dataclasses.replace(self.request, params=settled(sequence, params))
         if self._goes_on(sequence):
-            sequence.compute_logits(is_set)
+            sequence.compute_last(self.n_best, is_set)
         if not self.request.goes_on:
             self.chain.accept_many(sequence.token_ids)
         sequence.generation_began(self.request.params, self.chain, self.request.lacks())

@@ -62,6 +62,10 @@ class Candidates:
     ----------
     logits
         float32 `[V]`, the whole vocabulary; not copied and never written to.
+    ids
+        int32 `[C]`, ascending, if `logits` are those of some tokens only; the others are out.
+    n_vocab
+        Size of the vocabulary then.
 
     Attributes
     ----------
@@ -81,16 +85,16 @@ class Candidates:
 
     __slots__ = ("_in_order", "ids", "is_sorted", "logits", "n_vocab", "probs", "selected")
 
-    def __init__(self, logits: Floats) -> None:
+    def __init__(self, logits: Floats, ids: Ids | None = None, n_vocab: int = 0) -> None:
         view = logits.view()
         view.setflags(write=False)
         self.logits: Floats = view
-        self.n_vocab = logits.shape[0]
-        self.ids: Ids = _all_ids(self.n_vocab)
+        self.n_vocab = logits.shape[0] if ids is None else n_vocab
+        self.ids: Ids = _all_ids(self.n_vocab) if ids is None else ids
         self.probs: Floats | None = None
         self.is_sorted = False
         self.selected: int | None = None
-        self._in_order = True  # ids are still 0..V-1
+        self._in_order = ids is None  # ids are still 0..V-1
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -180,6 +184,14 @@ class Sampler:
     def apply(self, candidates: Candidates) -> None:
         """Change the candidates in place."""
         raise NotImplementedError(f"{type(self).__name__} must define apply")
+
+    def needs(self, n: int | None) -> int | None:
+        """Return how many of the largest logits are enough, of equal ones the first; None: all.
+
+        Of these it must make the same `n` largest as of all, or all the same that it leaves if
+        `n` is None.
+        """
+        return None
 
     def accept(self, token: int) -> None:
         """Take note of a token of the prompt or of the output."""

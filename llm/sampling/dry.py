@@ -80,6 +80,10 @@ class Dry(Sampler):
             params = SamplingParams.from_text(texts)
         return cls.from_params(params, context)
 
+    def needs(self, n: int | None) -> int | None:
+        """Return n and one for each token that may fall behind."""
+        return None if n is None else n + len(set(self._window))
+
     def accept(self, token: int) -> None:
         """Move the window on by one token."""
         self._window.append(token)

@@ -18,6 +18,10 @@ class Greedy(Sampler):
         """Build; greedy has no parameters."""
         return cls()
 
+    def needs(self, n: int | None) -> int | None:
+        """Return 1."""
+        return 1
+
     def apply(self, candidates: Candidates) -> None:
         """Set `candidates.selected`; SamplingError if the largest logit is not finite."""
         best = int(candidates.logits.argmax())

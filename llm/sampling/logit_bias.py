@@ -40,6 +40,10 @@ class LogitBias(Sampler):
             bias.update({token: -np.inf for token in context.eog_ids})
         return cls(bias) if bias else None
 
+    def needs(self, n: int | None) -> int | None:
+        """Return n and one for each token that falls behind, if none rises."""
+        return None if n is None or (self.values > 0).any() else n + len(self.ids)
+
     def apply(self, candidates: Candidates) -> None:
         """Add the biases."""
         positions, which = candidates.positions_of(self.ids)

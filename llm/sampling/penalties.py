@@ -53,6 +53,11 @@ class Penalties(Sampler):
             return None
         return cls(params.penalty_last_n, *strength)
 
+    def needs(self, n: int | None) -> int | None:
+        """Return n and one for each token that may fall behind, if none can rise."""
+        can_rise = self.repeat < 1 or self.frequency < 0 or self.presence < 0
+        return None if n is None or can_rise else n + len(self._counts)
+
     def accept(self, token: int) -> None:
         """Move the window on by one token."""
         if len(self._window) == self._window.maxlen:

@@ -72,10 +72,29 @@ class SamplerChain:
         self._check(logits)
         if self.logits_processors:
             logits = self._processed(logits)
-        top = logits.max()  # nan if any is
+        return self.sample_from(Candidates(logits))
+
+    def needs(self) -> int | None:
+        """Return how many of the largest logits are enough for the next token; None for all.
+
+        Where logits are equal, those of lower ids come first.
+        """
+        n: int | None = None
+        for sampler in reversed(self.samplers):
+            n = sampler.needs(n)
+        return None if self.logits_processors else n
+
+    def sample_from(self, candidates: Candidates) -> int:
+        """Choose one of some candidates, as `sample` does of all.
+
+        Parameters
+        ----------
+        candidates
+            With the `needs()` largest logits among them; they are changed.
+        """
+        top = candidates.logits.max()  # nan if any is
         if not np.isfinite(top):
             raise_unusable(float(top))
-        candidates = Candidates(logits)
         for sampler in self.samplers:
             sampler.apply(candidates)
         self.last = candidates

@@ -29,6 +29,10 @@ class TopK(Sampler):
         """Build; `top_k <= 0` keeps all tokens."""
         return cls(params.top_k) if params.top_k > 0 else None
 
+    def needs(self, n: int | None) -> int | None:
+        """Return k, whatever comes later."""
+        return self.k
+
     def apply(self, candidates: Candidates) -> None:
         """Keep and sort; of equal logits the first ones stay."""
         k = min(self.k, len(candidates))

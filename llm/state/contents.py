@@ -4,18 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from jitllm.backends.ir import Graph
 from jitllm.llm.state.cells import Cells
+from jitllm.llm.state.logits import Logits
 from jitllm.llm.state.shift import remove_cells
 from jitllm.llm.state_files.file import Lineage
 
 if TYPE_CHECKING:
     from jitllm.llm.state.continuation import Continuation
-
-Floats = npt.NDArray[np.float32]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -40,7 +36,7 @@ class Contents:
         What the model's encoder read, if it has one.
     n_done : int
         Tokens whose cells are written.
-    last : (int, float32 [V]) or None
+    last : (int, Logits) or None
         Logits behind so many tokens.
     continuation : Continuation or None
         How the last generation samples, to go on with it.
@@ -52,7 +48,7 @@ class Contents:
     ids: list[int] = field(default_factory=list)
     source: list[int] = field(default_factory=list)
     n_done: int = 0
-    last: tuple[int, Floats] | None = None
+    last: tuple[int, Logits] | None = None
     continuation: "Continuation | None" = None
     lineage: Lineage | None = None
 
@@ -65,14 +61,16 @@ class Contents:
         )  # fmt: skip
 
     @property
-    def logits(self) -> Floats | None:
+    def logits(self) -> Logits | None:
         """Logits behind the last token, if they are known."""
         return self.last[1] if self.last and self.last[0] == len(self.ids) else None
 
     def need_last(self) -> None:
-        """Let the last token be computed again, if its logits were not kept."""
-        if self.logits is None and self.n_done == len(self.ids):
-            self.cut_cells(len(self.ids) - 1)
+        """Let the last token be computed again, if its logits were not kept; others are dropped."""
+        if self.logits is None:
+            self.last = None
+            if self.n_done == len(self.ids):
+                self.cut_cells(len(self.ids) - 1)
 
     def forget_undone(self) -> None:
         """Drop the tokens whose cells were not computed."""

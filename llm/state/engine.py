@@ -19,6 +19,7 @@ from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.batches import Piece, batch_of
 from jitllm.llm.state.budget import sizes_within
 from jitllm.llm.state.cells import Cells
+from jitllm.llm.state.logits import LastRows, Logits
 from jitllm.llm.state.pages import PagePool
 from jitllm.llm.state.reserve import Reserve, remembers, run_rows
 from jitllm.llm.state.slots import SlotPool
@@ -105,6 +106,7 @@ class Engine:
             self.slots = SlotPool(self.backend.new_states(states, sizes.slots)) if states else None
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread inside a run
+        self._last_rows = LastRows(self.turn)
         self._program = self._compile(frozenset(), self.graph)
         encoder = self.graph.encoder
         self._encoder = self._compile(frozenset(), encoder) if encoder else None
@@ -199,18 +201,25 @@ class Engine:
         list of float32 [rows, n]
             For each piece logits, or what else the graph ends with.
         """
-        with self.turn():
-            hooks = [*self.hooks, *hooks]
-            for piece in pieces:
-                if piece.cells:
-                    piece.cells.prepare(piece.position, piece.stop)
-                    if hooks or piece.cells.graph is not self.graph:
-                        piece.cells.graph = None
-            values = self._run_batch(batch_of(pieces), hooks)
-            for piece in pieces:
-                if piece.cells:
-                    piece.cells.commit(piece.stop)
+        hooks = [*self.hooks, *hooks]
+        with self.turn(), self._writing(pieces, is_changed=bool(hooks)) as batch:
+            values = self._run_batch(batch, hooks)
         return np.split(values, np.cumsum([len(piece.rows) for piece in pieces])[:-1])
+
+    def run_last(self, pieces: Sequence[Piece], n_best: int | None = None) -> list[Logits]:
+        """Run pieces of several texts at once; returns the logits of each row that is wanted.
+
+        Parameters
+        ----------
+        pieces : sequence of Piece
+            As for `run_pieces`.
+        n_best : int, optional
+            How many of the largest are enough; others may stay on the device.
+        """
+        with self.turn(), self._writing(pieces, is_changed=bool(self.hooks)) as batch:
+            if n_best and n_best <= self._program.most_best and not self.hooks:
+                return self._run_best(batch, n_best)
+            return [Logits(row) for row in self._run_batch(batch, self.hooks)]
 
     def encode(
         self,
@@ -277,6 +286,7 @@ class Engine:
             except BaseException:
                 program.close()
                 raise
+            self._last_rows.fetch()
             for old in (*self._tapped.values(), self._program, self._encoder):
                 if old:
                     old.close()
@@ -356,9 +366,31 @@ class Engine:
             finally:
                 self._owner = None
 
+    @contextmanager
+    def _writing(self, pieces: Sequence[Piece], *, is_changed: bool) -> Iterator[Batch]:
+        """Prepare the cells that a batch writes; after its run they are written.
+
+        With `is_changed` they are not what the graph alone makes.
+        """
+        for piece in pieces:
+            if piece.cells:
+                piece.cells.prepare(piece.position, piece.stop)
+                if is_changed or piece.cells.graph is not self.graph:
+                    piece.cells.graph = None
+        yield batch_of(pieces)
+        for piece in pieces:
+            if piece.cells:
+                piece.cells.commit(piece.stop)
+
+    def _run_best(self, batch: Batch, n_best: int) -> list[Logits]:
+        self._last_rows.fetch()
+        with device_errors():
+            return self._last_rows.run(self._program, batch, n_best, self.graph.vocab_size)
+
     def _run_batch(self, batch: Batch, hooks: list[Hooks], *, in_encoder: bool = False) -> Floats:
         taps = frozenset[str]().union(*(hook.taps for hook in hooks))
         program = self._program_for(taps, in_encoder=in_encoder)
+        self._last_rows.fetch()
         with device_errors():
             return program.run(batch, _tap(hooks) if hooks else None)
 

@@ -12,6 +12,8 @@ from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import Continuation
 from jitllm.llm.state.engine import Cancel, Cancelled, Engine, Floats, Hooks
 from jitllm.llm.state.history import History
+from jitllm.llm.state.logits import Logits
+from jitllm.llm.state.together import compute_together
 from jitllm.llm.state_files.file import StateFile
 
 if TYPE_CHECKING:
@@ -127,18 +129,26 @@ class RunningSequence:
         self._check_room(1)
         self._now.ids.append(token)
 
-    def compute_logits(self, cancelled: Cancel | None = None) -> Floats:
+    def compute_logits(self) -> Floats:
         """Return the logits behind the last token, float32 [V], which must not be changed."""
+        return self.compute_last().whole()
+
+    def compute_last(self, n_best: int | None = None, cancelled: Cancel | None = None) -> Logits:
+        """Return the logits behind the last token.
+
+        Parameters
+        ----------
+        n_best : int, optional
+            How many of the largest are enough; others may stay on the device.
+        cancelled : callable, optional
+            Asked before every run; if true, Cancelled is raised.
+        """
         self._check_open()
         if not self._now.ids:
             raise ValueError("expected a sequence with tokens, got an empty one; append some")
-        if self._now.logits is None:
-            self._now.need_last()
-            rows = np.array([len(self._now.ids) - self._now.n_done - 1])
-            for _ in self._catch_up(rows, (), cancelled):
-                pass
-        assert self._now.last is not None
-        return self._now.last[1]
+        compute_together(self._engine, [self._now], cancelled, n_best)
+        assert self._now.logits is not None
+        return self._now.logits
 
     def extend(
         self,
@@ -183,7 +193,7 @@ class RunningSequence:
             raise Cancelled
         for n_run, logits in self._engine.run(self._now.cells, tokens, start, rows, [*hooks]):
             if len(rows) and rows[-1] == n_run - 1:
-                self._now.last = start + n_run, logits[-1].copy()
+                self._now.last = start + n_run, Logits(logits[-1].copy())
             self._now.n_done = start + n_run
             yield logits
             if n_run < len(tokens) and cancelled and cancelled():

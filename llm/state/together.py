@@ -13,7 +13,10 @@ _LAST_ROW = np.zeros(1, np.intp)
 
 
 def compute_together(
-    engine: Engine, sequences: Iterable[Contents], cancelled: Cancel | None = None
+    engine: Engine,
+    sequences: Iterable[Contents],
+    cancelled: Cancel | None = None,
+    n_best: int | None = None,
 ) -> None:
     """Compute the logits behind the last token of several sequences of one model.
 
@@ -27,6 +30,8 @@ def compute_together(
         With tokens.
     cancelled : callable, optional
         Asked before every run; if true, Cancelled is raised.
+    n_best : int, optional
+        How many of the largest logits are enough; others may stay on the device.
 
     Raises
     ------
@@ -41,11 +46,11 @@ def compute_together(
         if cancelled and cancelled():
             raise Cancelled
         chosen = list(_next_pieces(waiting, engine.max_tokens, whole=not engine.remembers))
-        rows = engine.run_pieces([piece for _, piece in chosen])
-        for (contents, piece), logits in zip(chosen, rows, strict=True):
+        rows = iter(engine.run_last([piece for _, piece in chosen], n_best))
+        for contents, piece in chosen:
             contents.n_done = piece.stop
-            if len(logits):
-                contents.last = piece.stop, logits[-1]
+            if len(piece.rows):
+                contents.last = piece.stop, next(rows)
             contents.cells.forget(piece.stop)
         waiting = [contents for contents in waiting if contents.logits is None]
 

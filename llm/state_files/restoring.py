@@ -13,6 +13,7 @@ from jitllm.llm.state.cells import Cells
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import load_continuation
 from jitllm.llm.state.counters import counted
+from jitllm.llm.state.logits import Logits
 from jitllm.llm.state_files import layout
 from jitllm.llm.state_files.checkpoint import CacheHead, Checkpoint
 from jitllm.llm.state_files.file import Lineage, StateFile
@@ -111,7 +112,7 @@ def is_exact(checkpoint: Checkpoint, model: "Model") -> bool:
 def fill_rest(contents: Contents, file: StateFile, checkpoint: Checkpoint, model: "Model") -> None:
     """Take logits and the generation under way."""
     logits = _logits(file, checkpoint, model)
-    contents.last = None if logits is None else (len(contents.ids), logits)
+    contents.last = None if logits is None else (len(contents.ids), Logits(logits))
     if checkpoint.sampler is not None:
         contents.continuation = load_continuation(
             checkpoint.sampler, lambda name: file.array(checkpoint, name), model

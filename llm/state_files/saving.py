@@ -63,7 +63,7 @@ def save(
     arrays = dict(_cell_arrays(contents, kept_cells, only_states=only_states))
     arrays |= _state_arrays(contents.cells, parent, kept_cells)
     if contents.logits is not None:
-        arrays["logits"] = contents.logits
+        arrays["logits"] = contents.logits.whole()
     if contents.source:
         arrays["source"] = np.array(contents.source, np.int32)
     saved = contents.continuation and contents.continuation.save(arrays)

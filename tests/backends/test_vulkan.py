@@ -71,7 +71,7 @@ def test_validation_layer_is_silent() -> None:
         "with Runner(model_path('stories260K'), 'vulkan', kv_dtype='f16') as runner:\n"
         "    runner.forward([1, 20, 300]); runner.forward([45], 3)\n"
         "    runner.pools[0].copy_page(0, 1)\n"
-        "    if sys.argv[1:]: runner.program._recorded[1, 1][0].end()\n"  # it has ended already
+        "    if sys.argv[1:]: runner.program._recorded[1, 1, 0][0].end()\n"  # it has ended already
     )
     folder = Path(__file__).parents[1]
     layer = "VK_LAYER_KHRONOS_validation"
