@@ -1,7 +1,7 @@
 """The table of operations, on every backend that is here: near the NumPy twins."""
 
 import pytest
-from driver import nmse, opens
+from driver import nmse, opens, simulate_cuda
 from op_cases import CASES, TYPE_CASES, Floats, outputs
 
 from jitllm import backends
@@ -9,7 +9,16 @@ from jitllm import backends
 MAX_NMSE = 1e-6
 DEVICES = [name for name in backends.names() if name != "reference"]
 ALL_CASES = CASES | TYPE_CASES
+# Of CUDA the kernels' own tests have all types; they take long to compile.
+SOME_TYPES = ("Q4_K", "Q8_0", "IQ4_XS")
+FAST = ("attention", "matmul of", "experts")
+MAX_NMSE_FAST = 1e-3
 _expected: dict[str, Floats] = {}
+
+
+@pytest.fixture(autouse=True)
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_cuda(monkeypatch)
 
 
 def expected(name: str) -> Floats:
@@ -31,10 +40,22 @@ def test_operation(name: str, device: str) -> None:
     _compare(name, device)
 
 
-@pytest.mark.parametrize("device", [name for name in DEVICES if name != "cpu"])
-@pytest.mark.parametrize("name", TYPE_CASES)
+@pytest.mark.parametrize("name, device", [
+    pytest.param(name, device, marks=() if device != "cuda" or name.endswith(SOME_TYPES)
+                 else pytest.mark.slow)
+    for name in TYPE_CASES for device in DEVICES if device != "cpu"
+])  # fmt: skip
 def test_tensor_type(name: str, device: str) -> None:
     _compare(name, device)  # those of the CPU: tests/kernels
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=() if name in ("attention", "matmul of Q4_K") else pytest.mark.slow)
+    for name in ALL_CASES if name.startswith(FAST)
+])  # fmt: skip
+def test_fast_operation_of_cuda(name: str) -> None:
+    got = outputs(ALL_CASES[name], "cuda", precision="fast")
+    assert nmse(got, expected(name)) <= MAX_NMSE_FAST
 
 
 def test_the_table_sees_what_is_wrong() -> None:
