@@ -14,7 +14,7 @@ def statistics(is_layer, threads):
     The mean is 0 unless `is_layer`, squares are of distances from it. `quads` says that four load
     at once.
     """
-    total, sum_of, squares_of = group_sum(threads), _sum(threads), _squares(threads)
+    total, sum_of, squares_of = group_sum(threads), summer(threads), squarer(threads)
 
     @inline
     def of(x, n, eps, quads):
@@ -26,7 +26,7 @@ def statistics(is_layer, threads):
     return of
 
 
-def _sum(threads):
+def summer(threads):
     """Make f(x, n, quads): a thread's part of the sum."""
 
     @inline
@@ -44,7 +44,7 @@ def _sum(threads):
     return part
 
 
-def _squares(threads):
+def squarer(threads):
     """Make f(x, n, mean, quads): a thread's part of the sum of (x - mean)^2."""
 
     @inline
@@ -65,13 +65,14 @@ def _squares(threads):
 
 
 def normalizer(is_scaled, is_shifted):
-    """Make one(x, i, mean, factor, w, b) and four(...): normalized numbers from column i on.
+    """Make one(v, i, mean, factor, w, b), gains(w, i) and four(v, g, i, mean, factor, b).
 
-    They are multiplied by w[i] and added to b[i], where these are.
+    They normalize numbers from column i on, multiply them by w[i] and add b[i], where these are;
+    four gets those of w, g, from gains.
     """
 
     @inline
-    def value(v, i, mean, factor, w, b):
+    def one(v, i, mean, factor, w, b):
         v = (v - mean) * factor
         if is_scaled:
             v = v * load_f32(w + 4 * i)
@@ -80,15 +81,21 @@ def normalizer(is_scaled, is_shifted):
         return v
 
     @inline
-    def one(x, i, mean, factor, w, b):
-        return value(load_f32(x + 4 * i), i, mean, factor, w, b)
+    def gains(w, i):
+        if is_scaled:
+            return load_f32x4(w + 4 * i)
+        return ONE, ONE, ONE, ONE
 
     @inline
-    def four(x, i, mean, factor, w, b):
-        p, q, r, s = load_f32x4(x + 4 * i)
-        return (
-            value(p, i, mean, factor, w, b), value(q, i + 1, mean, factor, w, b),
-            value(r, i + 2, mean, factor, w, b), value(s, i + 3, mean, factor, w, b),
-        )  # fmt: skip
+    def four(v, g, i, mean, factor, b):
+        p, q, r, s = v
+        p, q, r, s = p - mean, q - mean, r - mean, s - mean
+        p, q, r, s = p * factor, q * factor, r * factor, s * factor
+        if is_scaled:
+            p, q, r, s = p * g[0], q * g[1], r * g[2], s * g[3]
+        if is_shifted:
+            c, d, e, f = load_f32x4(b + 4 * i)
+            p, q, r, s = p + c, q + d, r + e, s + f
+        return p, q, r, s
 
-    return one, four
+    return one, gains, four

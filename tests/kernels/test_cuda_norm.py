@@ -78,7 +78,7 @@ def test_signed_root_dot(n: int, groups: int, width: int) -> None:
     check(y, reference_ngram.signed_root_dot(a, b, groups, 0.25), 2e-5)
 
 
-@pytest.mark.parametrize(("n", "width"), [(1, 32), (3, 2080), (2, 1024)])
+@pytest.mark.parametrize(("n", "width"), [(1, 32), (3, 2080), (2, 1024), (1, 10272)])
 @pytest.mark.parametrize("is_layer", [False, True])
 def test_norm_and_its_rounded_rows(n: int, width: int, is_layer: bool) -> None:
     x, w, b = 2 + _random(n, width), _random(width), _random(width)[::-1].copy()
