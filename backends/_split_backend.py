@@ -3,7 +3,15 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from jitllm.backends._split_graph import Cut, Homes, cut, node_devices, readers, used_devices
+from jitllm.backends._split_graph import (
+    NO_TYPE,
+    Cut,
+    Homes,
+    cut,
+    node_devices,
+    readers,
+    used_devices,
+)
 from jitllm.backends._split_memory import SplitPool, SplitStates
 from jitllm.backends._split_program import SplitProgram
 from jitllm.backends.base import Backend, BackendUnavailable, Pool, Program, StatePool, Weight
@@ -67,10 +75,11 @@ class SplitBackend(Backend):
             pools = dict[str, Pool]()
             for device, backend in self.devices.items():
                 part = homes.spec_on(device, index, spec)
-                pools[device] = backend.new_pool(part, n_pages, kv_dtype)
+                kind = kv_dtype if part.layers else NO_TYPE
+                pools[device] = backend.new_pool(part, n_pages, kind)
                 undo.callback(pools[device].close)
             undo.pop_all()
-        return SplitPool(spec, homes.caches[index], pools)
+        return SplitPool(spec, homes.caches[index], kv_dtype, pools)
 
     def _homes(self, spec: CacheSpec) -> tuple[Homes, int]:
         """Return the homes of a graph and the number of the cache in it."""

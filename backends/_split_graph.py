@@ -14,6 +14,8 @@ from jitllm.backends.ir import CacheSpec, Graph, Node, Value
 from jitllm.backends.placement import Placement, layer_of
 
 READ_TOKENS = ("embed", "token_table", "ngram_embed")
+NO_TYPE = "f32"
+"""Type of a cache where a device has none of its layers: one that every device takes."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from jitllm.backends._split_graph import Homes
 from jitllm.backends.base import Bytes, Floats, Pool, StatePool
 from jitllm.backends.ir import CacheSpec
+from jitllm.kernels import cache_types
 
 
 class SplitPool(Pool):
@@ -15,14 +16,17 @@ class SplitPool(Pool):
     spec : CacheSpec
     homes : sequence of str
         The device of each layer.
+    kv_dtype : str
     pools : mapping
         The devices' pools, with the layers that they have; they have the same pages.
     """
 
-    def __init__(self, spec: CacheSpec, homes: Sequence[str], pools: Mapping[str, Pool]) -> None:
+    def __init__(
+        self, spec: CacheSpec, homes: Sequence[str], kv_dtype: str, pools: Mapping[str, Pool]
+    ) -> None:
         self.spec, self.homes, self.pools = spec, tuple(homes), dict(pools)
-        first = next(iter(self.pools.values()))
-        self.n_pages, self.kv_dtype = first.n_pages, first.kv_dtype
+        self.n_pages = next(iter(self.pools.values())).n_pages
+        self.kv_dtype = cache_types.spelled(kv_dtype)
         self._places = [
             (self.pools[device], self.homes[:i].count(device)) for i, device in enumerate(homes)
         ]

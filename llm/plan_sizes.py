@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from jitllm import backends
-from jitllm.backends._split_graph import Homes, cut, node_devices, readers, used_devices
+from jitllm.backends._split_graph import NO_TYPE, Homes, cut, node_devices, readers, used_devices
 from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Graph
 from jitllm.backends.placement import CPU, Placement
@@ -198,12 +198,14 @@ class ModelSizes:
         """Bytes of programs by device, and on the CPU of rows that cross from one to another."""
         built, total = self._built(n_ctx), Counter[str]()
         homes, read = Homes.of(built.graph, placement), readers([built.graph], placement)
-        pools = PoolSizes(built.pools.pages, self.kv_dtype, built.pools.slots)
         for graph in filter(None, (built.graph, built.graph.encoder)):
             rows = run_rows(graph, n_ctx)
             made = cut(graph, node_devices(graph, placement, homes), homes)
             for device, part in made.parts.items():
                 own = {name: built.tensors[name] for name in read if device in read[name]}
+                has_cells = any(device in layers for layers in homes.caches)
+                kind = self.kv_dtype if has_cells else NO_TYPE
+                pools = PoolSizes(built.pools.pages, kind, built.pools.slots)
                 total[device] += self._rules[device].buffer_bytes(part.graph, own, pools, rows)
             total[CPU] += made.row_bytes * rows
         return total

@@ -188,43 +188,39 @@ def test_hooks_see_and_change_every_value(expected: Floats) -> None:
     assert nmse(logits["one"], expected[:9]) > 0.01
 
 
-def test_states_go_from_one_device_to_several_and_back(tmp_path: Path, files: Files) -> None:
-    for name in ("stories", "jamba-dense"):
-        path = STORIES if name == "stories" else files(name)
-        options: list[dict[str, Any]] = [{}, {"device": TWO, "offload_kv": name == "stories"}]
-        for i, (ours, theirs) in enumerate([options, options[::-1]]):
-            state = tmp_path / f"{name}.{i}.state"
-            with load(path, **ours) as model, model.sequence(TOKENS[:70]) as sequence:
-                sequence.save(state)
-                after = sequence.append([7]).logits.copy()
-            with load(path, **theirs) as model, model.load_sequence(state) as sequence:
-                assert sequence.token_ids == TOKENS[:70] and sequence.n_pending <= 1
-                assert nmse(sequence.append([7]).logits, after) <= MAX_NMSE
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("stories", {"device": TWO, "offload_kv": False}),
+        ("jamba-dense", {"device": TWO}),
+        pytest.param("stories", {"device": "vulkan", "n_gpu_layers": 3}, marks=HERE),
+    ],
+)
+def test_states_go_from_one_device_to_several_and_back(
+    tmp_path: Path, files: Files, name: str, places: dict[str, Any]
+) -> None:
+    path = STORIES if name == "stories" else files(name)
+    options: list[dict[str, Any]] = [{}, places]
+    for i, (ours, theirs) in enumerate([options, options[::-1]]):
+        state = tmp_path / f"{i}.state"
+        with load(path, **ours) as model, model.sequence(TOKENS[:70]) as sequence:
+            sequence.save(state)
+            after = sequence.append([7]).logits.copy()
+        with load(path, **theirs) as model, model.load_sequence(state) as sequence:
+            assert sequence.token_ids == TOKENS[:70] and sequence.n_pending <= 1
+            assert nmse(sequence.append([7]).logits, after) <= MAX_NMSE
 
 
-def test_both_graphs_of_a_model_with_an_encoder(files: Files) -> None:
-    results = []
-    for options in ({}, {"device": TWO, "overrides": {"cross_attn": "cpu", r"enc.*ffn": "cpu"}}):
-        with load(files("t5"), n_ctx=64, **options) as model:
-            source, names = [9, 8, 7, 6], ["enc.output_norm", "blk.1.cross_kqv_out.pattern"]
-            logits, cache = model.run_with_cache([0, 5, 3], names, source=source)
-            mean = model.embed(source, normalize=False)
-            np.testing.assert_allclose(mean, cache[names[0]].mean(0), rtol=1e-4, atol=1e-6)
-            results.append([logits, cache[names[1]], mean])
-    for ours, theirs in zip(*results, strict=True):
-        assert nmse(theirs, ours) <= MAX_NMSE
-
-
-def test_forks_and_earlier_tokens(expected: Floats) -> None:
-    with load(device=TWO, n_gpu_layers=4) as model, model.sequence(TOKENS[:70]) as sequence:
-        with sequence.fork() as twin:
-            twin.append([9, 9])
-            sequence.append(TOKENS[70:80])
-            assert nmse(sequence.logits, expected[79]) <= MAX_NMSE
-            sequence.truncate(30).append(TOKENS[30:50])
-            assert nmse(sequence.logits, expected[49]) <= MAX_NMSE
-            again = twin.truncate(70).append([TOKENS[70]])
-            assert nmse(again.logits, expected[70]) <= MAX_NMSE
+@HERE
+def test_cache_types_of_the_device_that_has_the_cells(files: Files) -> None:
+    options: dict[str, Any] = {"kv_dtype": "q8_0", "device": "vulkan", "n_ctx": 64}
+    path, common = files("llama-dense.gqa"), {"cache_bytes": 4_000_000}
+    with pytest.raises(BackendError, match="has caches of"):
+        load(path, **options, **common)
+    with load(path, **options, **common, offload_kv=False) as model:
+        held(model, **options, **common, offload_kv=False)
+        assert model.memory_by_device()["vulkan"]["caches"] == 0
+        assert np.isfinite(model.forward(TOKENS[:9])).all()
 
 
 @pytest.mark.parametrize("name", ["llama-dense", "llama-moe.routed"])
