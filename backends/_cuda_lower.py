@@ -1,7 +1,7 @@
 """Lowering to CUDA's own products and attention; all else is `_gpu_lower`'s.
 
-Activations are rounded to int8 once for all products that read a value. A product whose only reader
-is an addition adds the other operand itself, unless its output is tapped.
+Activations are rounded to int8 or float16 once for all products that read a value. A product whose
+only reader is an addition adds the other operand itself, unless its output is tapped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from jitllm.backends import _cuda_rounding, _gpu_core
+from jitllm.backends import _gpu_core
 from jitllm.backends._cuda_attention import attention
-from jitllm.backends._cuda_products import MOST_SLOTS, Grouped, Product, grouped_sizes
+from jitllm.backends._cuda_products import (
+    FLOAT,
+    HALF,
+    INT8,
+    MOST_SLOTS,
+    Grouped,
+    Product,
+    Scheme,
+    scheme_of,
+)
+from jitllm.backends._cuda_rounding import OPS, rounded_binary, rounds
 from jitllm.backends._gpu_lower import MOST_ROWS, Form, Lowering, Place
 from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, GROUP_BYTES
+from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, GROUP_BYTES, HALF_BYTES
+
+LEAST_HALVED = 5  # rows that some product takes as float16
 
 
 class CudaLowering(Lowering):
@@ -38,8 +50,8 @@ class CudaLowering(Lowering):
         super().__init__(*arguments, **options)
         self.exact = exact
         self.added: set[str] = set()  # additions that a product does
-        self._rounded: dict[tuple[Place, str, int], Place] = {}
-        self._grouped: dict[tuple[Place, bool], Grouped] = {}
+        self._rounded: dict[tuple[Place, str, int, str], Place] = {}
+        self._grouped: dict[tuple[Place, Scheme], Grouped] = {}
         self._readers_of: dict[int, list[Node]] = {}
         for node in self.graph.nodes:
             for value in node.inputs:
@@ -49,7 +61,7 @@ class CudaLowering(Lowering):
 
     def rounded(self, x: Place, rows: str, width: int, fan: int) -> Place:
         """Return the int8 rows of x, `fan` for each row of the run; made once for all readers."""
-        key = x, rows, fan
+        key = x, rows, fan, INT8
         if key not in self._rounded:
             q = self.take_bytes(rows, width // GROUP * GROUP_BYTES * fan)
             self.emit(
@@ -59,26 +71,50 @@ class CudaLowering(Lowering):
             self._rounded[key] = q
         return self._rounded[key]
 
+    def halved(self, x: Place, rows: str, width: int, fan: int, order: int) -> Place:
+        """Return the float16 rows of x in an order of columns; see `rounded`."""
+        key = x, rows, fan, f"{HALF}{order}"
+        if key not in self._rounded:
+            h = self.take_bytes(rows, (-(-width // GROUP) * HALF_BYTES + 4) * fan)
+            addresses = self.count(rows, fan), x, h
+            form = Form("to_half", (order,), addresses, (x.stride, width), 1, least=LEAST_HALVED)
+            self.emit_forms([form], [h], rows, fan=fan)
+            self._rounded[key] = h
+        return self._rounded[key]
+
     @contextmanager
-    def rounding(self, x: Place, rows: str, width: int) -> Iterator[Place]:
+    def rounding(self, x: Place, rows: str, width: int, fan: int) -> Iterator[Place]:
         """Give room for the int8 rows of x, which what is emitted within makes with x."""
-        q = self.take_bytes(rows, width // GROUP * GROUP_BYTES)
+        q = self.take_bytes(rows, width // GROUP * GROUP_BYTES * fan)
         yield q
-        self._rounded[x, rows, 1] = q
+        self._rounded[x, rows, fan] = q
+
+    def binary(
+        self, op: int, a: Place, b: Place | None, y: Place, width: int, rows: str, *, ldb: int,
+        part: int = 1, act: int = 0, bounds: tuple[float, float] = (0.0, 0.0), fan: int = 1,
+        reader: Matrix | None = None,
+    ) -> None:  # fmt: skip
+        """Emit y = f(a, b), with int8 rows if `reader` takes these."""
+        if b and ldb == b.stride and part == 1 and rounds(self, reader, width, a, b, y):
+            rounded_binary(self, op, a, b, y, width, rows, act=act, bounds=bounds, fan=fan)
+        else:
+            super().binary(
+                op, a, b, y, width, rows, ldb=ldb, part=part, act=act, bounds=bounds, fan=fan
+            )
 
     def readers(self, value: Value) -> list[Node]:
         """Return the nodes that read a value."""
         return self._readers_of.get(value.id, [])
 
     def give(self, place: Place) -> None:
-        """Let later dispatches use the memory, and that of int8 rows of what was there."""
+        """Let later dispatches use the memory, and that of rounded rows of what was there."""
         super().give(place)
         self._forget([place])
 
     def emit_forms(
         self, forms: Sequence[Form], writes: Sequence[Place], rows: str, **options: int
     ) -> None:
-        """Add a dispatch; int8 rows of what it writes count no more."""
+        """Add a dispatch; rounded rows of what it writes count no more."""
         super().emit_forms(forms, writes, rows, **options)
         self._forget(writes)
 
@@ -90,23 +126,22 @@ class CudaLowering(Lowering):
             super().give(grouped.slots)
             super().give(grouped.tiles)
 
-    def grouped(self, ids: Place, rows: str, fan: int, n: int, is_exact: bool) -> Grouped:
+    def grouped(self, ids: Place, rows: str, fan: int, n: int, scheme: Scheme) -> Grouped:
         """Return rows sorted by experts, `fan` for each row of the run; made once for all readers.
 
         Tiles are as large as an expert has rows on average; runs of fewer rows do without.
         """
-        key = ids, is_exact
+        key = ids, scheme
         if key not in self._grouped:
-            sizes = grouped_sizes(n, is_exact)
             slots = self.take_bytes(rows, 4 * MOST_SLOTS * fan)
             tiles = self.take_bytes(rows, 4 * fan + 4)
+            addresses = self.count(rows, fan), ids, slots, tiles
             forms = [
-                Form("group_rows", (size,), (self.count(rows, fan), ids, slots, tiles), (n,),
-                     1, MOST_ROWS, least)
-                for size, least in sizes
-            ]  # fmt: skip
+                Form("group_rows", (size,), addresses, (n,), 1, MOST_ROWS, average * n + 1)
+                for size, average, _ in scheme.sorted_rows
+            ]
             self.emit_forms(forms, [slots, tiles], rows, fan=fan)
-            self._grouped[key] = Grouped(slots, tiles, n, sizes)
+            self._grouped[key] = Grouped(slots, tiles, n)
         return self._grouped[key]
 
     # --- products ---
@@ -144,18 +179,31 @@ class CudaLowering(Lowering):
         weights: Place | None = None, ids: Place | None = None, fan: int = 1, x_fan: int = 1,
         heads: int = 1, added: Place | None = None, experts: int = 0,
     ) -> None:  # fmt: skip
-        n, k = shape
-        is_exact = self.exact or formats.get(type_name).scales == "float"
-        source = x if is_exact else self.rounded(x, rows, heads * k, fan // x_fan)
-        options = ids, bias, scales, weights, added
+        (n, k), options = shape, (ids, bias, scales, weights, added)
+        scheme = scheme_of(type_name, k, heads, is_exact=self.exact)
+        sizes = scheme.sorted_rows if ids else scheme.many
+        kinds = {scheme.few, *(kind for *_, kind in sizes)}
         product = Product(
-            type_name, n, k, heads, is_exact,
-            (self.count(rows, fan), w, source, y, bias, scales, weights), added,
+            type_name, n, k, heads, scheme,
+            {kind: self._source(kind, type_name, x, rows, heads * k, fan // x_fan)
+             for kind in sorted(kinds)},
+            (self.count(rows, fan), w, y, bias, scales, weights), added, ids,
             (n, k, x.stride, y.stride, added.stride if added else 0, x_fan, heads),
             tuple(int(place is not None) for place in options),
         )  # fmt: skip
-        grouped = self.grouped(ids, rows, fan, experts, is_exact) if ids else None
-        self.emit_forms(product.vectors(ids) + product.tiles(grouped), [y], rows, fan=fan)
+        grouped = self.grouped(ids, rows, fan, experts, scheme) if ids else None
+        self.emit_forms(product.vectors() + product.tiles(grouped), [y], rows, fan=fan)
+
+    def _source(
+        self, kind: str, type_name: str, x: Place, rows: str, width: int, fan: int
+    ) -> Place:
+        """Return x as kernels want it."""
+        if kind == FLOAT:
+            return x
+        if kind == INT8:
+            return self.rounded(x, rows, width, fan)
+        order = int(formats.get(type_name).scales == "float")
+        return self.halved(x, rows, width, fan, order)
 
 
 def _matmul(lowering: CudaLowering, node: Node) -> None:
@@ -176,5 +224,5 @@ def _add(lowering: CudaLowering, node: Node) -> None:
 
 
 CudaLowering.own = {
-    **_cuda_rounding.OPS, "matmul": _matmul, "add": _add, "attention": attention,
+    **OPS, "matmul": _matmul, "add": _add, "attention": attention,
 }  # fmt: skip

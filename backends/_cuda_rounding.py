@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from jitllm.backends import _gpu_core
-from jitllm.backends._gpu_lower import ACTIVATIONS, Place
+from jitllm.backends._gpu_lower import ACTIVATIONS, FORMS, Place
+from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node
 from jitllm.kernels import formats
 from jitllm.kernels.cuda._layout import ELEMENTS, GROUP
 
-_PRODUCTS = ("matmul", "head_matmul", "experts", "open_experts")
+# Operations that multiply their first input with a matrix, and its place among their weights.
+_MATRICES = {"matmul": 0, "head_matmul": 0, "experts": 1, "open_experts": 1}
 Lower = Callable[[Any, Node], None]
 
 
@@ -28,12 +30,12 @@ def layer_norm(lowering: Any, node: Node) -> None:
 
 def _norm(lowering: Any, node: Node, group: int, *, is_layer: bool) -> None:
     (value,), x = node.inputs, lowering.place(node.inputs[0])
-    if group != value.width or not _is_wanted(lowering, node, x):
+    if group != value.width or not rounds(lowering, _reader(lowering, node), group, x):
         _gpu_core.norm(lowering, node, group, is_layer=is_layer)
         return
     y = lowering.new(node.outputs[0])
     w, b = (lowering.vector(name) for name in (*node.weights, "", "")[:2])
-    with lowering.rounding(y, value.rows, value.width) as q:
+    with lowering.rounding(y, value.rows, value.width, 1) as q:
         lowering.emit(
             "norm_rounded", [lowering.count(value.rows), x, y, w, b, q],
             [x.stride, y.stride, value.width, float(node.attrs["eps"])], [y, q], groups=1,
@@ -42,37 +44,60 @@ def _norm(lowering: Any, node: Node, group: int, *, is_layer: bool) -> None:
 
 
 def glu(lowering: Any, node: Node) -> None:
-    """Emit the gated unit with its int8 rows, or the unit alone."""
-    act = ACTIVATIONS.index(node.attrs["act"])
-    a, b = (lowering.place(value) for value in node.inputs)
-    if not _is_wanted(lowering, node, a, b):
-        _gpu_core.two_operands(lowering, node, _gpu_core.GLU, act)
-        return
-    out, y = node.outputs[0], lowering.new(node.outputs[0])
-    with lowering.rounding(y, out.rows, out.width) as q:
-        lowering.emit(
-            "binary_rounded", [lowering.count(out.rows), a, b, y, q],
-            [a.stride, b.stride, y.stride, out.width, 0.0, 0.0], [y, q],
-            groups=-(-out.width // ELEMENTS), rows=out.rows, constants=(_gpu_core.GLU, act),
-        )  # fmt: skip
+    """Emit the gated unit, for a product if one reads it."""
+    _gated(lowering, node, _gpu_core.GLU, ACTIVATIONS)
 
 
-def _is_wanted(lowering: Any, node: Node, *inputs: Place) -> bool:
-    """Whether a product takes int8 rows of the value that nothing else can change before."""
-    out = node.outputs[0]
-    if lowering.exact or out.width % GROUP or node.name in lowering.taps:
-        return False
-    aligned = all(x.shift % 16 == 0 and x.stride % 4 == 0 for x in inputs)
-    return aligned and any(
-        reader.op in _PRODUCTS and reader.inputs[0].id == out.id
-        and any(_is_quantized(lowering, name) for name in reader.weights[:3])
-        for reader in lowering.readers(out)
+def bounded_glu(lowering: Any, node: Node) -> None:
+    """Emit the gated unit within bounds, for a product if one reads it."""
+    _gated(lowering, node, _gpu_core.BOUNDED_GLU, FORMS)
+
+
+def _gated(lowering: Any, node: Node, op: int, acts: tuple[str, ...]) -> None:
+    (a, b), out = (lowering.place(value) for value in node.inputs), node.outputs[0]
+    lowering.binary(
+        op, a, b, lowering.new(out), out.width, out.rows, ldb=b.stride,
+        act=acts.index(node.attrs["act"]), bounds=node.attrs.get("bounds", (0.0, 0.0)),
+        reader=_reader(lowering, node),
     )  # fmt: skip
 
 
-def _is_quantized(lowering: Any, name: str) -> bool:
-    matrix = lowering.weights.get(name)
-    return matrix is not None and formats.get(matrix.type_name).scales != "float"
+def rounds(lowering: Any, reader: Matrix | None, width: int, *inputs: Place) -> bool:
+    """Whether products with `reader` take int8 rows, and inputs of `width` columns allow them."""
+    if not _takes_rounded(lowering, reader) or width % GROUP:
+        return False
+    return all(x.shift % 16 == 0 and x.stride % 4 == 0 for x in inputs)
 
 
-OPS: dict[str, Lower] = {"rms_norm": rms_norm, "layer_norm": layer_norm, "glu": glu}
+def _takes_rounded(lowering: Any, matrix: Matrix | None) -> bool:
+    is_quantized = matrix is not None and formats.get(matrix.type_name).scales != "float"
+    return is_quantized and not lowering.exact
+
+
+def rounded_binary(
+    lowering: Any, op: int, a: Place, b: Place, y: Place, width: int, rows: str, *,
+    act: int, bounds: tuple[float, float], fan: int,
+) -> None:  # fmt: skip
+    """Emit y = f(a, b) with int8 rows; `op` is a case of the kernel "binary"."""
+    with lowering.rounding(y, rows, width, fan) as q:
+        lowering.emit(
+            "binary_rounded", [lowering.count(rows, fan), a, b, y, q],
+            [a.stride, b.stride, y.stride, width, float(bounds[0]), float(bounds[1])], [y, q],
+            groups=-(-width // ELEMENTS), rows=rows, fan=fan, constants=(op, act),
+        )  # fmt: skip
+
+
+def _reader(lowering: Any, node: Node) -> Matrix | None:
+    """Return a matrix whose products take int8 rows of a value that no tap may change before."""
+    out = node.outputs[0]
+    for reader in lowering.readers(out) if node.name not in lowering.taps else ():
+        if reader.op in _MATRICES and reader.inputs[0].id == out.id:
+            matrix: Matrix | None = lowering.weights.get(reader.weights[_MATRICES[reader.op]])
+            if _takes_rounded(lowering, matrix):
+                return matrix
+    return None
+
+
+OPS: dict[str, Lower] = {
+    "rms_norm": rms_norm, "layer_norm": layer_norm, "glu": glu, "bounded_glu": bounded_glu,
+}  # fmt: skip

@@ -342,8 +342,12 @@ class Lowering:
     def binary(
         self, op: int, a: Place, b: Place | None, y: Place, width: int, rows: str, *, ldb: int,
         part: int = 1, act: int = 0, bounds: tuple[float, float] = (0.0, 0.0), fan: int = 1,
+        reader: Matrix | None = None,
     ) -> None:  # fmt: skip
-        """Emit y = f(a, b); `op` is a case of the kernel "binary"."""
+        """Emit y = f(a, b); `op` is a case of the kernel "binary".
+
+        `reader`, if set, is a matrix that y will be multiplied with.
+        """
         self.emit(
             "binary", [self.count(rows, fan), a, b, y],
             [a.stride, ldb, y.stride, width, part, float(bounds[0]), float(bounds[1])],

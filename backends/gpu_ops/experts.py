@@ -86,7 +86,8 @@ class Experts:
 
     def _gated(self, gate: Place, up: Place, h: Place, width: int) -> None:
         act = self.attrs["act"]
-        shared: dict[str, Any] = {"ldb": up.stride, "fan": self.k}
+        reader = self.lowering.weights[self.node.weights[2]]
+        shared: dict[str, Any] = {"ldb": up.stride, "fan": self.k, "reader": reader}
         if act in FORMS:
             shared |= {"act": FORMS.index(act), "bounds": self.attrs["bounds"]}
             self.lowering.binary(BOUNDED_GLU, gate, up, h, width, self.rows, **shared)

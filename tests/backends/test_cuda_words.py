@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from driver import nmse
-from op_cases import HEADS, TENSORS, WIDTH, Case, V, outputs
+from op_cases import CASES, HEADS, TENSORS, WIDTH, Case, V, outputs
 
 from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Value
@@ -126,6 +126,7 @@ def test_caches_of_half_precision() -> None:
         _check(name, "f16/bf16")
 
 
+@pytest.mark.slow
 def test_rows_are_rounded_where_they_are_made() -> None:
     """Norms and gated units make int8 rows for products; what a tap may change does not."""
 
@@ -145,6 +146,14 @@ def test_rows_are_rounded_where_they_are_made() -> None:
         for device, precision in (("cuda", "fast"), ("cuda", "exact"), ("cpu", "fast"))
     )
     assert nmse(fast, cpu) < 1e-9 < nmse(fast, exact) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["experts", "experts, fused", "experts, bounds"])
+def test_rows_of_experts_are_rounded_where_they_are_made(name: str) -> None:
+    case = Case(CASES[name].build, dict.fromkeys(("gate", "up", "fused", "down"), "Q8_0"))
+    cuda, cpu = (outputs(case, device, precision="fast") for device in ("cuda", "cpu"))
+    assert nmse(cuda, cpu) < 1e-9
 
 
 def test_quantized_caches_are_refused() -> None:
