@@ -5,8 +5,11 @@ the products of 16 rows of W at `matrix` with the rows `rows` (registers) of x, 
 floats apart. Of `split` warps each has a part of K.
 """
 
+import numpy as np
+
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
+from jitllm.kernels.cuda._words import least_u32
 from jitllm.kernels.gpu import (
     as_f32,
     fma,
@@ -15,7 +18,6 @@ from jitllm.kernels.gpu import (
     lane,
     load_f32,
     low_f16,
-    minimum,
     registers_f32,
     registers_i32,
     stream_i32x4,
@@ -27,6 +29,7 @@ from jitllm.kernels.gpu import (
 
 LOADS = 4  # of 16 bytes, at once
 GROUPS = 8  # of 32 columns, that a warp reads at a time
+ZERO = np.float32(0)
 
 
 def rows_each(name):
@@ -61,30 +64,48 @@ def float_of(name):
 
 
 def _plain(name, tile, split):
-    """A load is some rows of one column; the columns of a warp's load lie together."""
+    """A load is some rows of one column; the columns of a warp's load lie together.
+
+    The next loads are on their way while these are multiplied. Columns behind the last are the
+    last, times zero.
+    """
     value_of, own, column_bytes = float_of(name), rows_each(name), packed.unit_bytes(name)
     lanes = ROWS // own
     wide = 32 // lanes
-    step = LOADS * wide
+    step, n_words = LOADS * wide, 4 * LOADS
 
     @inline
-    def add(sums, matrix, column, x, ldx, rows):
-        words = stream_i32x4(matrix + column_bytes * column + 16 * (lane() & lanes - 1))
+    def load(matrix, column, k, r):
+        for i in unroll(LOADS):
+            at = least_u32(column + wide * i, k - 1) * column_bytes
+            words = stream_i32x4(matrix + at)
+            for j in unroll(4):
+                r[4 * i + j] = words[j]
+
+    @inline
+    def add(sums, r, i, column, k, x, ldx, rows):
+        words = (r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3])
+        at = least_u32(column, k - 1)
         for t in unroll(tile):
-            factor = load_f32(x + 4 * (rows[t] * ldx + column))
-            for i in unroll(own):
-                at = own * t + i
-                sums[at] = fma(value_of(words, i), factor, sums[at])
+            factor = load_f32(x + 4 * (rows[t] * ldx + at)) if column < k else ZERO
+            for j in unroll(own):
+                sums[own * t + j] = fma(value_of(words, j), factor, sums[own * t + j])
 
     @inline
     def walk(sums, matrix, k, x, ldx, rows):
+        r, ahead = registers_i32(n_words), registers_i32(n_words)
+        matrix += 16 * (lane() & lanes - 1)
         column = (warp() & split - 1) * step + lane() // lanes
-        while column + step - wide < k:
+        load(matrix, column, k, ahead)
+        while True:
+            for i in unroll(n_words):
+                r[i] = ahead[i]
+            load(matrix, column + split * step, k, ahead)
             for i in unroll(LOADS):
-                add(sums, matrix, column + wide * i, x, ldx, rows)
+                add(sums, r, i, column + wide * i, k, x, ldx, rows)
             column += split * step
-        for last in range(column, minimum(column + step, k), wide):
-            add(sums, matrix, last, x, ldx, rows)
+            if column >= k:
+                break
 
     return walk
 

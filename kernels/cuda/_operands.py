@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._packed import QUAD, reader
 from jitllm.kernels.cuda._products import tile_product
+from jitllm.kernels.cuda._words import least_u32, scaled_f16x2, sub_f16x2
 from jitllm.kernels.gpu import (
     as_f32,
     inline,
@@ -27,10 +25,8 @@ from jitllm.kernels.gpu import (
     to_i32,
     unroll,
 )
-from jitllm.kernels.simd import I32, I64
 
 Function = Callable[..., Any]
-_PAIR = ir.VectorType(ir.HalfType(), 2)
 ONE = np.float32(1)
 PAIRS = 4  # of columns that a thread has, of 32
 NO_OFFSET = 0x80008000 - (1 << 32)  # -0 twice
@@ -40,45 +36,6 @@ def _twice(value):
     """Return the word of two float16 numbers."""
     bits = int(np.float16(value).view(np.uint16))
     return bits | bits << 16
-
-
-@intrinsic
-def least_u32(typing_context, a, b):
-    """Return the lesser of two numbers from 0 to 2^32 - 1, which takes less than on int64."""
-
-    def codegen(context, builder, sig, args):
-        a, b = (builder.trunc(x, I32) for x in args)
-        least = builder.select(builder.icmp_unsigned("<", a, b), a, b)
-        return builder.zext(least, I64)
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-def _two_halves(operation: Any) -> Any:
-    """Return the code of an operation on words of two float16 numbers."""
-
-    def codegen(context, builder, sig, args):
-        result = operation(builder, [builder.bitcast(x, _PAIR) for x in args])
-        return builder.bitcast(result, I32)
-
-    return codegen
-
-
-@intrinsic
-def sub_f16x2(typing_context, a, b):
-    """Return a - b."""
-    return types.int32(types.int32, types.int32), _two_halves(lambda b, x: b.fsub(*x))
-
-
-@intrinsic
-def scaled_f16x2(typing_context, a, b, c):
-    """Return a * b + c, rounded once where there is an instruction for it, else twice."""
-
-    def multiply(builder, x):
-        product = builder.fmul(x[0], x[1], flags=("contract",))
-        return builder.fadd(product, x[2], flags=("contract",))
-
-    return types.int32(*[types.int32] * 3), _two_halves(multiply)
 
 
 @dataclass(frozen=True)

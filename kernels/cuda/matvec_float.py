@@ -4,7 +4,7 @@ For weights of F16, BF16 and F32, and for every format where results are to be e
 read once, 16 bytes a thread, four loads (quantized: as many as a group has planes) on their way.
 Of 16-bit weights a load is eight numbers, for which a thread takes 8 conversions and, for each row
 of x, 8 fma and a load: 30 instructions where memory leaves time for 100 (see `matvec`). Of 4-bit
-codes it is 32, a conversion and an fma each, about 110: not far from what memory gives.
+codes it is 32, a conversion and an fma each, about 150: two thirds of what memory gives.
 """
 
 from jitllm.kernels import formats, packed
