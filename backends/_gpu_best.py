@@ -18,8 +18,9 @@ class Best:
 
 
 def find_best(lowering: Lowering) -> dict[int, Best]:
-    """Return what finds each of SIZES; nothing without a kernel, or where rows are not chosen."""
-    if not lowering.kernels.has("best") or lowering.graph.output.rows != "O":
+    """Return what finds each of SIZES; nothing without a kernel or without logits."""
+    graph = lowering.graph
+    if not lowering.kernels.has("best") or graph.is_encoder or graph.output.rows != "O":
         return {}
     return {k: _best(lowering, k) for k in SIZES}
 

@@ -70,12 +70,11 @@ def _network(k):
     log_half, half = max(log_k - 1, 0), max(k // 2, 1)
 
     @inline
-    def exchange(room, n, log_step, log_distance, mask):
-        """Order the n pairs i, i ^ mask of runs; bit `log_distance` of i is 0."""
+    def exchange(room, n, log_step, distance, mask):
+        """Order n pairs i, i ^ mask of runs that lie 1 << log_step apart."""
         for p in range(thread(), n, THREADS):
             e = p & (half - 1)
-            i = ((e >> log_distance) << (log_distance + 1)) | (e & ((1 << log_distance) - 1))
-            i += (p >> log_half) << log_step
+            i = ((p >> log_half) << log_step) + e + (e & -distance)  # without the bit `distance`
             one, other = _get(room, i), _get(room, i ^ mask)
             if one < other:
                 _put(room, i, other)
@@ -85,13 +84,13 @@ def _network(k):
     @inline
     def sort(room):
         for level in range(log_k):
-            exchange(room, ITEMS // 2, log_k, level, (2 << level) - 1)
-            for down in range(level):
-                exchange(room, ITEMS // 2, log_k, level - 1 - down, 1 << (level - 1 - down))
+            exchange(room, ITEMS // 2, log_k, 1 << level, (2 << level) - 1)
+            for down in range(1, level + 1):
+                exchange(room, ITEMS // 2, log_k, 1 << level >> down, 1 << level >> down)
 
     @inline
     def merge(room):
-        for log_step in range(log_k, LOG_ITEMS):  # between the first keys of two runs
+        for log_step in range(log_k, LOG_ITEMS):
             n = ITEMS >> (log_step + 1 - log_k)
             for p in range(thread(), n, THREADS):
                 i = ((p >> log_k) << (log_step + 1)) + (p & (k - 1))
@@ -99,9 +98,8 @@ def _network(k):
                 if _get(room, i) < other:
                     _put(room, i, other)
             sync_threads()
-            for down in range(log_k):
-                d = log_k - 1 - down
-                exchange(room, n >> 1, log_step + 1, d, 1 << d)
+            for down in range(1, log_k + 1):
+                exchange(room, n >> 1, log_step + 1, k >> down, k >> down)
 
     return sort, merge
 

@@ -14,7 +14,7 @@ from variants import variant_model
 import jitllm
 from jitllm import backends
 from jitllm.backends._array_pool import ArrayPool
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends.base import BackendUnavailable, Batch, Segment, Weight
 from jitllm.backends.ir import CacheSpec, Graph, Node, Value
 from jitllm.kernels import cache_types
 
@@ -212,3 +212,38 @@ def test_opening_and_closing_leaves_nothing(device: str) -> None:
         once()
     assert resident() - before < 8 << 20
     assert len(os.listdir("/proc/self/task")) <= threads
+
+
+def test_the_largest_logits(device: str) -> None:
+    """Of rows longer than what is sorted at a time, in any number, with equal and odd numbers."""
+    rng, n = np.random.default_rng(3), 7000
+    table = rng.standard_normal((5, n), np.float32)
+    table[1], table[2, 1:] = np.round(table[1]), -np.inf
+    table[3, [9, 4000, 6000]] = np.nan, np.inf, -np.nan
+    x, rows, y = Value(0, "x", "T", n), Value(1, "rows", "O", n), Value(2, "y", "O", n)
+    graph = Graph(
+        (Node("embed", "x", (), (x,), ("table",)), Node("select_outputs", "rows", (x,), (rows,)),
+         Node("scale", "y", (rows,), (y,), attrs={"factor": 1.0})), (), n,
+    )  # fmt: skip
+    backend = backends.open_backend(device)
+    backend.add_weight(Weight("table", "F32", table.shape, table.view(np.uint8).reshape(-1)))
+    program = backend.compile(graph, (), max_tokens=5, taps=frozenset())
+    for wanted in ([4], [0, 1, 2, 3, 4], [], [1, 3]):
+        ids, positions = np.arange(5, dtype=np.int32), np.zeros(5, np.int32)
+        segments = [Segment(i, 1, 0, ()) for i in range(5)]
+        batch = Batch(ids, positions, np.array(wanted, np.int32), segments)
+        logits = program.run(batch)
+        for k in (1, 40, 64, program.most_best):
+            found, values = program.best(batch, k)
+            assert (found.dtype.name, values.dtype.name) == ("int32", "float32")
+            assert found.shape == values.shape == (len(wanted), k)
+            for row, own, best in zip(logits, found, values, strict=True):
+                is_nan = np.isnan(row)
+                order = np.lexsort((-np.where(is_nan, 0, row), ~is_nan))[:k]
+                np.testing.assert_array_equal(own, order)
+                np.testing.assert_array_equal(best, row[order])
+            for number, row in enumerate(logits):
+                np.testing.assert_array_equal(program.logits(number), row)
+    with pytest.raises(ValueError, match="tokens"):
+        program.best(Batch(ids[:0], ids[:0], ids[:0], []), 1)
+    backend.close()

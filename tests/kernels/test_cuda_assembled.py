@@ -20,6 +20,7 @@ CASES: dict[str, list[tuple[int, ...]]] = {
     "list_positions": [()], "whole_blocks": [()], "compress": [(1, 1, 4, 1), (0, 2, 128, 0)],
     "index_scores": [(1, 128, 64, 1, 1)], "index_block_scores": [(1, 128, 128, 1)],
     "index_choose": [(1, 0), (128, 1)],
+    "best": [(k, is_last) for k in (1, 64, 128) for is_last in (0, 1)],
     "sparse_attention": [(1, 1, 576, 512, 1, 0, 0), (1, 1, 128, 128, 0, 1, 1)],
 }  # fmt: skip
 

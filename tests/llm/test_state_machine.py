@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_logits import keep_logits
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -282,12 +283,15 @@ class Machine(RuleBasedStateMachine):
         assert self.model.memory()["caches_used"] == 0
 
 
-@pytest.fixture(scope="module", params=_TINY)
+@pytest.fixture(scope="module", params=[*_TINY, *(f"{name} of a device" for name in _TINY[2:4])])
 def model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[jitllm.Model]:
-    path = conformance_model(request.param, tmp_path_factory.mktemp("state") / "model.gguf")
+    name, of, _ = request.param.partition(" of a device")
+    path = conformance_model(name, tmp_path_factory.mktemp("state") / "model.gguf")
     with jitllm.load(path, n_ctx=N_CTX, n_threads=1, progress=False) as model:
+        if of:
+            keep_logits(model)
         yield model
 
 
