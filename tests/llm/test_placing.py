@@ -165,6 +165,32 @@ def test_all_architectures_on_a_device_that_lacks_some(files: Files, name: str) 
         pytest.skip(str(error))
 
 
+@pytest.mark.parametrize("device", [TWO, pytest.param(["vulkan", "reference"], marks=HERE)])
+def test_pieces_without_logits(
+    expected: Floats, monkeypatch: pytest.MonkeyPatch, device: list[str]
+) -> None:
+    with load(device=device, overrides={"output_norm": "cpu"}) as model:
+        monkeypatch.setattr(model.engine, "max_tokens", 16)
+        shapes = list[tuple[int, ...]]()
+        hooks = {"output_norm": lambda x, hook: shapes.append(x.shape)}
+        with model.hooks(hooks), model.sequence(TOKENS) as sequence:
+            assert nmse(sequence.logits, expected[-1]) <= MAX_NMSE
+    assert [n for n, _ in shapes] == [0] * 5 + [1]
+
+
+def test_a_simulated_gpu(expected: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JITLLM_CUDA", "simulator")
+    if not opens("cuda"):
+        pytest.skip("kernels cannot be simulated here")
+    options: dict[str, Any] = {
+        "device": ["cuda:0", "cuda:1"], "n_gpu_layers": 4, "overrides": {r"blk\.3\.ffn_up": "cpu"},
+    }  # fmt: skip
+    with load(**options) as model:
+        held(model, **options)
+        sequence = model.sequence(TOKENS[:9])
+        assert nmse(sequence.logits, expected[8]) <= MAX_NMSE
+
+
 def test_hooks_see_and_change_every_value(expected: Floats) -> None:
     seen: dict[str, dict[str, Floats]] = {}
     places: dict[str, Any] = {"device": TWO, "overrides": {"ffn_up": "cpu", "attn_k": "cpu"}}
