@@ -87,7 +87,7 @@ class CudaLowering(Lowering):
         """Give room for the int8 rows of x, which what is emitted within makes with x."""
         q = self.take_bytes(rows, width // GROUP * GROUP_BYTES * fan)
         yield q
-        self._rounded[x, rows, fan] = q
+        self._rounded[x, rows, fan, INT8] = q
 
     def binary(
         self, op: int, a: Place, b: Place | None, y: Place, width: int, rows: str, *, ldb: int,

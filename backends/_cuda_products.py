@@ -1,92 +1,134 @@
 """Products on CUDA: which kernel takes how many rows at a time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jitllm.backends._gpu_lower import Form, Place
-from jitllm.kernels import packed
+from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._layout import GROUP
 
 BUSY_WARPS = 4224  # 32 for each of 132 multiprocessors
-VECTOR_ROWS, TILE_ROWS = (1, 2, 4, 8), (16, 32, 64)  # of x at a time: of few rows, of many
-EXACT_VECTOR_ROWS, EXACT_TILE_ROWS = (1, 2, 4), (32, 64)
-# Rows of a tile of one expert, and how many rows an expert has on average before it is worth it.
-GROUPS, EXACT_GROUPS = ((8, 2), (16, 12), (32, 24), (64, 48)), ((32, 8), (64, 48))
 MOST_SLOTS = 5  # for each row: what does not fill tiles of 8 if an expert has two of them
+# What activations are: ends of kernels' names.
+INT8, HALF, FLOAT = "", "_half", "_float"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How rows are multiplied that are few, many, or sorted by experts.
+
+    Attributes
+    ----------
+    few : str
+        What activations are where rows are few.
+    at_once : tuple of int
+        Rows that are taken at a time then.
+    many : tuple of (int, int, str)
+        Rows of a tile, the rows that a run must have for it, what activations are.
+    sorted_rows : tuple of (int, int, str)
+        The same of tiles with one expert, for rows that experts have on average.
+    """
+
+    few: str
+    at_once: tuple[int, ...]
+    many: tuple[tuple[int, int, str], ...]
+    sorted_rows: tuple[tuple[int, int, str], ...]
+
+
+CODES = Scheme(
+    INT8, (1, 2, 4, 8), ((16, 9, INT8), (32, 17, INT8), (64, 33, HALF)),
+    ((8, 2, INT8), (16, 12, INT8), (32, 24, INT8), (64, 48, HALF)),
+)  # fmt: skip
+HALVES = Scheme(
+    FLOAT, (1, 2, 4), ((8, 5, HALF), (16, 9, HALF), (32, 17, HALF), (64, 33, HALF)),
+    ((8, 2, HALF), (16, 12, HALF), (32, 24, HALF), (64, 48, HALF)),
+)  # fmt: skip
+EXACT = Scheme(
+    FLOAT, (1, 2, 4), ((32, 17, FLOAT), (64, 33, FLOAT)), ((32, 8, FLOAT), (64, 48, FLOAT))
+)  # fmt: skip
+
+
+def scheme_of(type_name: str, k: int, heads: int, *, is_exact: bool) -> Scheme:
+    """Return how a type is multiplied; weights of F32, such as those of routers, stay as exact."""
+    if is_exact or type_name == "F32" or (heads > 1 and k % GROUP):
+        return EXACT
+    return HALVES if formats.get(type_name).scales == "float" else CODES
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Rows sorted by their experts, of which there are `n`; see the kernel "group_rows"."""
+
+    slots: Place
+    tiles: Place
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """y = x w^T, as kernels get it: of (n, k), or of one for each of `heads`."""
+    """y = x w^T, as kernels get it: of (n, k), or of one for each of `heads`.
+
+    Attributes
+    ----------
+    sources : mapping
+        x, by what its numbers are.
+    places : tuple of places
+        rows, w, y, bias, scales, weights.
+    residual, ids : Place or None
+    words, flags : tuple of int
+    """
 
     type_name: str
     n: int
     k: int
     heads: int
-    is_exact: bool
-    addresses: tuple[Place | None, ...]  # rows, w, x, y, bias, scales, weights
+    scheme: Scheme
+    sources: Mapping[str, Place]
+    places: tuple[Place | None, ...]
     residual: Place | None
+    ids: Place | None
     words: tuple[int, ...]
     flags: tuple[int, ...]
 
-    def vectors(self, ids: Place | None) -> list[Form]:
-        """Return the forms for few rows; with `ids` they take one row at a time."""
-        name = f"matvec{'_float' * self.is_exact}.{self.type_name.lower()}"
-        blocks = -(-self.n // packed.ROWS) * self.heads
+    def vectors(self) -> list[Form]:
+        """Return the forms for few rows; of experts one row is taken at a time."""
+        kind, blocks = self.scheme.few, -(-self.n // packed.ROWS) * self.heads
         split = _split(blocks, self.k, 8)
-        tiles = EXACT_VECTOR_ROWS if self.is_exact else VECTOR_ROWS
         return [
             Form(
-                name, (tile, split, *self.flags), (*self.addresses, ids, self.residual),
-                self.words, -(-blocks * split // 8), tile, tile // 2 + 1,
+                f"matvec{kind}.{self.type_name.lower()}", (rows, split, *self.flags),
+                (*self._addresses(kind), self.ids, self.residual), self.words,
+                -(-blocks * split // 8), rows, rows // 2 + 1,
             )
-            for tile in (tiles[:1] if ids else tiles)
+            for rows in self.scheme.at_once[: 1 if self.ids else None]
         ]  # fmt: skip
 
-    def tiles(self, grouped: "Grouped | None" = None) -> list[Form]:
-        """Return the forms for many rows, sorted by experts if `grouped`."""
-        slots = grouped.slots if grouped else None
-        tiles, more = (grouped.tiles, grouped.n) if grouped else (None, 0)
-        addresses = (*self.addresses, slots, tiles, self.residual)
-        sizes = grouped.sizes if grouped else _sizes(self.is_exact)
-        name = f"matmul{'_float' * self.is_exact}.{self.type_name.lower()}"
+    def tiles(self, grouped: Grouped | None) -> list[Form]:
+        """Return the forms for many rows."""
+        if not grouped:
+            after = None, None, self.residual
+            return [self._tile(*size, after, 0) for size in self.scheme.many]
+        sorted_by = grouped.slots, grouped.tiles, self.residual
         return [
-            Form(
-                name, (rows, *split, *self.flags), addresses, self.words, groups, rows, least, more
-            )
-            for rows, least in sizes
-            for split, groups in [self._tile_groups(rows)]
+            self._tile(rows, average * grouped.n + 1, kind, sorted_by, grouped.n)
+            for rows, average, kind in self.scheme.sorted_rows
         ]
 
-    def _tile_groups(self, rows: int) -> tuple[tuple[int, ...], int]:
-        """Return the constants that say how many warps share outputs, and the workgroups."""
-        if self.is_exact:
-            return (), -(-self.n // 64) * self.heads
-        pairs = -(-self.n // 32)
-        split = 1 if rows == 64 else _split(pairs * self.heads, self.k, 4)
-        return (split,), -(-pairs * split // 4) * self.heads
+    def _tile(
+        self, rows: int, least: int, kind: str, after: tuple[Place | None, ...], more: int
+    ) -> Form:
+        split, wide = 1, -(-self.n // 32)
+        if rows < 64:
+            split = _split(wide * self.heads, self.k, 4)
+        constants = (rows, *self.flags) if kind == FLOAT else (rows, split, *self.flags)
+        groups = -(-self.n // 64) if kind == FLOAT else -(-wide * split // 4)
+        return Form(
+            f"matmul{kind}.{self.type_name.lower()}", constants,
+            (*self._addresses(kind), *after), self.words, groups * self.heads, rows, least, more,
+        )  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class Grouped:
-    """Rows sorted by their experts, of which there are `n`; see the kernel "group_rows".
-
-    `sizes` are those of tiles, each with the rows that a run must have for it.
-    """
-
-    slots: Place
-    tiles: Place
-    n: int
-    sizes: tuple[tuple[int, int], ...]
-
-
-def _sizes(is_exact: bool) -> tuple[tuple[int, int], ...]:
-    return tuple((rows, rows // 2 + 1) for rows in (EXACT_TILE_ROWS if is_exact else TILE_ROWS))
-
-
-def grouped_sizes(n: int, is_exact: bool) -> tuple[tuple[int, int], ...]:
-    """Return the sizes of tiles for rows sorted by `n` experts; see `Grouped.sizes`."""
-    sizes = EXACT_GROUPS if is_exact else GROUPS
-    return tuple((rows, least * n + 1) for rows, least in sizes)
+    def _addresses(self, kind: str) -> tuple[Place | None, ...]:
+        return (*self.places[:2], self.sources[kind], *self.places[2:])
 
 
 def _split(units: int, k: int, most: int) -> int:

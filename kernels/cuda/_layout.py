@@ -2,6 +2,7 @@
 
 GROUP = 32  # columns of a scale of int8 activations
 GROUP_BYTES = 40  # of them, with the scale and sums
+HALF_BYTES = 64  # of them as float16
 
 ELEMENTS = 256  # columns of a workgroup of `unary` and `binary`
 
