@@ -9,7 +9,7 @@ from jitllm.backends._cpu_memory import mapping, pack_matrix
 from jitllm.backends._cpu_threads import ThreadPool
 from jitllm.backends._gpu_device import Device, whole_words
 from jitllm.backends._gpu_memory import Matrix
-from jitllm.backends.base import BackendUnavailable, Weight
+from jitllm.backends.base import Weight
 from jitllm.kernels import packed
 
 
@@ -39,7 +39,7 @@ def upload_packed(device: Device, threads: ThreadPool, weight: Weight) -> Packed
             size = shape.n, shape.k
             pack_matrix(threads, weight.type_name, size, source, room.ctypes.data)
             memory.upload(room[: shape.matrix_bytes], i * shape.matrix_bytes)
-    except BackendUnavailable:
+    except BaseException:
         memory.free()
         raise
     return PackedMatrix(memory, shape.type_name, shape.shape)

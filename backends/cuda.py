@@ -44,7 +44,12 @@ def open(
         If there is no driver or no fitting device.
     """
     check_options("cuda", precision, options)
-    return CudaBackend(open_device(index), ThreadPool(n_threads), precision)
+    threads = ThreadPool(n_threads)
+    try:
+        return CudaBackend(open_device(index), threads, precision)
+    except BaseException:
+        threads.close()
+        raise
 
 
 def rules(n_threads: int | None = None, precision: str = "fast", **options: Any) -> ByteRules:

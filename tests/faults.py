@@ -12,10 +12,13 @@ import numpy as np
 
 from jitllm.backends import _array_pool, _cpu_memory, _cpu_threads, _split_program, reference
 from jitllm.backends._c_device import CDevice
+from jitllm.backends._cuda_simulator import Simulator
+from jitllm.backends.base import BackendUnavailable
 
 _MAKERS = ("zeros", "empty", "array")
 _CALLS = ("alloc", "zero", "upload", "pipeline", "begin", "end")
 _RUN = ("upload", "download", "begin", "end", "run", "alloc")
+_OF_DRIVER = {"alloc": "allocate", "pipeline": "load", "begin": "graph"}  # the simulator's names
 _LEAST = 256  # bytes; what is smaller is no memory of a model
 
 
@@ -95,6 +98,20 @@ class Faults:
 
         return call
 
+    def driver(self, name: str) -> Any:
+        """Return a method in the place of one of the CUDA simulator."""
+        original = getattr(Simulator, name)
+        fails = name in {_OF_DRIVER.get(call, call) for call in self.calls}
+
+        def call(driver: Any, *arguments: Any) -> Any:
+            if fails and self.hit():
+                raise BackendUnavailable("CUDA device simulator: fails here")
+            result = original(driver, *arguments)
+            self.handles += {"allocate": 1, "free": -1}.get(name, 0)
+            return result
+
+        return call
+
 
 class _Module:
     def __init__(self, module: Any, own: dict[str, Any]) -> None:
@@ -130,6 +147,8 @@ def faults(at: int | None = None, *, in_runs: bool = False) -> Iterator[Faults]:
     if not in_runs:
         patches.append(patch.object(_cpu_memory, "mmap", found.mmap()))
     patches.append(patch.object(CDevice, "call", found.call(CDevice.call)))
+    for name in ("allocate", "free", "upload", "download", "load", "graph", "run"):
+        patches.append(patch.object(Simulator, name, found.driver(name)))
     for each in patches:
         each.start()
     try:
