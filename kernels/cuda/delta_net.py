@@ -8,6 +8,7 @@ from jitllm.kernels.cuda._states import (
     over_parts,
     part_of,
     rows_of_segment,
+    stage_of,
     states_of,
 )
 from jitllm.kernels.gpu import (
@@ -22,6 +23,7 @@ from jitllm.kernels.gpu import (
     load_f32,
     registers_f32,
     remainder_u32,
+    shared,
     store_f32,
     unroll,
 )
@@ -36,7 +38,9 @@ def delta_net(heads, key_heads, dk, dv, tiled, by_row):
     (heads * blocks of COLUMNS_OF_GROUP columns, rows). A token is 5 operations for each number of
     the state, which is read and written once a run.
     """
-    n, load, store, number = part_of(dk, dv)
+    (n, load, store), (n_held, room_bytes, fetch, place, four) = (
+        part_of(dk, dv), stage_of(dk, 3 if by_row else 2)
+    )  # fmt: skip
     blocks, state_bytes = -(-dv // COLUMNS_OF_GROUP), 4 * dk * dv
 
     @inline
@@ -44,20 +48,41 @@ def delta_net(heads, key_heads, dk, dv, tiled, by_row):
         return remainder_u32(head, key_heads) if tiled else divide_u32(head, heads // key_heads)
 
     @inline
-    def kept(decay, i):
-        return number(decay, i) if by_row else load_f32(decay)
+    def token(state, at, decay, value, beta):
+        held, total = ZERO, ZERO
+        for i in unroll(n // 4):
+            keys = four(at, 0, 4 * i)
+            if by_row:
+                decays = four(at, 2, 4 * i)
+            else:
+                decays = decay, decay, decay, decay
+            for e in unroll(4):
+                state[4 * i + e] = state[4 * i + e] * decays[e]
+                held = fma(state[4 * i + e], keys[e], held)
+        change = (value - over_parts(held)) * beta
+        for i in unroll(n // 4):
+            keys, queries = four(at, 0, 4 * i), four(at, 1, 4 * i)
+            for e in unroll(4):
+                state[4 * i + e] = fma(keys[e], change, state[4 * i + e])
+                total = fma(state[4 * i + e], queries[e], total)
+        return over_parts(total)
 
     @inline
-    def token(state, key, query, decay, value, beta):
-        held, total = ZERO, ZERO
-        for i in unroll(n):
-            state[i] = state[i] * kept(decay, i)
-            held = fma(state[i], number(key, i), held)
-        change = (value - over_parts(held)) * beta
-        for i in unroll(n):
-            state[i] = fma(number(key, i), change, state[i])
-            total = fma(state[i], number(query, i), total)
-        return over_parts(total)
+    def hold(held, q, k, decay):
+        fetch(held, 0, k)
+        fetch(held, 1, q)
+        if by_row:
+            fetch(held, 2, decay)
+
+    @inline
+    def numbers(v, decay, beta, i):
+        """Return a token's value of the column, and the head's decay and beta."""
+        value, kept = ZERO, ZERO
+        if i < dv:
+            value = load_f32(v + 4 * i)
+        if not by_row:
+            kept = load_f32(decay)
+        return value, kept, load_f32(beta)
 
     def kernel(
         run: A, q: A, k: A, v: A, decay: A, beta: A, y: A, states: A, ldq: U, ldk: U, ldv: U,
@@ -71,18 +96,22 @@ def delta_net(heads, key_heads, dk, dv, tiled, by_row):
         before, behind = states_of(run, segment, states, slot_bytes)
         if before != 0:
             before += head * state_bytes
-        state, at = registers_f32(n), 4 * (head * dv + i)
-        factors = 4 * head * (dk if by_row else 1)
+        q, k, v, y = q + read, k + read, v + 4 * head * dv, y + 4 * head * dv
+        decay, beta = decay + 4 * head * (dk if by_row else 1), beta + 4 * head
+        state, held, room = registers_f32(n), registers_f32(n_held), shared(room_bytes)
         load(state, before, i)
+        hold(held, q + 4 * row * ldq, k + 4 * row * ldk, decay + 4 * row * ldd)
+        value, kept, write = numbers(
+            v + 4 * row * ldv, decay + 4 * row * ldd, beta + 4 * row * ldb, i
+        )
         for t in range(row, end):
-            value = ZERO
-            if i < dv:
-                value = load_f32(v + 4 * t * ldv + at)
-            key, query = k + 4 * t * ldk + read, q + 4 * t * ldq + read
-            write = load_f32(beta + 4 * (t * ldb + head))
-            total = token(state, key, query, decay + 4 * t * ldd + factors, value, write)
+            at, following = place(held, room, t), 4 * min(t + 1, end - 1)
+            hold(held, q + following * ldq, k + following * ldk, decay + following * ldd)
+            then = numbers(v + following * ldv, decay + following * ldd, beta + following * ldb, i)
+            total = token(state, at, kept, value, write)
             if lane() < 8 and i < dv:
-                store_f32(y + 4 * t * ldy + at, total * scale)
+                store_f32(y + 4 * (t * ldy + i), total * scale)
+            value, kept, write = then
         store(state, behind + head * state_bytes, i)
 
     return kernel

@@ -3,12 +3,14 @@
 from jitllm.kernels.cuda._activations import softplus
 from jitllm.kernels.cuda._states import (
     COLUMNS_OF_GROUP,
+    ONE,
     THREADS_OF_GROUP,
     ZERO,
     column_of_lane,
     over_parts,
     part_of,
     rows_of_segment,
+    stage_of,
     states_of,
 )
 from jitllm.kernels.gpu import (
@@ -23,6 +25,7 @@ from jitllm.kernels.gpu import (
     load_f32,
     registers_f32,
     remainder_u32,
+    shared,
     store_f32,
     unroll,
 )
@@ -36,17 +39,31 @@ def ssm_scan(heads, groups, head_dim, size, has_step, has_skip, has_shift):
     The grid is (heads * blocks of COLUMNS_OF_GROUP columns, rows). A token reads a row of x, b, c
     and step, for 3 operations for each number of the state, which is read and written once a run.
     """
-    n, load, store, number = part_of(size, head_dim)
+    (n, load, store), (n_held, room_bytes, fetch, place, four) = (
+        part_of(size, head_dim), stage_of(size, 2)
+    )  # fmt: skip
     blocks, per_group = -(-head_dim // COLUMNS_OF_GROUP), heads // groups
     state_bytes = 4 * size * head_dim
 
     @inline
-    def token(state, b, c, decay, value):
+    def token(state, at, decay, value):
         total = ZERO
-        for i in unroll(n):
-            state[i] = fma(number(b, i), value, state[i] * decay)
-            total = fma(state[i], number(c, i), total)
+        for i in unroll(n // 4):
+            keys, queries = four(at, 0, 4 * i), four(at, 1, 4 * i)
+            for e in unroll(4):
+                state[4 * i + e] = fma(keys[e], value, state[4 * i + e] * decay)
+                total = fma(state[4 * i + e], queries[e], total)
         return over_parts(total)
+
+    @inline
+    def numbers(x, step, i, head, moved, rate):
+        """Return a token's number of the column, the same times its step, and the decay."""
+        own, time = ZERO, ONE
+        if i < head_dim:
+            own = load_f32(x + 4 * (head * head_dim + i))
+        if has_step:
+            time = softplus(load_f32(step + 4 * head) + moved)
+        return own, own * time, exp(time * rate)
 
     def kernel(
         run: A, x: A, b: A, c: A, step: A, y: A, a: A, d: A, shift: A, states: A, ldx: U, ldb: U,
@@ -66,19 +83,23 @@ def ssm_scan(heads, groups, head_dim, size, has_step, has_skip, has_shift):
             skip = load_f32(d + 4 * head)
         if has_shift:
             moved = load_f32(shift + 4 * head)
-        at = 4 * (head * head_dim + i)
+        room, held = shared(room_bytes), registers_f32(n_held)
+        b, c = b + 4 * group * size, c + 4 * group * size
+        fetch(held, 0, b + 4 * row * ldb)
+        fetch(held, 1, c + 4 * row * ldc)
+        own, value, decay = numbers(x + 4 * row * ldx, step + 4 * row * lds, i, head, moved, rate)
         for t in range(row, end):
-            own, value, decay = ZERO, ZERO, exp(rate)
-            if i < head_dim:
-                own = load_f32(x + 4 * t * ldx + at)
-            value = own
-            if has_step:
-                time = softplus(load_f32(step + 4 * (t * lds + head)) + moved)
-                value, decay = own * time, exp(time * rate)
-            keys, queries = b + 4 * (t * ldb + group * size), c + 4 * (t * ldc + group * size)
-            total = token(state, keys, queries, decay, value)
+            at, following = place(held, room, t), min(t + 1, end - 1)
+            fetch(held, 0, b + 4 * following * ldb)
+            fetch(held, 1, c + 4 * following * ldc)
+            now = own
+            then = numbers(
+                x + 4 * following * ldx, step + 4 * following * lds, i, head, moved, rate
+            )
+            total = token(state, at, decay, value)
             if lane() < 8 and i < head_dim:
-                store_f32(y + 4 * t * ldy + at, fma(own, skip, total))
+                store_f32(y + 4 * (t * ldy + head * head_dim + i), fma(now, skip, total))
+            own, value, decay = then
         store(state, behind + head * state_bytes, i)
 
     return kernel
