@@ -14,7 +14,6 @@ import numpy as np
 from jitllm.backends import _gpu_core
 from jitllm.backends._cuda_attention import attention
 from jitllm.backends._cuda_products import (
-    FLOAT,
     HALF,
     INT8,
     MOST_SLOTS,
@@ -29,8 +28,6 @@ from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, GROUP_BYTES, HALF_BYTES
-
-LEAST_HALVED = 5  # rows that some product takes as float16
 
 
 class CudaLowering(Lowering):
@@ -71,13 +68,13 @@ class CudaLowering(Lowering):
             self._rounded[key] = q
         return self._rounded[key]
 
-    def halved(self, x: Place, rows: str, width: int, fan: int, order: int) -> Place:
-        """Return the float16 rows of x in an order of columns; see `rounded`."""
-        key = x, rows, fan, f"{HALF}{order}"
+    def halved(self, x: Place, rows: str, width: int, fan: int, *, order: int, least: int) -> Place:
+        """Return the float16 rows of x in an order of columns, for `least` rows; see `rounded`."""
+        key = x, rows, fan, f"{HALF}{order}, {least}"
         if key not in self._rounded:
             h = self.take_bytes(rows, (-(-width // GROUP) * HALF_BYTES + 4) * fan)
             addresses = self.count(rows, fan), x, h
-            form = Form("to_half", (order,), addresses, (x.stride, width), 1, least=LEAST_HALVED)
+            form = Form("to_half", (order,), addresses, (x.stride, width), 1, least=least)
             self.emit_forms([form], [h], rows, fan=fan)
             self._rounded[key] = h
         return self._rounded[key]
@@ -137,8 +134,8 @@ class CudaLowering(Lowering):
             tiles = self.take_bytes(rows, 4 * fan + 4)
             addresses = self.count(rows, fan), ids, slots, tiles
             forms = [
-                Form("group_rows", (size,), addresses, (n,), 1, MOST_ROWS, average * n + 1)
-                for size, average, _ in scheme.sorted_rows
+                Form("group_rows", (size,), addresses, (n,), 1, MOST_ROWS, least)
+                for size, least, _ in scheme.sizes(n)
             ]
             self.emit_forms(forms, [slots, tiles], rows, fan=fan)
             self._grouped[key] = Grouped(slots, tiles, n)
@@ -181,29 +178,25 @@ class CudaLowering(Lowering):
     ) -> None:  # fmt: skip
         (n, k), options = shape, (ids, bias, scales, weights, added)
         scheme = scheme_of(type_name, k, heads, is_exact=self.exact)
-        sizes = scheme.sorted_rows if ids else scheme.many
-        kinds = {scheme.few, *(kind for *_, kind in sizes)}
+        sizes = scheme.sizes(experts if ids else 0)
+        sources = {kind: x for kind in (scheme.few, *(kind for *_, kind in sizes))}
+        width, x_rows = heads * k, fan // x_fan
+        if INT8 in sources:
+            sources[INT8] = self.rounded(x, rows, width, x_rows)
+        if HALF in sources:
+            least = min(least for _, least, kind in sizes if kind == HALF)
+            sources[HALF] = self.halved(
+                x, rows, width, x_rows, order=int(formats.get(type_name).scales == "float"),
+                least=max(least // x_fan, 1),
+            )  # fmt: skip
         product = Product(
-            type_name, n, k, heads, scheme,
-            {kind: self._source(kind, type_name, x, rows, heads * k, fan // x_fan)
-             for kind in sorted(kinds)},
+            type_name, n, k, heads, scheme, sources,
             (self.count(rows, fan), w, y, bias, scales, weights), added, ids,
             (n, k, x.stride, y.stride, added.stride if added else 0, x_fan, heads),
             tuple(int(place is not None) for place in options),
         )  # fmt: skip
         grouped = self.grouped(ids, rows, fan, experts, scheme) if ids else None
         self.emit_forms(product.vectors() + product.tiles(grouped), [y], rows, fan=fan)
-
-    def _source(
-        self, kind: str, type_name: str, x: Place, rows: str, width: int, fan: int
-    ) -> Place:
-        """Return x as kernels want it."""
-        if kind == FLOAT:
-            return x
-        if kind == INT8:
-            return self.rounded(x, rows, width, fan)
-        order = int(formats.get(type_name).scales == "float")
-        return self.halved(x, rows, width, fan, order)
 
 
 def _matmul(lowering: CudaLowering, node: Node) -> None:

@@ -34,6 +34,12 @@ class Scheme:
     many: tuple[tuple[int, int, str], ...]
     sorted_rows: tuple[tuple[int, int, str], ...]
 
+    def sizes(self, experts: int) -> tuple[tuple[int, int, str], ...]:
+        """Return `many`, or the same of rows sorted by so many experts."""
+        if not experts:
+            return self.many
+        return tuple((rows, mean * experts + 1, kind) for rows, mean, kind in self.sorted_rows)
+
 
 CODES = Scheme(
     INT8, (1, 2, 4, 8), ((16, 9, INT8), (32, 17, INT8), (64, 33, HALF)),
@@ -105,14 +111,9 @@ class Product:
 
     def tiles(self, grouped: Grouped | None) -> list[Form]:
         """Return the forms for many rows."""
-        if not grouped:
-            after = None, None, self.residual
-            return [self._tile(*size, after, 0) for size in self.scheme.many]
-        sorted_by = grouped.slots, grouped.tiles, self.residual
-        return [
-            self._tile(rows, average * grouped.n + 1, kind, sorted_by, grouped.n)
-            for rows, average, kind in self.scheme.sorted_rows
-        ]
+        slots, tiles, n = (grouped.slots, grouped.tiles, grouped.n) if grouped else (None, None, 0)
+        after = slots, tiles, self.residual
+        return [self._tile(*size, after, n) for size in self.scheme.sizes(n)]
 
     def _tile(
         self, rows: int, least: int, kind: str, after: tuple[Place | None, ...], more: int

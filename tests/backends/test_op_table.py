@@ -2,16 +2,24 @@
 
 import pytest
 from driver import nmse, opens, simulate_cuda
-from op_cases import CASES, TYPE_CASES, Floats, outputs
+from op_cases import CASES, TYPE_CASES, Case, Floats, outputs
 
 from jitllm import backends
 
 MAX_NMSE = 1e-6
 DEVICES = [name for name in backends.names() if name != "reference"]
-ALL_CASES = CASES | TYPE_CASES
+# Few experts have tiles of many rows, many have tiles of few.
+EXPERT_CASES = {
+    f"{name} of {kind}": Case(CASES[name].build, dict.fromkeys(tensors, kind))
+    for name, tensors in (("experts", ("gate", "up", "down")),
+                          ("experts, shared by groups", ("gate4", "up4", "down4")))
+    for kind in ("Q8_0", "F16")
+}  # fmt: skip
+ALL_CASES = CASES | TYPE_CASES | EXPERT_CASES
 # Of CUDA the kernels' own tests have all types; they take long to compile.
 SOME_TYPES = ("Q4_K", "Q8_0", "IQ4_XS")
 FAST = ("attention", "matmul of", "experts")
+SOME_FAST = ("attention", "matmul of Q4_K", "experts, shared by groups of Q8_0")
 MAX_NMSE_FAST = 1e-3
 _expected: dict[str, Floats] = {}
 
@@ -50,7 +58,7 @@ def test_tensor_type(name: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=() if name in ("attention", "matmul of Q4_K") else pytest.mark.slow)
+    pytest.param(name, marks=() if name in SOME_FAST else pytest.mark.slow)
     for name in ALL_CASES if name.startswith(FAST)
 ])  # fmt: skip
 def test_fast_operation_of_cuda(name: str) -> None:
