@@ -1,13 +1,15 @@
 """Attention on CUDA: on tensor cores, with cells in parts where rows are few."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from jitllm.backends import _gpu_core
+from jitllm.backends._cuda_rounding import reader_of, rounds
 from jitllm.backends._gpu_core import AttentionCall
 from jitllm.backends._gpu_lower import Form, Place
 from jitllm.backends.ir import Node
 from jitllm.kernels import cache_types
-from jitllm.kernels.cuda._layout import RECORD, blocks_of, tokens_of_tile
+from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, RECORD, blocks_of, tokens_of_tile
 
 if TYPE_CHECKING:
     from jitllm.backends._cuda_lower import CudaLowering
@@ -37,7 +39,9 @@ def attention(lowering: "CudaLowering", node: Node) -> None:
     if keys.hadamard:
         source = lowering.take("T", n_heads * dk)
         _rotate(lowering, q, source, n_heads, dk, keys.hadamard)
-    _emit(lowering, node, call, source, y)
+    is_rounded = not values.hadamard and _rounds(lowering, node)
+    with lowering.rounding(y, "T", n_heads * dv, 1) if is_rounded else nullcontext() as room:
+        _emit(lowering, node, call, source, y, room)
     if values.hadamard:
         _rotate(lowering, y, y, n_heads, dv, values.hadamard)
     if source is not q:
@@ -53,8 +57,17 @@ def _rotate(
     )  # fmt: skip
 
 
-def _emit(lowering: "CudaLowering", node: Node, call: AttentionCall, q: Place, y: Place) -> None:
-    """Emit the kernel, and what puts its parts together."""
+def _rounds(lowering: "CudaLowering", node: Node) -> bool:
+    """Whether heads are whole groups of int8 rows, which are made with what a product reads."""
+    is_whole = node.attrs["v_head_dim"] % GROUP == 0
+    return is_whole and rounds(lowering, reader_of(lowering, node), node.outputs[0].width)
+
+
+def _emit(
+    lowering: "CudaLowering", node: Node, call: AttentionCall, q: Place, y: Place,
+    rounded: Place | None,
+) -> None:  # fmt: skip
+    """Emit the kernel, and what puts its parts together; int8 rows of y too, if these have room."""
     attrs, dv = node.attrs, node.attrs["v_head_dim"]
     n_heads, n_kv_heads = attrs["n_heads"], attrs["n_kv_heads"]
     group, capped = n_heads // n_kv_heads, attrs["soft_cap"] > 0
@@ -72,14 +85,20 @@ def _emit(lowering: "CudaLowering", node: Node, call: AttentionCall, q: Place, y
             (q.stride, apart, *call.words), blocks * n // WARPS, tokens, rows + 1,
         ))  # fmt: skip
         merges.append(Form(
-            "attention_merge", (dv, n, sinks is not None), (RUN, partial, y, sinks),
-            (apart, y.stride), n_heads, 1, rows + 1,
+            "attention_merge", (dv, n, sinks is not None, rounded is not None),
+            (RUN, partial, y, sinks, rounded), (apart, y.stride, n_heads * dv), n_heads, 1,
+            rows + 1,
         ))  # fmt: skip
         rows = FEW * parts // n
         n = n // STEP if n % (STEP * WARPS) == 0 else 0
     tiles.append(_whole(node, call, q, y, rows + 1))
     lowering.emit_forms(tiles, [y, partial], "T")
-    lowering.emit_forms(merges, [y], "T", most=rows)
+    lowering.emit_forms(merges, [y, rounded] if rounded else [y], "T", most=rows)
+    if rounded:
+        addresses, words = (lowering.count("T"), y, rounded), (y.stride, n_heads * dv)
+        groups = -(-n_heads * dv // ELEMENTS)
+        form = Form("quantize", (), addresses, words, groups, least=rows + 1)
+        lowering.emit_forms([form], [rounded], "T")
     lowering.give(partial)
 
 

@@ -30,7 +30,7 @@ def layer_norm(lowering: Any, node: Node) -> None:
 
 def _norm(lowering: Any, node: Node, group: int, *, is_layer: bool) -> None:
     (value,), x = node.inputs, lowering.place(node.inputs[0])
-    if group != value.width or not rounds(lowering, _reader(lowering, node), group, x):
+    if group != value.width or not rounds(lowering, reader_of(lowering, node), group, x):
         _gpu_core.norm(lowering, node, group, is_layer=is_layer)
         return
     y = lowering.new(node.outputs[0])
@@ -58,7 +58,7 @@ def _gated(lowering: Any, node: Node, op: int, acts: tuple[str, ...]) -> None:
     lowering.binary(
         op, a, b, lowering.new(out), out.width, out.rows, ldb=b.stride,
         act=acts.index(node.attrs["act"]), bounds=node.attrs.get("bounds", (0.0, 0.0)),
-        reader=_reader(lowering, node),
+        reader=reader_of(lowering, node),
     )  # fmt: skip
 
 
@@ -87,10 +87,10 @@ def rounded_binary(
         )  # fmt: skip
 
 
-def _reader(lowering: Any, node: Node) -> Matrix | None:
+def reader_of(lowering: Any, node: Node) -> Matrix | None:
     """Return a matrix whose products take int8 rows of a value that no tap may change before."""
-    out = node.outputs[0]
-    for reader in lowering.readers(out) if node.name not in lowering.taps else ():
+    out, taps = node.outputs[0], {node.name, f"{node.name}.pattern"} & lowering.taps
+    for reader in () if taps else lowering.readers(out):
         if reader.op in _MATRICES and reader.inputs[0].id == out.id:
             matrix: Matrix | None = lowering.weights.get(reader.weights[_MATRICES[reader.op]])
             if _takes_rounded(lowering, matrix):

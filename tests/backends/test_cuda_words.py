@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from driver import nmse
-from op_cases import CASES, HEADS, TENSORS, WIDTH, Case, V, outputs
+from op_cases import CASES, HEADS, MORE, OTHER, TENSORS, WIDTH, Case, V, outputs
 
 from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Value
@@ -63,7 +63,7 @@ def _mix(g: GraphBuilder, x: Value) -> Value:
 def _heads(g: GraphBuilder) -> tuple[Value, Value, Value]:
     other = _other(g)
     k, v = (g.columns(other, at, at + 32, name=f"columns {at}") for at in (0, 32))
-    return k, v, g.columns(other, 8, 24, name="index")
+    return k, v, g.columns(other, 16, 32, name="index")
 
 
 def _chosen(g: GraphBuilder, x: Value) -> Value:
@@ -145,7 +145,21 @@ def test_rows_are_rounded_where_they_are_made() -> None:
         outputs(case, device, precision=precision)
         for device, precision in (("cuda", "fast"), ("cuda", "exact"), ("cpu", "fast"))
     )
-    assert nmse(fast, cpu) < 1e-9 < nmse(fast, exact) < 1e-3
+    few = slice(-MORE - OTHER, None)  # more rows may become float16 instead
+    assert nmse(fast[few], cpu[few]) < 1e-9 < nmse(fast[few], exact[few]) < 1e-3
+    assert nmse(fast, exact) < 1e-3
+
+
+@pytest.mark.slow
+def test_heads_are_rounded_as_they_are_put_together() -> None:
+    def build(g: GraphBuilder, x: Value) -> Value:
+        k, v, _ = _heads(g)
+        heads = g.attention(x, k, v, n_heads=2, n_kv_heads=1, scale=0.3, name="heads")
+        return g.matmul(heads, "matrix", name="y")
+
+    case = Case(build, {"matrix": "Q8_0"})
+    cuda, cpu = (outputs(case, device, "f16", "fast") for device in ("cuda", "cpu"))
+    assert nmse(cuda, cpu) < 1e-4
 
 
 @pytest.mark.slow

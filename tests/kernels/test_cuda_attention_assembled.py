@@ -58,5 +58,5 @@ def test_wide_heads_spill_little(dk: int, dv: int, parts: int, cc: tuple[int, in
 
 @pytest.mark.parametrize("cc", gpu_ptx.CAPABILITIES)
 def test_merges_and_rotations(cc: tuple[int, int]) -> None:
-    _check("attention_merge", (128, 32, 1), cc)
+    _check("attention_merge", (128, 32, 1, 1), cc)
     _check("rotate_heads", (128, 128), cc)

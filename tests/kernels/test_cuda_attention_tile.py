@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gpu_attention import Case, Form, case
 from gpu_launch import launch
+from gpu_products import poisoned, quantize
 from gpu_rows import check, empty_rows, few
 
 from jitllm.kernels import cache_types
@@ -52,9 +53,13 @@ def _check(made: Case, parts: int) -> None:
         ldp = partial[0].size
         grid = blocks * parts // 4, -(-n // tokens) + 1
         launch("attention_tile", constants, made.arguments(q, partial, ldp), grid)
-        arguments = [made.run.head, partial, y, form.sinks, ldp, y.shape[1]]
-        constants = form.dv, parts, int(form.sinks is not None)
+        rounds = int(form.dv % 32 == 0)
+        codes = poisoned(n * width // 32 * 40)
+        arguments = [made.run.head, partial, y, form.sinks, codes, ldp, y.shape[1], width]
+        constants = form.dv, parts, int(form.sinks is not None), rounds
         launch("attention_merge", constants, arguments, (form.n_heads, n + 1))
+        if rounds:
+            np.testing.assert_array_equal(codes, quantize(np.ascontiguousarray(y[:n, :width])))
     _rotate(form, values.hadamard, made, y, form.dv)
     check(y, made.want, 2e-3, 2e-3)
     error = y[:n, :width] - made.want
