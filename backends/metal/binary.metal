@@ -84,7 +84,11 @@ float erf_(thread const float& x)
 static inline __attribute__((always_inline))
 float softplus(thread const float& x)
 {
-    return fast::max(x, 0.0) + log(1.0 + exp(-abs(x)));
+    float e = exp(-abs(x));
+    float s = e / (2.0 + e);
+    float z = s * s;
+    float p = 0.111111111938953399658203125 + (z * (0.0909090936183929443359375 + (z * (0.076923079788684844970703125 + (z / 15.0)))));
+    return fast::max(x, 0.0) + (2.0 * (s + ((s * z) * (0.3333333432674407958984375 + (z * (0.20000000298023223876953125 + (z * (0.14285714924335479736328125 + (z * p)))))))));
 }
 
 static inline __attribute__((always_inline))
@@ -164,21 +168,21 @@ float bounded(thread const uint& form, thread const float& gate, thread const fl
     }
     float param_3 = gate / a;
     float param_4 = gate;
-    float _305;
+    float _346;
     if (b > 0.0)
     {
         float param_5 = up / b;
-        _305 = b * tanh_(param_5);
+        _346 = b * tanh_(param_5);
     }
     else
     {
-        _305 = up;
+        _346 = up;
     }
-    return ((a * tanh_(param_3)) * sigmoid(param_4)) * _305;
+    return ((a * tanh_(param_3)) * sigmoid(param_4)) * _346;
 }
 
 static inline __attribute__((always_inline))
-float f(thread const float& s, thread const float& t, constant Arguments& v_352)
+float f(thread const float& s, thread const float& t, constant Arguments& v_393)
 {
     switch (OP)
     {
@@ -201,8 +205,8 @@ float f(thread const float& s, thread const float& t, constant Arguments& v_352)
             uint param_2 = ACT;
             float param_3 = s;
             float param_4 = t;
-            float param_5 = v_352.low;
-            float param_6 = v_352.high;
+            float param_5 = v_393.low;
+            float param_6 = v_393.high;
             return bounded(param_2, param_3, param_4, param_5, param_6);
         }
         case 4u:
@@ -215,26 +219,26 @@ float f(thread const float& s, thread const float& t, constant Arguments& v_352)
     return s;
 }
 
-kernel void main0(constant Arguments& v_352 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& v_393 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint i = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    bool _395 = row >= v_352.rows->v[0];
-    bool _405;
-    if (!_395)
+    bool _436 = row >= v_393.rows->v[0];
+    bool _446;
+    if (!_436)
     {
-        _405 = i >= v_352.width;
+        _446 = i >= v_393.width;
     }
     else
     {
-        _405 = _395;
+        _446 = _436;
     }
-    if (_405)
+    if (_446)
     {
         return;
     }
-    float param = v_352.a->v[(row * v_352.lda) + i];
-    float param_1 = v_352.b->v[(row * v_352.ldb) + (i / v_352.part)];
-    v_352.y->v[(row * v_352.ldy) + i] = f(param, param_1, v_352);
+    float param = v_393.a->v[(row * v_393.lda) + i];
+    float param_1 = v_393.b->v[(row * v_393.ldb) + (i / v_393.part)];
+    v_393.y->v[(row * v_393.ldy) + i] = f(param, param_1, v_393);
 }
 

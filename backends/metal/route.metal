@@ -84,10 +84,10 @@ struct F32
 #define SPIRV_CROSS_CONSTANT_ID_0 0u
 #endif
 constant uint GATING = SPIRV_CROSS_CONSTANT_ID_0;
-constant bool _195 = (GATING == 0u);
-constant bool _247 = (GATING == 0u);
-constant bool _257 = (GATING == 1u);
-constant bool _263 = (GATING == 2u);
+constant bool _238 = (GATING == 0u);
+constant bool _290 = (GATING == 0u);
+constant bool _300 = (GATING == 1u);
+constant bool _306 = (GATING == 2u);
 #ifndef SPIRV_CROSS_CONSTANT_ID_4
 #define SPIRV_CROSS_CONSTANT_ID_4 false
 #endif
@@ -96,19 +96,19 @@ constant bool BIASED = SPIRV_CROSS_CONSTANT_ID_4;
 #define SPIRV_CROSS_CONSTANT_ID_5 false
 #endif
 constant bool CHOSEN = SPIRV_CROSS_CONSTANT_ID_5;
-constant bool _478 = (!CHOSEN);
+constant bool _521 = (!CHOSEN);
 #ifndef SPIRV_CROSS_CONSTANT_ID_2
 #define SPIRV_CROSS_CONSTANT_ID_2 2u
 #endif
 constant uint K = SPIRV_CROSS_CONSTANT_ID_2;
-constant bool _582 = (GATING == 3u);
-constant bool _590 = (GATING == 4u);
-constant bool _615 = (GATING == 3u);
+constant bool _625 = (GATING == 3u);
+constant bool _633 = (GATING == 4u);
+constant bool _658 = (GATING == 3u);
 #ifndef SPIRV_CROSS_CONSTANT_ID_3
 #define SPIRV_CROSS_CONSTANT_ID_3 true
 #endif
 constant bool NORM = SPIRV_CROSS_CONSTANT_ID_3;
-constant bool _625 = (GATING == 3u);
+constant bool _668 = (GATING == 3u);
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
 
 static inline __attribute__((always_inline))
@@ -158,45 +158,49 @@ float sigmoid(thread const float& x)
 static inline __attribute__((always_inline))
 float softplus(thread const float& x)
 {
-    return fast::max(x, 0.0) + log(1.0 + exp(-abs(x)));
+    float e = exp(-abs(x));
+    float s = e / (2.0 + e);
+    float z = s * s;
+    float p = 0.111111111938953399658203125 + (z * (0.0909090936183929443359375 + (z * (0.076923079788684844970703125 + (z / 15.0)))));
+    return fast::max(x, 0.0) + (2.0 * (s + ((s * z) * (0.3333333432674407958984375 + (z * (0.20000000298023223876953125 + (z * (0.14285714924335479736328125 + (z * p)))))))));
 }
 
 static inline __attribute__((always_inline))
-void score(thread const uint& row, thread const uint& lane, thread uint3& gl_LocalInvocationID, threadgroup float (&lanes)[64], constant Arguments& v_173, threadgroup float (&scores)[E], threadgroup float (&ranks)[E])
+void score(thread const uint& row, thread const uint& lane, thread uint3& gl_LocalInvocationID, threadgroup float (&lanes)[64], constant Arguments& v_216, threadgroup float (&scores)[E], threadgroup float (&ranks)[E])
 {
     float top = -3.0000000054977557577780399428115e+38;
     float total = 0.0;
     for (uint e = lane; e < E; e += 64u)
     {
-        top = fast::max(top, v_173.logits->v[(row * v_173.ldl) + e]);
+        top = fast::max(top, v_216.logits->v[(row * v_216.ldl) + e]);
     }
     float param = top;
-    float _193 = max64(param, gl_LocalInvocationID, lanes);
-    top = _193;
-    if (_195)
+    float _236 = max64(param, gl_LocalInvocationID, lanes);
+    top = _236;
+    if (_238)
     {
         for (uint e_1 = lane; e_1 < E; e_1 += 64u)
         {
-            total += exp(v_173.logits->v[(row * v_173.ldl) + e_1] - top);
+            total += exp(v_216.logits->v[(row * v_216.ldl) + e_1] - top);
         }
         float param_1 = total;
-        float _226 = sum64(param_1, gl_LocalInvocationID, lanes);
-        total = _226;
+        float _269 = sum64(param_1, gl_LocalInvocationID, lanes);
+        total = _269;
     }
-    float _279;
+    float _322;
     for (uint e_2 = lane; e_2 < E; e_2 += 64u)
     {
-        float x = v_173.logits->v[(row * v_173.ldl) + e_2];
-        if (_247)
+        float x = v_216.logits->v[(row * v_216.ldl) + e_2];
+        if (_290)
         {
             x = exp(x - top) / total;
         }
-        if (_257)
+        if (_300)
         {
             float param_2 = x;
             x = sigmoid(param_2);
         }
-        if (_263)
+        if (_306)
         {
             float param_3 = x;
             x = sqrt(softplus(param_3));
@@ -204,13 +208,13 @@ void score(thread const uint& row, thread const uint& lane, thread uint3& gl_Loc
         scores[e_2] = x;
         if (BIASED)
         {
-            _279 = x + v_173.bias0->v[e_2];
+            _322 = x + v_216.bias0->v[e_2];
         }
         else
         {
-            _279 = x;
+            _322 = x;
         }
-        ranks[e_2] = _279;
+        ranks[e_2] = _322;
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
 }
@@ -220,8 +224,8 @@ float worth(thread const uint& group, thread const uint& size, threadgroup float
 {
     float first = -3.0000000054977557577780399428115e+38;
     float second = -3.0000000054977557577780399428115e+38;
-    uint _301 = group * size;
-    for (uint e = _301; e < ((group + 1u) * size); e++)
+    uint _344 = group * size;
+    for (uint e = _344; e < ((group + 1u) * size); e++)
     {
         float r = ranks[e];
         if (r > first)
@@ -237,53 +241,53 @@ float worth(thread const uint& group, thread const uint& size, threadgroup float
             }
         }
     }
-    float _335;
+    float _378;
     if (size > 1u)
     {
-        _335 = first + second;
+        _378 = first + second;
     }
     else
     {
-        _335 = first;
+        _378 = first;
     }
-    return _335;
+    return _378;
 }
 
 static inline __attribute__((always_inline))
-void drop_groups(constant Arguments& v_173, threadgroup float (&ranks)[E])
+void drop_groups(constant Arguments& v_216, threadgroup float (&ranks)[E])
 {
-    uint size = E / v_173.n_group;
+    uint size = E / v_216.n_group;
     spvUnsafeArray<float, 64> worths;
-    for (uint g = 0u; g < v_173.n_group; g++)
+    for (uint g = 0u; g < v_216.n_group; g++)
     {
         uint param = g;
         uint param_1 = size;
         worths[g] = worth(param, param_1, ranks);
     }
-    for (uint g_1 = 0u; g_1 < v_173.n_group; g_1++)
+    for (uint g_1 = 0u; g_1 < v_216.n_group; g_1++)
     {
         uint better = 0u;
-        for (uint o = 0u; o < v_173.n_group; o++)
+        for (uint o = 0u; o < v_216.n_group; o++)
         {
-            bool _399 = worths[o] > worths[g_1];
-            bool _414;
-            if (!_399)
+            bool _442 = worths[o] > worths[g_1];
+            bool _457;
+            if (!_442)
             {
-                _414 = (worths[o] == worths[g_1]) && (o < g_1);
+                _457 = (worths[o] == worths[g_1]) && (o < g_1);
             }
             else
             {
-                _414 = _399;
+                _457 = _442;
             }
-            if (_414)
+            if (_457)
             {
                 better++;
             }
         }
-        if (better >= v_173.topk_group)
+        if (better >= v_216.topk_group)
         {
-            uint _431 = g_1 * size;
-            for (uint e = _431; e < ((g_1 + 1u) * size); e++)
+            uint _474 = g_1 * size;
+            for (uint e = _474; e < ((g_1 + 1u) * size); e++)
             {
                 ranks[e] = -3.0000000054977557577780399428115e+38;
             }
@@ -291,36 +295,36 @@ void drop_groups(constant Arguments& v_173, threadgroup float (&ranks)[E])
     }
 }
 
-kernel void main0(constant Arguments& v_173 [[buffer(0)]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]])
+kernel void main0(constant Arguments& v_216 [[buffer(0)]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]])
 {
     threadgroup float lanes[64];
     threadgroup float scores[E];
     threadgroup float ranks[E];
     uint row = gl_WorkGroupID.y;
     uint lane = gl_LocalInvocationID.x;
-    if (row >= v_173.rows->v[0])
+    if (row >= v_216.rows->v[0])
     {
         return;
     }
     uint param = row;
     uint param_1 = lane;
-    score(param, param_1, gl_LocalInvocationID, lanes, v_173, scores, ranks);
+    score(param, param_1, gl_LocalInvocationID, lanes, v_216, scores, ranks);
     if (lane != 0u)
     {
         return;
     }
-    bool _484;
-    if (_478)
+    bool _527;
+    if (_521)
     {
-        _484 = v_173.n_group > 1u;
+        _527 = v_216.n_group > 1u;
     }
     else
     {
-        _484 = _478;
+        _527 = _521;
     }
-    if (_484)
+    if (_527)
     {
-        drop_groups(v_173, ranks);
+        drop_groups(v_216, ranks);
     }
     float top = -3.0000000054977557577780399428115e+38;
     float sum = 0.0;
@@ -329,7 +333,7 @@ kernel void main0(constant Arguments& v_173 [[buffer(0)]], uint3 gl_LocalInvocat
         uint best = 0u;
         if (CHOSEN)
         {
-            best = uint(v_173.chosen->v[(row * v_173.ldc) + j]);
+            best = uint(v_216.chosen->v[(row * v_216.ldc) + j]);
         }
         else
         {
@@ -342,42 +346,42 @@ kernel void main0(constant Arguments& v_173 [[buffer(0)]], uint3 gl_LocalInvocat
             }
             ranks[best] = -3.2999999654827121262525030891981e+38;
         }
-        v_173.ids->v[(row * K) + j] = best / v_173.per_group;
-        top = fast::max(top, scores[best / v_173.per_group]);
+        v_216.ids->v[(row * K) + j] = best / v_216.per_group;
+        top = fast::max(top, scores[best / v_216.per_group]);
     }
     for (uint j_1 = 0u; j_1 < K; j_1++)
     {
-        float weight = scores[v_173.ids->v[(row * K) + j_1]];
-        if (_582)
+        float weight = scores[v_216.ids->v[(row * K) + j_1]];
+        if (_625)
         {
             weight = exp(weight - top);
         }
-        if (_590)
+        if (_633)
         {
             float param_2 = weight;
             weight = sigmoid(param_2);
         }
-        v_173.weights->v[(row * K) + j_1] = weight;
+        v_216.weights->v[(row * K) + j_1] = weight;
         sum += weight;
     }
-    float by = v_173.factor / (_615 ? sum : 1.0);
+    float by = v_216.factor / (_658 ? sum : 1.0);
     if (NORM)
     {
-        float _626;
-        if (_625)
+        float _669;
+        if (_668)
         {
-            _626 = v_173.norm_min * sum;
+            _669 = v_216.norm_min * sum;
         }
         else
         {
-            _626 = v_173.norm_min;
+            _669 = v_216.norm_min;
         }
-        by = v_173.factor / fast::max(sum, _626);
+        by = v_216.factor / fast::max(sum, _669);
     }
     for (uint j_2 = 0u; j_2 < K; j_2++)
     {
-        uint _653 = (row * K) + j_2;
-        v_173.weights->v[_653] *= by;
+        uint _696 = (row * K) + j_2;
+        v_216.weights->v[_696] *= by;
     }
 }
 

@@ -82,7 +82,11 @@ float erf_(thread const float& x)
 static inline __attribute__((always_inline))
 float softplus(thread const float& x)
 {
-    return fast::max(x, 0.0) + log(1.0 + exp(-abs(x)));
+    float e = exp(-abs(x));
+    float s = e / (2.0 + e);
+    float z = s * s;
+    float p = 0.111111111938953399658203125 + (z * (0.0909090936183929443359375 + (z * (0.076923079788684844970703125 + (z / 15.0)))));
+    return fast::max(x, 0.0) + (2.0 * (s + ((s * z) * (0.3333333432674407958984375 + (z * (0.20000000298023223876953125 + (z * (0.14285714924335479736328125 + (z * p)))))))));
 }
 
 static inline __attribute__((always_inline))
@@ -138,28 +142,28 @@ float activate(thread const uint& act, thread const float& x)
 }
 
 static inline __attribute__((always_inline))
-float xielu(thread const float& v, constant Arguments& v_252)
+float xielu(thread const float& v, constant Arguments& v_293)
 {
     if (v > 0.0)
     {
-        return ((v_252.a * v) * v) + (v_252.c * v);
+        return ((v_293.a * v) * v) + (v_293.c * v);
     }
-    float low = fast::min(v, v_252.d);
-    float _279;
+    float low = fast::min(v, v_293.d);
+    float _320;
     if (abs(low) < 0.0500000007450580596923828125)
     {
-        _279 = low * (1.0 + (low * (0.5 + (low * (0.16666667163372039794921875 + (low / 24.0))))));
+        _320 = low * (1.0 + (low * (0.5 + (low * (0.16666667163372039794921875 + (low / 24.0))))));
     }
     else
     {
-        _279 = exp(low) - 1.0;
+        _320 = exp(low) - 1.0;
     }
-    float grown = _279;
-    return (v_252.b * (grown - v)) + (v_252.c * v);
+    float grown = _320;
+    return (v_293.b * (grown - v)) + (v_293.c * v);
 }
 
 static inline __attribute__((always_inline))
-float f(thread const float& v, constant Arguments& v_252)
+float f(thread const float& v, constant Arguments& v_293)
 {
     switch (OP)
     {
@@ -169,16 +173,16 @@ float f(thread const float& v, constant Arguments& v_252)
         }
         case 1u:
         {
-            return v * v_252.a;
+            return v * v_293.a;
         }
         case 2u:
         {
-            float param = v / v_252.a;
-            return v_252.a * tanh_(param);
+            float param = v / v_293.a;
+            return v_293.a * tanh_(param);
         }
         case 3u:
         {
-            return fast::clamp(v, -v_252.a, v_252.a);
+            return fast::clamp(v, -v_293.a, v_293.a);
         }
         case 4u:
         {
@@ -189,34 +193,34 @@ float f(thread const float& v, constant Arguments& v_252)
         case 5u:
         {
             float param_3 = v;
-            return xielu(param_3, v_252);
+            return xielu(param_3, v_293);
         }
         case 6u:
         {
-            return v_252.a;
+            return v_293.a;
         }
     }
     return v;
 }
 
-kernel void main0(constant Arguments& v_252 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& v_293 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint i = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    bool _379 = row < v_252.rows->v[0];
-    bool _388;
-    if (_379)
+    bool _420 = row < v_293.rows->v[0];
+    bool _429;
+    if (_420)
     {
-        _388 = i < v_252.width;
+        _429 = i < v_293.width;
     }
     else
     {
-        _388 = _379;
+        _429 = _420;
     }
-    if (_388)
+    if (_429)
     {
-        float param = v_252.x->v[(row * v_252.ldx) + i];
-        v_252.y->v[(row * v_252.ldy) + i] = f(param, v_252);
+        float param = v_293.x->v[(row * v_293.ldx) + i];
+        v_293.y->v[(row * v_293.ldy) + i] = f(param, v_293);
     }
 }
 

@@ -14,7 +14,12 @@ float erf_(float x) {
     return sign(x) * (1 - p * exp(-x * x));
 }
 
-float softplus(float x) { return max(x, 0) + log(1 + exp(-abs(x))); }
+// ln(1 + e) = 2 artanh(e / (2 + e)), whose series keeps the digits of small e.
+float softplus(float x) {
+    float e = exp(-abs(x)), s = e / (2 + e), z = s * s;
+    float p = 1.0 / 9 + z * (1.0 / 11 + z * (1.0 / 13 + z / 15));
+    return max(x, 0) + 2 * (s + s * z * (1.0 / 3 + z * (1.0 / 5 + z * (1.0 / 7 + z * p))));
+}
 
 float activate(uint act, float x) {
     switch (act) {

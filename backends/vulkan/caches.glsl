@@ -38,3 +38,10 @@ uint64_t page_of(Run run, uint segment, uint n_caches, uint cache, uint block, u
     uint page = tables.v[tables.v[entry] + block % tables.v[entry + 1]];
     return pages + uint64_t(page) * page_bytes;
 }
+
+uint segment_of(Run run, uint row) { return U32(run.row_segments).v[row]; }
+
+int position_of(Run run, uint segment, uint row) {
+    Segments s = Segments(run.segments);
+    return s.v[segment * 8 + 2] + int(row) - s.v[segment * 8];
+}

@@ -64,4 +64,4 @@ def test_loading_allocates_what_was_planned(tmp_path: Path) -> None:
 
 def test_what_is_lacking_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match=r"the metal backend has no .*'blk\.0\."):
-        Runner(conformance_model("mamba-dense", tmp_path / "model.gguf"), "metal")
+        Runner(conformance_model("deepseek4-moe", tmp_path / "model.gguf"), "metal")

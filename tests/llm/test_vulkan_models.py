@@ -21,7 +21,7 @@ SOME = (
     "arcee-dense", "llama4-moe.routed", "deepseek2-moe.routed", "afmoe-moe.routed",
     "dbrx-moe.routed", "qwen2moe-moe.routed", "gpt-oss-moe.routed", "minimax-m2-moe.routed",
 )  # fmt: skip
-LACKING = ("mamba-dense", "deepseek4-moe", "qwen3next-moe")
+LACKING = ("deepseek4-moe",)
 
 
 def _error(path: Path, name: str, kv_dtype: str) -> float:
