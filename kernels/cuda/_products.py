@@ -128,7 +128,8 @@ def tile_product(fmt, group_reader, tokens):
             head = load_shared_i32x4(heads + 64 * tile)
             for part in unroll(parts):
                 keep = -1 if parts == 1 or (t < 2) == (part == 0) else 0
-                add_part(sums, 8 * tile, w, b, head, scales, offsets, part, keep)
+                own = (to_i32(b[0] & keep), to_i32(b[1] & keep))
+                add_part(sums, 8 * tile, w, own, head, scales, offsets, part)
 
     return multiply
 
@@ -140,14 +141,11 @@ def _part_product(fmt, group_reader):
     has_offset, n_of = group_reader.offset is not None, sums_of_codes(parts)
 
     @inline
-    def add(sums, first, w, b, head, scales, offsets, part, keep):
+    def add(sums, first, w, b, head, scales, offsets, part):
         for i in unroll(2):
             p, q = n_of(head[1], part), n_of(head[3], part)
             start = to_i32(BASE_BITS - center * p), to_i32(BASE_BITS - center * q)
-            a = (
-                to_i32(w[4 * i] & keep), to_i32(w[4 * i + 2] & keep),
-                to_i32(w[4 * i + 1] & keep), to_i32(w[4 * i + 3] & keep),
-            )  # fmt: skip
+            a = (w[4 * i], w[4 * i + 2], w[4 * i + 1], w[4 * i + 3])
             d = mma_s8(a, b, (start[0], start[1], start[0], start[1]))
             for j in unroll(4):
                 row, column = 2 * i + (j >> 1), j & 1
