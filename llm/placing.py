@@ -59,11 +59,16 @@ class Placing:
     @property
     def is_whole(self) -> bool:
         """Whether one device runs the model alone."""
-        moves = (
-            self.n_gpu_layers is not None, len(self.devices) > 1, self.overrides, self.cpu_moe,
-            self.n_cpu_moe, self.n_cpu_ffn, not self.offload_kv,
-        )  # fmt: skip
-        return self.devices == (CPU,) or not any(moves)
+        return self.devices == (CPU,) or not (len(self.devices) > 1 or self._moves())
+
+    def _moves(self) -> list[str]:
+        """Return the names of what moves parts; proportions of one device do not."""
+        given = {
+            "n_gpu_layers": self.n_gpu_layers is not None, "overrides": len(self.overrides),
+            "cpu_moe": self.cpu_moe, "n_cpu_moe": self.n_cpu_moe, "n_cpu_ffn": self.n_cpu_ffn,
+            "offload_kv": not self.offload_kv,
+        }  # fmt: skip
+        return [name for name, value in given.items() if value]
 
     def checked(self) -> "Placing":
         """Return this; ValueError if these are no devices that can share a model."""
@@ -72,8 +77,9 @@ class Placing:
             raise ValueError(
                 f"expected one device, or several different ones beside the CPU: {devices}"
             )
-        if devices == (CPU,) and self.n_gpu_layers is not None:
-            _log.warning("n_gpu_layers=%s has no effect with device='cpu'", self.n_gpu_layers)
+        if devices == (CPU,) and (moves := self._moves()):
+            self._place(1, 0, ())  # what is wrong is told
+            _log.warning("%s: no effect with device='cpu'", ", ".join(moves))
         return self
 
     def placement(self, n_layers: int, n_gpu_layers: int | None = None) -> "Placement":
@@ -91,18 +97,24 @@ class Placing:
         TypeError, ValueError
             If something is none of what it may be.
         """
-        from jitllm.backends.placement import Placement, place
-
         if self.is_whole:
+            from jitllm.backends.placement import Placement
+
             device = self.devices[0]
             layers = (device,) * n_layers
             return Placement(layers, device, layers, input=device)
+        given = as_number(self.n_gpu_layers) if n_gpu_layers is None else n_gpu_layers
+        return self._place(n_layers, given, self.devices)
+
+    def _place(self, n_layers: int, n_gpu_layers: int, devices: tuple[str, ...]) -> "Placement":
+        from jitllm.backends.placement import place
+
         overrides = self.overrides
         pairs = overrides.items() if isinstance(overrides, Mapping) else overrides
         return place(
-            n_layers, as_number(self.n_gpu_layers) if n_gpu_layers is None else n_gpu_layers,
-            self.devices, split=self.split, overrides=[*pairs], cpu_moe=self.cpu_moe,
-            n_cpu_moe=self.n_cpu_moe, n_cpu_ffn=self.n_cpu_ffn, offload_kv=self.offload_kv,
+            n_layers, n_gpu_layers, devices, split=self.split if devices else None,
+            overrides=[*pairs], cpu_moe=self.cpu_moe, n_cpu_moe=self.n_cpu_moe,
+            n_cpu_ffn=self.n_cpu_ffn, offload_kv=self.offload_kv,
         )  # fmt: skip
 
 

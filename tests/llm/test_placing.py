@@ -374,6 +374,7 @@ def test_the_spellings_of_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
         ({"device": TWO, "split": [-1, 2]}, ValueError, "at least 0"),
         ({"device": TWO, "overrides": {"x": "cuda"}}, ValueError, "a device among"),
         ({"device": TWO, "overrides": {"(": "cpu"}}, ValueError, "expected an expression"),
+        ({"overrides": {"ffn": "reference"}}, ValueError, "a device among"),
         ({"device": "reference", "n_cpu_moe": -1}, ValueError, "at least 0"),
         ({"device": ["reference", "abacus"]}, BackendError, "device must be one of"),
         ({"device": "cpu:1"}, BackendError, "which is one device"),
@@ -386,6 +387,9 @@ def test_refusals(options: dict[str, Any], error: type[Exception], text: str) ->
 
 
 def test_what_has_no_effect_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    with load(n_gpu_layers=3) as model:
+    with load(overrides=[], split=[1]) as model:
         assert list(model.memory_by_device()) == ["cpu"]
-    assert "no effect" in caplog.text
+    assert not caplog.text
+    with load(n_gpu_layers=3, cpu_moe=True) as model:
+        assert list(model.memory_by_device()) == ["cpu"]
+    assert "n_gpu_layers, cpu_moe: no effect with device='cpu'" in caplog.text
