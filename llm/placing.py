@@ -77,6 +77,11 @@ class Placing:
             raise ValueError(
                 f"expected one device, or several different ones beside the CPU: {devices}"
             )
+        if self.split and len(self.split) > len(devices):
+            raise ValueError(
+                f"expected a split of at most {len(devices)} numbers, one for each device, got "
+                f"{self.split}"
+            )
         if devices == (CPU,) and (moves := self._moves()):
             self._place(1, 0, ())  # what is wrong is told
             _log.warning("%s: no effect with device='cpu'", ", ".join(moves))

@@ -372,6 +372,7 @@ def test_the_spellings_of_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
         ({"device": "reference", "n_gpu_layers": 1.5}, TypeError, "n_gpu_layers as an int"),
         ({"device": TWO, "split": [1, 2, 3]}, ValueError, "at most 2 numbers"),
         ({"device": TWO, "split": [-1, 2]}, ValueError, "at least 0"),
+        ({"device": "reference", "split": [1, 2]}, ValueError, "at most 1 numbers"),
         ({"device": TWO, "overrides": {"x": "cuda"}}, ValueError, "a device among"),
         ({"device": TWO, "overrides": {"(": "cpu"}}, ValueError, "expected an expression"),
         ({"overrides": {"ffn": "reference"}}, ValueError, "a device among"),
