@@ -20,7 +20,8 @@ Segments = Sequence[tuple[int, int]]
 class Form:
     """An attention: its sizes and what its keys and scores are.
 
-    `seed` is of the numbers; `cross` is the cells that every segment sees, 0 for no such attention.
+    `cross` is the cells that every segment sees, 0 for no such attention. Values are numbers near
+    `magnitude`; those beyond `largest` are expected to count as that.
     """
 
     heads: int = 2
@@ -38,7 +39,8 @@ class Form:
     slopes: Floats | None = None
     table: Floats | None = None
     alone: bool = False
-    seed: int = 0
+    magnitude: float = 1.0
+    largest: float = float("inf")
 
     @property
     def n_heads(self) -> int:
@@ -116,10 +118,11 @@ class Run(RunBlock):
 
 def case(form: Form, segments: Segments, ring: int = 0) -> Case:
     """Make a case of segments (rows, position); `ring` is how many pages a table has, 0 for all."""
-    rng = np.random.default_rng([form.seed, form.dk, form.dv, len(segments)])
+    rng = np.random.default_rng([form.dk, form.dv, len(segments)])
     cells = [form.cross or rows + position for rows, position in segments]
     keys = [_random(rng, n, form.heads * form.dk) for n in cells]
-    values = [_random(rng, n, form.heads * form.dv) for n in cells]
+    size = np.float32(form.magnitude)
+    values = [size * _random(rng, n, form.heads * form.dv) for n in cells]
     queries = [_random(rng, rows, form.n_heads * form.dk) for rows, _ in segments]
     n_pages = [-(-n // PAGE_TOKENS) for n in cells]
     numbers = rng.permutation(sum(n_pages) + 1).astype(np.int32)
@@ -133,6 +136,7 @@ def case(form: Form, segments: Segments, ring: int = 0) -> Case:
         first = 0 if form.alone else form.first_seen(position)
         k, v = _write(form, pages, table, first, k, v)
         at = np.arange(position, position + rows), np.arange(len(k))
+        v = np.clip(v, -form.largest, form.largest)
         want.append(reference.attention(q, k, v, *at, **form.options()))
     q = rows_of(np.concatenate(queries))
     made = Case(form, run, q, pages, np.concatenate(want))

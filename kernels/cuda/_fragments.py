@@ -7,10 +7,27 @@ for rows c and c + 8 the columns 16 r to 16 r + 15: element e of tile j is row c
 column 16 r + j + 8 (e % 2). No lane passes anything to another, and nothing is staged.
 """
 
+import numpy as np
+
 from jitllm.kernels.gpu import inline, mma_f16, pack_f16, to_i32, unroll
 
 TILES = 8  # of 8 columns
 SUMS = 4 * TILES  # registers of the result
+LARGEST = np.float32(65504)  # of float16
+
+
+@inline
+def _bounded(x):
+    """Return x, or the largest float16 beyond it; NaN stays NaN."""
+    if x > LARGEST:
+        return LARGEST
+    return -LARGEST if x < -LARGEST else x
+
+
+@inline
+def pack(low, high):
+    """Round two float32 to float16 in one word; those too large become the largest."""
+    return pack_f16(_bounded(low), _bounded(high))
 
 
 @inline

@@ -10,6 +10,7 @@ outside, as its weight is 0.
 
 from jitllm.kernels import formats
 from jitllm.kernels.cache_types import is_quantized
+from jitllm.kernels.cuda._fragments import pack
 from jitllm.kernels.cuda._numbers import code_places, meaning_of
 from jitllm.kernels.cuda._run import PAGE
 from jitllm.kernels.gpu import (
@@ -22,7 +23,6 @@ from jitllm.kernels.gpu import (
     load_u8,
     load_u16,
     low_f16,
-    pack_f16,
     registers_f32,
     to_i32,
     unroll,
@@ -35,8 +35,8 @@ NIBBLES, FIFTHS = 0x0F0F0F0F0F0F0F0F, 0x1010101010101010
 def _f32_row(at, rows, k):
     for i in unroll(2):
         x = load_f32x4(at + 16 * i)
-        rows[4 * k + 2 * i] = pack_f16(x[0], x[1])
-        rows[4 * k + 2 * i + 1] = pack_f16(x[2], x[3])
+        rows[4 * k + 2 * i] = pack(x[0], x[1])
+        rows[4 * k + 2 * i + 1] = pack(x[2], x[3])
 
 
 @inline
@@ -51,7 +51,7 @@ def _bf16_row(at, rows, k):
     words = load_i32x4(at)
     for i in unroll(4):
         low, high = as_f32(to_i32(words[i] << 16)), as_f32(to_i32(words[i] & 0xFFFF0000))
-        rows[4 * k + i] = pack_f16(low, high)
+        rows[4 * k + i] = pack(low, high)
 
 
 _ROWS = {"f32": (4, _f32_row), "f16": (2, _f16_row), "bf16": (2, _bf16_row)}
@@ -70,7 +70,7 @@ def _scaler(fmt):
     def scale(codes, scales, offsets, rows, k):
         for i in unroll(4):
             low = number(codes, 2 * i, scales, offsets)
-            rows[4 * k + i] = pack_f16(low, number(codes, 2 * i + 1, scales, offsets))
+            rows[4 * k + i] = pack(low, number(codes, 2 * i + 1, scales, offsets))
 
     return scale
 
@@ -84,7 +84,7 @@ def read_key_rows(keys, step, d, c, r, first, last, words):
     for j in unroll(8):
         cell = min(max(to_i32(8 * c + j), first), last)
         x = load_f32x4(keys + step * cell + 4 * (d + 4 * r))
-        words[2 * j], words[2 * j + 1] = pack_f16(x[0], x[1]), pack_f16(x[2], x[3])
+        words[2 * j], words[2 * j + 1] = pack(x[0], x[1]), pack(x[2], x[3])
 
 
 def key_reader(kind):

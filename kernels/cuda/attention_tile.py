@@ -1,9 +1,9 @@
 """Attention of 16 rows a warp by tensor cores, for prompts and for single tokens.
 
 A row is a query head of a token; the 16 of a warp are heads that share a key head, of one token or
-of several. Keys and values go from the page to the products without shared memory
-(`_fragments`); queries and weights are rounded to float16, sums are float32, with a running maximum
-and sum for each row (Milakov and Gimelshein, 2018; Dao et al., 2022). Where rows are few, each warp
+of several. Keys and values go from the page to the products without shared memory (`_fragments`);
+queries, weights, keys and values are float16 there. Sums are float32, with a running maximum and
+sum for each row (Milakov and Gimelshein, 2018; Dao et al., 2022). Where rows are few, each warp
 takes a part of the cells, and `attention_merge` puts the parts together in ascending order (Dao et
 al., "Flash-Decoding", 2023); how they are cut depends on the cells that the rows see, never on
 which warp is first.
@@ -15,7 +15,7 @@ products, for 1024 exponentials.
 import numpy as np
 
 from jitllm.kernels.cache_types import row_bytes
-from jitllm.kernels.cuda._fragments import SUMS, TILES, as_left, multiply, multiply_pairs
+from jitllm.kernels.cuda._fragments import SUMS, TILES, as_left, multiply, multiply_pairs, pack
 from jitllm.kernels.cuda._layout import (
     COLUMNS,
     RECORD,
@@ -44,7 +44,6 @@ from jitllm.kernels.gpu import (
     load_shared_i32x4,
     maximum,
     minimum,
-    pack_f16,
     registers_f32,
     registers_i32,
     remainder_u32,
@@ -81,7 +80,7 @@ def _sum_of_row(x):
 
 
 def _scores(kind, dk, staged, alone):
-    """Make pack(upper, lower, room, factor) and scores(queries..., keys, step, c, r, ..., sums).
+    """Make stage(upper, lower, room, factor) and scores(queries..., keys, step, c, r, ..., sums).
 
     The first puts what a lane has of the queries, times `factor`, to its place in shared memory;
     the second multiplies them with the 64 keys of a page. If queries are not `staged`, there is
@@ -94,12 +93,12 @@ def _scores(kind, dk, staged, alone):
     def words(upper, lower, d, factor):
         a, b = load_f32x4(upper + 4 * d), load_f32x4(lower + 4 * d)
         return (
-            pack_f16(a[0] * factor, a[1] * factor), pack_f16(b[0] * factor, b[1] * factor),
-            pack_f16(a[2] * factor, a[3] * factor), pack_f16(b[2] * factor, b[3] * factor),
+            pack(a[0] * factor, a[1] * factor), pack(b[0] * factor, b[1] * factor),
+            pack(a[2] * factor, a[3] * factor), pack(b[2] * factor, b[3] * factor),
         )  # fmt: skip
 
     @inline
-    def pack(upper, lower, room, factor):
+    def stage(upper, lower, room, factor):
         if staged:
             for d in range(0, dk, 16):
                 store_shared_i32x4(room + 32 * d, words(upper, lower, d, factor))
@@ -120,7 +119,7 @@ def _scores(kind, dk, staged, alone):
                 left = words(upper, lower, d, factor)
             product(left, rows, sums, 0)
 
-    return pack, scores
+    return stage, scores
 
 
 def _weigher(kind, dv, chunks):
@@ -238,7 +237,7 @@ def attention_tile(
     keys, values = ("f32", "f32") if alone else (kind_of(keys), kind_of(values))
     seen, store = bounds(causal, chunked, cross, alone), _store_sums(dv, chunks)
     shape, is_shaped = _shaper(adjusted(capped, slopes, reach)), bool(capped or slopes or reach)
-    pack, scores_of = _scores(keys, dk, staged, alone)
+    stage, scores_of = _scores(keys, dk, staged, alone)
     weigh, softmax = _weigher(values, dv, chunks), _softmax(n_sums)
     part_groups, cell_bytes = parts // WARPS, row_bytes(values, dv)
 
@@ -317,7 +316,7 @@ def attention_tile(
                 note, 1, token, start, last, begin, end, window, first_head, key_head
             )
             lower = q + 4 * (row * ldq + head * dk + 4 * r)
-            pack(upper, lower, room, scale)
+            stage(upper, lower, room, scale)
             first, all_end = seen(start, begin, end, window)
             all_first, end = seen(start + last, begin, end, window)
             block, stop_block = first >> 6, (end + PAGE - 1) >> 6
