@@ -78,7 +78,7 @@ def _rope(lowering: Lowering, node: Node) -> None:
     frequencies, source = attrs["frequencies"], lowering.place(x)
     key = frequencies.tobytes()
     if key not in lowering.angles:
-        room = lowering.run_place(8 * len(frequencies) * lowering.max_tokens)
+        room = lowering.row_place(8 * len(frequencies))
         lowering.angles[key] = room, frequencies
     lowering.emit(
         "rope", [lowering.count("T"), source, y, lowering.angles[key][0]],
@@ -89,7 +89,7 @@ def _rope(lowering: Lowering, node: Node) -> None:
 
 
 def _scale_by_position(lowering: Lowering, node: Node) -> None:
-    factors = lowering.run_place(4 * lowering.max_tokens)
+    factors = lowering.row_place(4)
     lowering.factors.append((factors, node.attrs))
     out, x = node.outputs[0], lowering.place(node.inputs[0])
     lowering.binary(

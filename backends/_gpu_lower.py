@@ -32,6 +32,7 @@ N_TOKENS, N_OUTPUTS, SEGMENTS, TABLES, ROW_SEGMENTS, HEADER = 0, 4, 8, 16, 24, 6
 SEGMENT_WORDS = 8
 MOST_ROWS = 1 << 30
 TABLE_BYTES = 64  # for page tables at first
+_OF_THE_HOST = ("run", "rows", "constants")  # spaces that no dispatch writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Place:
 
     `space` is "T" or "O", values with so many rows, whose `start` and `size` are bytes for each
     row; "best", with the rows of "O"; "fixed", memory that no rows count for; "run", the run
-    block; "constants"; or "", where `start` is an address. `shift` bytes are added in the end.
-    `stride` is the distance of rows in floats.
+    block, and "rows" behind it, by the tokens of a run; "constants"; or "", where `start` is an
+    address. `shift` bytes are added in the end. `stride` is the distance of rows in floats.
     """
 
     space: str
@@ -159,7 +160,7 @@ class Lowering:
         self.factors: list[tuple[Place, Mapping[str, Any]]] = []
         self.input_rows: list[tuple[Place, int]] = []
         self.copies: list[tuple[Place, Floats]] = []  # arrays that are read at every run
-        self.run_bytes = HEADER
+        self.run_bytes, self.row_bytes = HEADER, 0
         self._constant_places: dict[str | bytes, Place] = {}
         self._places: dict[int, Place] = {}
         self._owner: dict[int, int] = {}  # value whose memory another value uses
@@ -167,9 +168,9 @@ class Lowering:
         self._reads: list[Place] = []
         self._writes: list[Place] = []
         self.tokens, self.positions, self.output_rows, self.row_segments = (
-            self.run_place(4 * max_tokens) for _ in range(4)
+            self.row_place(4) for _ in range(4)
         )
-        self.segments = self.run_place(4 * SEGMENT_WORDS * max_tokens)
+        self.segments = self.row_place(4 * SEGMENT_WORDS)
 
     def lower(self) -> None:
         """Lower every node; `BackendUnavailable` names one whose operation is missing."""
@@ -255,6 +256,12 @@ class Lowering:
         self.run_bytes += -(-nbytes // 16) * 16
         return place
 
+    def row_place(self, nbytes: int, stride: int = 0) -> Place:
+        """Return a place behind the run block, so many bytes for each token."""
+        place = Place("rows", self.row_bytes, nbytes, stride)
+        self.row_bytes += -(-nbytes // 16) * 16
+        return place
+
     def count(self, rows: str, fan: int = 1) -> Place:
         """Return where the number of rows is, times `fan`."""
         if fan == 1:
@@ -284,7 +291,8 @@ class Lowering:
     def space_bytes(self) -> dict[str, int]:
         """Return what a program takes, by space; "O" and "best" grow with the rows wanted."""
         return {
-            "run": self.run_bytes, "constants": self.constant_bytes, "tables": TABLE_BYTES,
+            "run": self.run_bytes + self.row_bytes * self.max_tokens,
+            "constants": self.constant_bytes, "tables": TABLE_BYTES,
             "T": self.arenas["T"].size * self.max_tokens, "O": self.arenas["O"].size,
             "fixed": self.arenas["fixed"].size, "best": self.arenas["best"].size,
         }  # fmt: skip
@@ -315,7 +323,7 @@ class Lowering:
             if not self.kernels.has(form.kernel):
                 raise self.lacking(f"needs the kernel {form.kernel!r}")
         used = dict.fromkeys(place for form in forms for place in form.addresses if place)
-        reads = [p for p in used if p not in writes and p.space not in ("run", "constants")]
+        reads = [p for p in used if p not in writes and p.space not in _OF_THE_HOST]
         wait = _meet(reads, self._writes) or _meet(writes, self._writes + self._reads)
         if wait:
             self._reads, self._writes = [], []

@@ -53,8 +53,8 @@ class GpuProgram(Program):
         self.max_tokens, self._lowering = lowering.max_tokens, lowering
         self._memory: dict[str, Memory] = {}
         self._recorded: dict[tuple[int, int, int], list[Commands]] = {}
-        self._rows = 0, 0  # classes of the last run
-        self._run = np.zeros(lowering.run_bytes, np.uint8)
+        self._rows = 0, 0  # classes of the run
+        self._run = np.zeros(lowering.space_bytes()["run"], np.uint8)
         self._reads_caches = [n for n in self.graph.nodes if n.attrs.get("cache", -1) >= 0]
         try:
             for space, nbytes in lowering.space_bytes().items():
@@ -92,7 +92,7 @@ class GpuProgram(Program):
     def best(self, batch: Batch, k: int) -> tuple[Ints, Floats]:
         """Run a batch and find the largest logits on the device; see `Program.best`."""
         size, n = min(size for size in self._lowering.best if size >= k), len(batch.output_rows)
-        rows = self._rows = self._begin(batch)
+        rows = self._begin(batch)
         for commands in self._pieces(rows, size):
             commands.run()
         place, found = self._lowering.best[size].found, np.empty((n, 2, size), np.int32)
@@ -102,7 +102,8 @@ class GpuProgram(Program):
     def logits(self, row: int) -> Floats:
         """Return the logits of a row of the last `best`; see `Program.logits`."""
         output = self._lowering.place(self.graph.output)
-        return self._download(output, 1, self.graph.vocab_size, self._rows, first=row)[0]
+        found = self._download(output, 1, self.graph.vocab_size, self._rows, first=row)
+        return found.reshape(-1)
 
     def close(self) -> None:
         """Free the buffers."""
@@ -117,8 +118,9 @@ class GpuProgram(Program):
         if not 1 <= n_tokens <= self.max_tokens:
             raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
         self._check_ids(batch)
+        self._rows = _class(n_tokens, self.max_tokens), _class(n_outputs, self.max_tokens)
         self._set_inputs(batch)
-        return _class(n_tokens, self.max_tokens), _class(n_outputs, self.max_tokens)
+        return self._rows
 
     # --- memory ---
 
@@ -133,13 +135,18 @@ class GpuProgram(Program):
 
     def _offset(self, place: Place, rows: tuple[int, int]) -> int:
         """Bytes from the start of a place's space."""
+        if place.space == "rows":
+            return self._lowering.run_bytes + place.start * rows[0] + place.shift
         by_row = {"T": self.max_tokens, "O": rows[1], "best": rows[1]}.get(place.space, 1)
         return place.start * by_row + place.shift
+
+    def _memory_of(self, place: Place) -> Memory:
+        return self._memory["run" if place.space == "rows" else place.space]
 
     def _address(self, place: Place | None, rows: tuple[int, int]) -> int:
         if place is None:
             return 0
-        base = self._memory[place.space].address if place.space else 0
+        base = self._memory_of(place).address if place.space else 0
         return base + self._offset(place, rows)
 
     # --- recordings ---
@@ -215,10 +222,9 @@ class GpuProgram(Program):
         self._set_tables(batch)
         self._words(N_TOKENS, np.uint32)[:2] = n, len(batch.output_rows)
         assert N_OUTPUTS == N_TOKENS + 4
-        address = self._memory["run"].address
-        self._words(SEGMENTS, np.uint64)[0] = address + lowering.segments.start
         self._words(TABLES, np.uint64)[0] = self._memory["tables"].address
-        self._words(ROW_SEGMENTS, np.uint64)[0] = address + lowering.row_segments.start
+        for start, place in ((SEGMENTS, lowering.segments), (ROW_SEGMENTS, lowering.row_segments)):
+            self._words(start, np.uint64)[0] = self._address(place, self._rows)
         for place, values in (
             (lowering.tokens, batch.tokens),
             (lowering.positions, batch.positions),
@@ -230,11 +236,13 @@ class GpuProgram(Program):
             count = n if rows == "T" else len(batch.output_rows)
             self._put(place, np.array([count * fan], np.uint32))
         self._set_rows(batch)
-        self._memory["run"].upload(self._run)
+        used = lowering.run_bytes + lowering.row_bytes * self._rows[0]
+        self._memory["run"].upload(self._run[:used])
 
     def _set_segments(self, segments: Sequence[Segment]) -> None:
-        words = self._words(self._lowering.segments.start, np.int32)
-        rows = self._words(self._lowering.row_segments.start, np.int32)
+        lowering, classes = self._lowering, self._rows
+        words = self._words(self._offset(lowering.segments, classes), np.int32)
+        rows = self._words(self._offset(lowering.row_segments, classes), np.int32)
         for i, s in enumerate(segments):
             own = s.row, s.rows, s.position, s.n_cross, s.state_in, s.state_out, 0, 0
             words[i * SEGMENT_WORDS : (i + 1) * SEGMENT_WORDS] = own
@@ -291,7 +299,8 @@ class GpuProgram(Program):
 
     def _put(self, place: Place, values: npt.NDArray[Any]) -> None:
         data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        self._run[place.start : place.start + len(data)] = data
+        start = self._offset(place, self._rows)
+        self._run[start : start + len(data)] = data
 
     # --- values ---
 
@@ -302,13 +311,13 @@ class GpuProgram(Program):
         whole = np.empty(n * place.stride, np.float32)
         length = max(n * place.stride - place.shift // 4, 0)
         start = self._offset(place, rows) + 4 * place.stride * first
-        self._memory[place.space].download(whole[:length], start)
+        self._memory_of(place).download(whole[:length], start)
         return np.ascontiguousarray(whole.reshape(n, place.stride)[:, :width])
 
     def _upload(self, place: Place, values: Floats, rows: tuple[int, int]) -> None:
         start = self._offset(place, rows)
         for i, row in enumerate(values):
-            self._memory[place.space].upload(row, start + 4 * place.stride * i)
+            self._memory_of(place).upload(row, start + 4 * place.stride * i)
 
     def _show(
         self, cut: Cut, batch: Batch, tap: Tap, counts: dict[str, int], rows: tuple[int, int]
@@ -319,7 +328,7 @@ class GpuProgram(Program):
         if cut.node.op == "from_host":
             whole = np.zeros((n, cut.place.stride), np.float32)
             tap(value.name, whole[:, : value.width])
-            self._memory[cut.place.space].upload(whole, self._offset(cut.place, rows))
+            self._memory_of(cut.place).upload(whole, self._offset(cut.place, rows))
             return
         shown = self._download(cut.place, n, value.width, rows)
         before = shown.copy()

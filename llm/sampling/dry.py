@@ -82,7 +82,7 @@ class Dry(Sampler):
 
     def needs(self, n: int | None) -> int | None:
         """Return n and one for each token that may fall behind."""
-        return None if n is None else n + len(set(self._window))
+        return None if n is None else n + len(self._window)
 
     def accept(self, token: int) -> None:
         """Move the window on by one token."""
