@@ -45,7 +45,7 @@ def _run(first: int, n: int) -> RunBlock:
     return RunBlock([(n, first)], [[TABLE]])
 
 
-cases = settings(max_examples=10, deadline=None)
+cases = settings(max_examples=6, deadline=None)
 
 
 @cases
