@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from jitllm.backends._gpu_lower import Dispatch, Form, Lowering, Place
 
 SIZES = (128, 64, 1)  # how many are found; 64 has the 40 that generations keep unless told
-_MOST_PARTS = 64
-_LEAST_PART = 1920  # numbers that a workgroup compares at a time, beside those it has found
+_PART = 1920  # numbers of a workgroup, which takes 2048 or 1024 at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +26,11 @@ def find_best(lowering: Lowering) -> dict[int, Best]:
 
 def _best(lowering: Lowering, k: int) -> Best:
     x, n = lowering.place(lowering.graph.output), lowering.graph.vocab_size
-    part = max(_LEAST_PART, -(-n // _MOST_PARTS))
-    n_parts = -(-n // part)
+    n_parts = -(-n // _PART)
     keys, found = (lowering.take_bytes("best", 8 * k * count) for count in (n_parts, 1))
     for place in (keys, found):  # smaller sizes may have the memory
         lowering.give(place)
-    addresses, words = (lowering.count("O"), x, keys, found), (x.stride, n, n_parts * k, part)
+    addresses, words = (lowering.count("O"), x, keys, found), (x.stride, n, n_parts * k, _PART)
     forms = [
         Form("best", (k, is_last), addresses, words, 1 if is_last else n_parts)
         for is_last in (0, 1)

@@ -14,6 +14,7 @@ from variants import variant_model
 import jitllm
 from jitllm import backends
 from jitllm.backends._array_pool import ArrayPool
+from jitllm.backends._gpu_program import GpuProgram
 from jitllm.backends.base import BackendUnavailable, Batch, Segment, Weight
 from jitllm.backends.ir import CacheSpec, Graph, Node, Value
 from jitllm.kernels import cache_types
@@ -228,12 +229,14 @@ def test_the_largest_logits(device: str) -> None:
     backend = backends.open_backend(device)
     backend.add_weight(Weight("table", "F32", table.shape, table.view(np.uint8).reshape(-1)))
     program = backend.compile(graph, (), max_tokens=5, taps=frozenset())
+    assert isinstance(program, GpuProgram)
+    assert program.most_best == (0 if program.device.is_cpu else 128)
     for wanted in ([4], [0, 1, 2, 3, 4], [], [1, 3]):
         ids, positions = np.arange(5, dtype=np.int32), np.zeros(5, np.int32)
         segments = [Segment(i, 1, 0, ()) for i in range(5)]
         batch = Batch(ids, positions, np.array(wanted, np.int32), segments)
         logits = program.run(batch)
-        for k in (1, 40, 64, program.most_best):
+        for k in (1, 40, 64, 128):
             found, values = program.best(batch, k)
             assert (found.dtype.name, values.dtype.name) == ("int32", "float32")
             assert found.shape == values.shape == (len(wanted), k)
