@@ -25,9 +25,21 @@ def position_of(run, segment, row):
 
 
 @inline
-def page_of(run, segment, n_caches, cache, block, pages, page_bytes):
-    """Return the address of the page of a block of a segment's cells in one cache."""
+def table_of(run, segment, n_caches, cache):
+    """Return where the page numbers of a segment in one cache are, and how many there are."""
     tables = load_i64(run + 16)
     entry = tables + 8 * (segment * n_caches + cache)
-    page = load_u32(tables + 4 * (load_u32(entry) + remainder_u32(block, load_u32(entry + 4))))
-    return pages + page * page_bytes
+    return tables + 4 * load_u32(entry), load_u32(entry + 4)
+
+
+@inline
+def page_at(numbers, length, block):
+    """Return the number of the page of a block of cells; tables of rings begin again."""
+    return load_u32(numbers + 4 * remainder_u32(block, length))
+
+
+@inline
+def page_of(run, segment, n_caches, cache, block, pages, page_bytes):
+    """Return the address of the page of a block of a segment's cells in one cache."""
+    numbers, length = table_of(run, segment, n_caches, cache)
+    return pages + page_at(numbers, length, block) * page_bytes

@@ -4,7 +4,7 @@ import numpy as np
 
 from jitllm.kernels.cuda._grid import column
 from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
-from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, position_of, segment_of
+from jitllm.kernels.cuda._run import PAGE, n_rows, page_at, position_of, segment_of, table_of
 from jitllm.kernels.gpu import (
     A,
     U,
@@ -43,9 +43,10 @@ def compress(keys, values, ratio, overlaps):
             store_f32(y + 4 * (row * ldy + i), ZERO)
             return
         first = max(0, end - 2 * ratio) if overlaps else end - ratio
+        numbers, length = table_of(run, segment, n_caches, cache)
         top, total, value = LOWEST, ZERO, ZERO
         for s in range(first, end):
-            page = page_of(run, segment, n_caches, cache, s >> 6, pages, page_bytes)
+            page = pages + page_at(numbers, length, s >> 6) * page_bytes
             cell, at = s & (PAGE - 1), i
             if overlaps and s >= end - ratio:
                 at = n + i

@@ -4,7 +4,7 @@ import numpy as np
 
 from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
 from jitllm.kernels.cuda._reduce import group_max, group_sum
-from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, position_of, segment_of
+from jitllm.kernels.cuda._run import PAGE, n_rows, page_at, position_of, segment_of, table_of
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO
 from jitllm.kernels.gpu import (
     A,
@@ -80,6 +80,7 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
         query, sums, weights = shared(query_bytes), shared(sum_bytes), shared(weight_bytes)
         places, segment = shared(weight_bytes), segment_of(run, row)
         position = position_of(run, segment, row)
+        numbers, length = table_of(run, segment, n_caches, cache)
         for i in range(at, dk, THREADS):
             store_shared_f32(query + 4 * i, load_f32(q + 4 * (row * ldq + head * dk + i)))
         for i in range(at, dv, THREADS):
@@ -96,27 +97,25 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
                 if column + at < to_i32(stop):
                     number = load_f32(chosen + 4 * (row * ldc + column + at))
                 is_seen, score = ZERO <= number and number <= to_f32(position), LOWEST
-                s = to_i32(number) if is_seen else to_i32(-1)
+                place = -1  # page and cell
                 if is_seen:
-                    own = page_of(run, segment, n_caches, cache, s >> 6, pages, page_bytes)
-                    own += group * head_bytes
-                    score = scale * score_of(query, own, s & (PAGE - 1))
+                    s = to_i32(number) + 0
+                    page, cell = page_at(numbers, length, s >> 6), s & (PAGE - 1)
+                    place, own = PAGE * page + cell, pages + page * page_bytes
+                    score = scale * score_of(query, own + group * head_bytes, cell)
                 before = top
                 top = maximum(top, greatest(score))
                 kept, weight = exp(before - top), exp(score - top) if is_seen else ZERO
                 total = fma(total, kept, total_of(weight))
                 store_shared_f32(weights + 4 * at, weight)
-                store_shared_i32(places + 4 * at, s)
+                store_shared_i32(places + 4 * at, to_i32(place))
                 sync_threads()
                 for i in range(at, dv, THREADS):
                     part = ZERO
                     for j in range(THREADS):
                         other = load_shared_i32(places + 4 * j) + 0
                         if other >= 0:
-                            own = page_of(
-                                run, segment, n_caches, cache, other >> 6, pages, page_bytes
-                            )
-                            own += group * head_bytes
+                            own = pages + (other >> 6) * page_bytes + group * head_bytes
                             v = value_of(own, key_bytes, other & (PAGE - 1), i)
                             part = fma(load_shared_f32(weights + 4 * j), v, part)
                     before_sum = load_shared_f32(sums + 4 * i)
