@@ -3,6 +3,7 @@
 import numpy as np
 
 from jitllm.backends._gpu_lower import LANES, Lowering, Place
+from jitllm.backends._gpu_memory import row_bytes
 from jitllm.backends.ir import Node
 
 
@@ -16,6 +17,6 @@ def lower(lowering: Lowering, node: Node) -> None:
     lowering.emit(
         f"ngram_embed.{w.type_name.lower()}",
         [Place("run", 0, 0), lowering.tokens, Place("", w.address, 0), hashes, states, y],
-        [y.stride, w.k, spans, attrs["end"], slot_bytes], [y, states], groups=n_hashes * spans,
-        rows="T", constants=(longest, n_hashes),
+        [y.stride, w.k, row_bytes(w.type_name, w.k), spans, attrs["end"], slot_bytes], [y, states],
+        groups=n_hashes * spans, rows="T", constants=(longest, n_hashes),
     )  # fmt: skip

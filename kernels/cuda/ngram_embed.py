@@ -64,13 +64,14 @@ def ngram_embed(longest, n_hashes, *, fmt):
     """Make y[t, h] = table[hash h of the last tokens of row t]; see `reference_ngram`.
 
     `hashes` are int64 [longest + 2 * n_hashes]: multipliers, sizes and offsets. The workgroup of a
-    segment's last row writes the state behind it: 1 + token of the last ones, float32.
+    segment's last row writes the state behind it: 1 + token of the last ones, float32. The table is
+    packed: `row_bytes`, of a row in the file, are not read.
     """
     copy, number = _table.row_copier(fmt), _hash(longest, n_hashes)
 
     def kernel(
         run: A, tokens: A, w: A, hashes: A, states: A, y: A,
-        ldy: U, width: U, parts: U, end: U, slot_bytes: U,
+        ldy: U, width: U, row_bytes: U, parts: U, end: U, slot_bytes: U,
     ):  # fmt: skip
         row, group = group_y(), group_of_row()
         if row >= n_rows(run):

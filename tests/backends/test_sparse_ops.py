@@ -1,10 +1,11 @@
-"""Operations of latent and sparse attention: the CPU gives what the twins give."""
+"""Operations of latent and sparse attention: devices give what the twins give."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from driver import opens
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,20 +27,29 @@ from jitllm.llm.graph.words.token_table import token_table
 
 VOCAB, WIDTH, N_CTX = 40, 32, 192
 Build = Callable[[GraphBuilder, Value], Value]
+SHADERS = [
+    pytest.param("vulkan", marks=pytest.mark.skipif(not opens("vulkan"), reason="no device here")),
+    pytest.param("metal", marks=[
+        pytest.mark.skipif(not opens("metal"), reason="no device here"), pytest.mark.slow
+    ]),
+]  # fmt: skip
+devices = pytest.mark.parametrize("device", ["cpu", *SHADERS])
 
 
-def run_both(build: Build, tokens: Any, weights: dict[str, Any], cuts: list[int]) -> list[Any]:
-    """Values of the last node but two on both backends, the CPU's with the rows cut at `cuts`."""
+def run_both(
+    build: Build, tokens: Any, weights: dict[str, Any], cuts: list[int], device: str
+) -> list[Any]:
+    """Values of the last node but two of the twins, and of a device, the rows cut at `cuts`."""
     table = {"table": np.ones((VOCAB, WIDTH), np.float32)} | weights
     tensors = {name: np.ascontiguousarray(x, np.float32) for name, x in table.items()}
     results = []
-    for device, at in (("reference", []), ("cpu", cuts)):
+    for where, at in (("reference", []), (device, cuts)):
         g = GraphBuilder(tensors, lambda name: tensors[name], N_CTX)
         y = build(g, g.embed("table", width=WIDTH, name="x"))
         last = g.select_outputs(y, name="rows")
         g.scale(last, 1.0, name="out")
         graph = g.build()
-        backend = backends.open_backend(device, precision="exact", n_threads=2)
+        backend = backends.open_backend(where, precision="exact", n_threads=2)
         for name, x in tensors.items():
             data = x.view(np.uint8).reshape(-1)
             backend.add_weight(Weight(name, "F32", x.shape, data))
@@ -67,10 +77,11 @@ def whole(rng: Any, *shape: int) -> Any:
 cases = settings(max_examples=12, deadline=None)
 
 
+@devices
 @cases
 @given(st.integers(0, 999), st.integers(1, 3), st.integers(1, 40), st.sampled_from([1, 4]))
 @example(0, 3, 5, 1)
-def test_best_positions(seed: int, n_heads: int, top_k: int, stride: int) -> None:
+def test_best_positions(device: str, seed: int, n_heads: int, top_k: int, stride: int) -> None:
     rng = np.random.default_rng(seed)
     tokens, n = rng.integers(0, VOCAB, 150), 3
     weights = {
@@ -84,15 +95,16 @@ def test_best_positions(seed: int, n_heads: int, top_k: int, stride: int) -> Non
             g, q, k, w, n_heads=n_heads, top_k=top_k, scale=0.5, stride=stride, name="index"
         )
 
-    want, got = run_both(build, tokens, weights, [1, 70])
+    want, got = run_both(build, tokens, weights, [1, 70], device)
     np.testing.assert_array_equal(got, want)
     assert (want[-1] >= 0).sum() == min(top_k, 150 // stride)
 
 
+@devices
 @cases
 @given(st.integers(0, 999), st.integers(1, 9), st.integers(1, 9))
 @example(0, 2, 70)
-def test_whole_blocks(seed: int, top_k: int, block: int) -> None:
+def test_whole_blocks(device: str, seed: int, top_k: int, block: int) -> None:
     """Blocks chosen without weights of heads, all their positions, and those behind the last."""
     rng = np.random.default_rng(seed)
     tokens, n, n_heads = rng.integers(0, VOCAB, 150), 3, 2
@@ -108,7 +120,7 @@ def test_whole_blocks(seed: int, top_k: int, block: int) -> None:
         )
         return whole_blocks(g, ends, block=block, name="blocks")
 
-    want, got = run_both(build, tokens, weights, [1, 70])
+    want, got = run_both(build, tokens, weights, [1, 70], device)
     np.testing.assert_array_equal(got, want)
     for p, row in enumerate(want):
         chosen = row[row >= 0]
@@ -117,10 +129,11 @@ def test_whole_blocks(seed: int, top_k: int, block: int) -> None:
         assert (np.diff(chosen) > 0).all() and chosen.max(initial=0) <= p
 
 
+@devices
 @cases
 @given(st.integers(0, 999), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2))
 @example(1, 2, 64, 1)
-def test_best_blocks(seed: int, top_k: int, block: int, local: int) -> None:
+def test_best_blocks(device: str, seed: int, top_k: int, block: int, local: int) -> None:
     rng = np.random.default_rng(seed)
     tokens, n = rng.integers(0, VOCAB, 150), 2
     weights = {
@@ -134,11 +147,12 @@ def test_best_blocks(seed: int, top_k: int, block: int, local: int) -> None:
             g, q, k, n_heads=2, top_k=top_k, block=block, local=min(local, top_k), name="index"
         )
 
-    want, got = run_both(build, tokens, weights, [130])
+    want, got = run_both(build, tokens, weights, [130], device)
     np.testing.assert_array_equal(got, want)
 
 
-def test_scores_that_are_no_numbers() -> None:
+@devices
+def test_scores_that_are_no_numbers(device: str) -> None:
     """NaN and infinities: the choice is of positions that are there, each once."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(0, VOCAB, 100)
@@ -152,19 +166,20 @@ def test_scores_that_are_no_numbers() -> None:
         )
 
     with np.errstate(invalid="ignore"):
-        _, got = run_both(build, tokens, {"table": table, "q": np.eye(4, WIDTH)}, [])
+        _, got = run_both(build, tokens, {"table": table, "q": np.eye(4, WIDTH)}, [], device)
     for p, row in enumerate(got):
         chosen = row[row >= 0]
         assert len(chosen) == min(9, p + 1) and chosen.max() <= p
         assert (np.diff(chosen) > 0).all()
 
 
+@devices
 @cases
 @given(st.integers(0, 999), st.sampled_from([(1, 1), (3, 1), (20, 1), (4, 2), (6, 3)]),
        st.booleans(), st.booleans(), st.booleans())  # fmt: skip
 @example(0, (40, 2), True, True, True)
 def test_sparse_attention(
-    seed: int, heads: tuple[int, int], joint: bool, keys_only: bool, sinks: bool
+    device: str, seed: int, heads: tuple[int, int], joint: bool, keys_only: bool, sinks: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     n_heads, n_kv = heads
@@ -191,15 +206,16 @@ def test_sparse_attention(
             name="attention", **options,
         )  # fmt: skip
 
-    want, got = run_both(build, tokens, weights, [3, 100])
+    want, got = run_both(build, tokens, weights, [3, 100], device)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+@devices
 @cases
 @given(st.integers(0, 999), st.sampled_from([2, 3, 70]), st.booleans(), st.sampled_from([4, 40]),
        st.sampled_from(["norm", "neox"]), st.booleans())  # fmt: skip
 def test_compressed_keys(
-    seed: int, ratio: int, overlap: bool, n: int, kind: str, first: bool
+    device: str, seed: int, ratio: int, overlap: bool, n: int, kind: str, first: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     tokens, width = rng.integers(0, VOCAB, 150), n * (2 if overlap else 1)
@@ -217,14 +233,15 @@ def test_compressed_keys(
             g, y, turn, n_heads=1, behind=ratio - 1, first=first, name="rope"
         )  # fmt: skip
 
-    want, got = run_both(build, tokens, weights, [2, 90])
+    want, got = run_both(build, tokens, weights, [2, 90], device)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     assert not want[ratio - 2].any() and want[ratio - 1].any()
 
 
+@devices
 @pytest.mark.parametrize("n_heads", [1, 3, 8])
 @pytest.mark.parametrize("flat", [False, True])
-def test_matrices_of_heads(n_heads: int, flat: bool) -> None:
+def test_matrices_of_heads(n_heads: int, flat: bool, device: str) -> None:
     rng = np.random.default_rng(n_heads)
     tokens, k = rng.integers(0, VOCAB, 30), 5
     stack = rng.normal(size=(n_heads, 32, k)).astype(np.float32)
@@ -243,15 +260,16 @@ def test_matrices_of_heads(n_heads: int, flat: bool) -> None:
         )  # fmt: skip
         return y
 
-    want, got = run_both(build, tokens, weights, [1, 2])
+    want, got = run_both(build, tokens, weights, [1, 2], device)
     assert want.shape == (30, n_heads * 35)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_numbers_of_tokens() -> None:
+@devices
+def test_numbers_of_tokens(device: str) -> None:
     rng = np.random.default_rng(5)
     tokens, table = rng.integers(0, VOCAB, 30), rng.normal(size=(VOCAB, 6)).astype(np.float32)
-    want, got = run_both(lambda g, x: token_table(g, table, name="t"), tokens, {}, [1])
+    want, got = run_both(lambda g, x: token_table(g, table, name="t"), tokens, {}, [1], device)
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(want, table[tokens])
 

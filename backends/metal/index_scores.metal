@@ -1,0 +1,204 @@
+// Made by backends/_metal_shaders.py of vulkan/index_scores.comp: change that file.
+#pragma clang diagnostic ignored "-Wmissing-prototypes"
+
+#include <metal_stdlib>
+#include <simd/simd.h>
+
+using namespace metal;
+
+struct Run;
+struct F32;
+struct F16;
+struct U16;
+struct U32;
+struct Segments;
+
+struct Run
+{
+    uint n_tokens;
+    uint n_outputs;
+    ulong segments;
+    ulong tables;
+    ulong row_segments;
+};
+
+struct F32
+{
+    float v[1];
+};
+
+struct F16
+{
+    half v[1];
+};
+
+struct U16
+{
+    ushort v[1];
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct Segments
+{
+    int v[1];
+};
+
+struct Arguments
+{
+    device Run* run;
+    device F32* q;
+    device F32* w;
+    ulong pages;
+    device F32* y;
+    uint ldq;
+    uint ldw;
+    uint ldy;
+    uint top_k;
+    uint page_bytes;
+    uint cache;
+    uint n_caches;
+    float scale;
+};
+
+#ifndef SPIRV_CROSS_CONSTANT_ID_4
+#define SPIRV_CROSS_CONSTANT_ID_4 1u
+#endif
+constant uint STRIDE = SPIRV_CROSS_CONSTANT_ID_4;
+#ifndef SPIRV_CROSS_CONSTANT_ID_2
+#define SPIRV_CROSS_CONSTANT_ID_2 1u
+#endif
+constant uint HEADS = SPIRV_CROSS_CONSTANT_ID_2;
+#ifndef SPIRV_CROSS_CONSTANT_ID_1
+#define SPIRV_CROSS_CONSTANT_ID_1 64u
+#endif
+constant uint DK = SPIRV_CROSS_CONSTANT_ID_1;
+#ifndef SPIRV_CROSS_CONSTANT_ID_0
+#define SPIRV_CROSS_CONSTANT_ID_0 0u
+#endif
+constant uint KEYS = SPIRV_CROSS_CONSTANT_ID_0;
+#ifndef SPIRV_CROSS_CONSTANT_ID_3
+#define SPIRV_CROSS_CONSTANT_ID_3 false
+#endif
+constant bool WEIGHED = SPIRV_CROSS_CONSTANT_ID_3;
+constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
+
+static inline __attribute__((always_inline))
+uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
+{
+    return gl_WorkGroupID.x + (gl_WorkGroupID.z * gl_NumWorkGroups.x);
+}
+
+static inline __attribute__((always_inline))
+uint column(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups, thread uint3& gl_LocalInvocationID)
+{
+    return (group_of_row(gl_WorkGroupID, gl_NumWorkGroups) * 64u) + gl_LocalInvocationID.x;
+}
+
+static inline __attribute__((always_inline))
+uint segment_of(device Run* const thread & run, thread const uint& row)
+{
+    return (reinterpret_cast<device U32*>(run->row_segments))->v[row];
+}
+
+static inline __attribute__((always_inline))
+int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
+{
+    device Segments* s = reinterpret_cast<device Segments*>(run->segments);
+    return (s->v[(segment * 8u) + 2u] + int(row)) - s->v[segment * 8u];
+}
+
+static inline __attribute__((always_inline))
+ulong page_of(device Run* const thread & run, thread const uint& segment, thread const uint& n_caches, thread const uint& cache, thread const uint& block, thread const ulong& pages, thread const uint& page_bytes)
+{
+    device U32* tables = reinterpret_cast<device U32*>(run->tables);
+    uint entry = ((segment * n_caches) + cache) * 2u;
+    uint page = tables->v[tables->v[entry] + (block % tables->v[entry + 1u])];
+    return pages + (ulong(page) * ulong(page_bytes));
+}
+
+static inline __attribute__((always_inline))
+float load_number(thread const uint& type, thread const ulong& base, thread const uint& i)
+{
+    if (type == 0u)
+    {
+        return (reinterpret_cast<device F32*>(base))->v[i];
+    }
+    if (type == 1u)
+    {
+        return float((reinterpret_cast<device F16*>(base))->v[i]);
+    }
+    return as_type<float>(uint((reinterpret_cast<device U16*>(base))->v[i]) << uint(16));
+}
+
+kernel void main0(constant Arguments& _216 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+{
+    uint s = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
+    uint row = gl_WorkGroupID.y;
+    if (row >= _216.run->n_tokens)
+    {
+        return;
+    }
+    device Run* param = _216.run;
+    uint param_1 = row;
+    uint segment = segment_of(param, param_1);
+    device Run* param_2 = _216.run;
+    uint param_3 = segment;
+    uint param_4 = row;
+    uint end = uint(position_of(param_2, param_3, param_4)) + 1u;
+    bool _246 = s >= end;
+    bool _258;
+    if (!_246)
+    {
+        _258 = (end / STRIDE) <= _216.top_k;
+    }
+    else
+    {
+        _258 = _246;
+    }
+    bool _266;
+    if (!_258)
+    {
+        _266 = ((s + 1u) % STRIDE) != 0u;
+    }
+    else
+    {
+        _266 = _258;
+    }
+    if (_266)
+    {
+        return;
+    }
+    uint _273 = s;
+    device Run* param_5 = _216.run;
+    uint param_6 = segment;
+    uint param_7 = _216.n_caches;
+    uint param_8 = _216.cache;
+    uint param_9 = _273 / 64u;
+    ulong param_10 = _216.pages;
+    uint param_11 = _216.page_bytes;
+    ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
+    float total = 0.0;
+    for (uint h = 0u; h < HEADS; h++)
+    {
+        float product = 0.0;
+        float weight = _216.scale;
+        for (uint i = 0u; i < DK; i++)
+        {
+            uint param_12 = KEYS;
+            ulong param_13 = page;
+            uint param_14 = (i * 64u) + (s % 64u);
+            product += (_216.q->v[((row * _216.ldq) + (h * DK)) + i] * load_number(param_12, param_13, param_14));
+        }
+        if (WEIGHED)
+        {
+            weight *= _216.w->v[(row * _216.ldw) + h];
+        }
+        total += (fast::max(product, 0.0) * weight);
+    }
+    _216.y->v[(row * _216.ldy) + (s / STRIDE)] = total;
+}
+
