@@ -26,7 +26,7 @@ from jitllm.kernels.cuda._layout import (
 )
 from jitllm.kernels.cuda._numbers import kind_of
 from jitllm.kernels.cuda._page_pairs import key_reader, read_key_rows, value_reader
-from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, segment_of
+from jitllm.kernels.cuda._run import PAGE, n_rows, page_at, segment_of, table_of
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO, adjusted, bounds, quick_exp
 from jitllm.kernels.cuda._segments import CROSS, POSITION, ROW, ROWS, segment_word
 from jitllm.kernels.gpu import (
@@ -331,6 +331,11 @@ def attention_tile(
                 sums[i] = ZERO
             for half in unroll(2):
                 state[half], state[2 + half] = LOWEST, ZERO
+            page = 0
+            if not alone:
+                numbers, length = table_of(run, segment, caches & 0xFFFF, caches >> 16)
+                if filled:
+                    page = page_at(numbers, length, block)
             while block < stop_block:
                 at = PAGE * block
                 low, high = maximum(first - at, 0), minimum(end - at, PAGE) - 1
@@ -339,11 +344,9 @@ def attention_tile(
                     cells = pages + 4 * (own * ldk + key_head * dk)
                     rows = v + 4 * (own * ldv + key_head * dv)
                 else:
-                    cells = page_of(
-                        run, segment, caches & 0xFFFF, caches >> 16, block, pages, page_bytes
-                    )
-                    cells += key_head * head_bytes
+                    cells = pages + page * page_bytes + key_head * head_bytes
                     rows, key_step, step = cells + key_bytes, 0, cell_bytes
+                    page = page_at(numbers, length, minimum(block + 1, stop_block - 1))
                 for i in unroll(SUMS):
                     scores[i] = ZERO
                 scores_of(
