@@ -1,7 +1,7 @@
 """Runs of lowered graphs: recorded once for each class of row counts, submitted at every run."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ from jitllm.backends._pattern import apply_pattern_tap, seen_by
 from jitllm.backends.base import (
     PAGE_TOKENS,
     Batch,
+    BestSteps,
     Floats,
-    Ints,
     Program,
     Segment,
     Steps,
@@ -75,14 +75,20 @@ class GpuProgram(Program):
     def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
         """Run a batch; see `Program.steps`."""
         rows = self._begin(batch)
+        yield from self._walk(batch, self._pieces(rows), tap, rows)
+        output, n = self._lowering.place(self.graph.output), len(batch.output_rows)
+        return self._download(output, n, self.graph.vocab_size, rows)
+
+    def _walk(
+        self, batch: Batch, pieces: Sequence[Commands], tap: Tap | None, rows: tuple[int, int]
+    ) -> Iterator[str]:
+        """Run pieces, and show what stands between them."""
         counts = {"T": len(batch.tokens), "O": len(batch.output_rows)}
-        output = self._lowering.place(self.graph.output)
-        for i, commands in enumerate(self._pieces(rows)):
+        for i, commands in enumerate(pieces):
             commands.run()
             if tap and i < len(self._lowering.cuts):
                 yield self._lowering.cuts[i].node.name
                 self._show(self._lowering.cuts[i], batch, tap, counts, rows)
-        return self._download(output, counts["O"], self.graph.vocab_size, rows)
 
     @property
     def most_best(self) -> int:
@@ -91,12 +97,11 @@ class GpuProgram(Program):
             return 0
         return min(max(self._lowering.best, default=0), self.graph.vocab_size)
 
-    def best(self, batch: Batch, k: int) -> tuple[Ints, Floats]:
+    def best_steps(self, batch: Batch, k: int, tap: Tap | None = None) -> BestSteps:
         """Run a batch and find the largest logits on the device; see `Program.best`."""
         size, n = min(size for size in self._lowering.best if size >= k), len(batch.output_rows)
         rows = self._begin(batch)
-        for commands in self._pieces(rows, size):
-            commands.run()
+        yield from self._walk(batch, self._pieces(rows, size), tap, rows)
         place, found = self._lowering.best[size].found, np.empty((n, 2, size), np.int32)
         self._memory[place.space].download(found, self._offset(place, rows))
         return found[:, 0, :k].copy(), found[:, 1, :k].copy().view(np.float32)

@@ -1,12 +1,13 @@
 """Runs of a graph whose parts are on several devices: they take turns, rows go over the host."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
+from typing import Any, cast
 
 import numpy as np
 
 from jitllm.backends._split_graph import Cut, Part, Turn
-from jitllm.backends.base import Batch, Floats, Program, Steps, Tap
+from jitllm.backends.base import Batch, BestSteps, Floats, Ints, Program, Steps, Tap
 
 
 class SplitProgram(Program):
@@ -32,7 +33,23 @@ class SplitProgram(Program):
 
     def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
         """Run a batch; see `Program.steps`."""
-        runs = {name: self._begin(part, batch, tap) for name, part in self._cut.parts.items()}
+        return cast(Floats, (yield from self._walk(batch, tap)))
+
+    @property
+    def most_best(self) -> int:
+        """Most logits of a row that the device finds which makes them."""
+        return self._programs[self._cut.output].most_best
+
+    def best_steps(self, batch: Batch, k: int, tap: Tap | None = None) -> BestSteps:
+        """Run a batch and find the largest logits; see `Program.best`."""
+        return cast(tuple[Ints, Floats], (yield from self._walk(batch, tap, k)))
+
+    def logits(self, row: int) -> Floats:
+        """Return the logits of a row of the last `best`; see `Program.logits`."""
+        return self._programs[self._cut.output].logits(row)
+
+    def _walk(self, batch: Batch, tap: Tap | None, n_best: int = 0) -> Generator[str, None, Any]:
+        runs = {name: self._begin(name, batch, tap, n_best) for name in self._cut.parts}
         try:
             for turn in self._cut.turns:
                 yield from runs[turn.device].take(turn)
@@ -48,7 +65,9 @@ class SplitProgram(Program):
             for program in self._programs.values():
                 rest.callback(program.close)
 
-    def _begin(self, part: Part, batch: Batch, tap: Tap | None) -> "_Run":
+    def _begin(self, device: str, batch: Batch, tap: Tap | None, n_best: int) -> "_Run":
+        part, program = self._cut.parts[device], self._programs[device]
+
         def call(name: str, rows: Floats) -> None:
             if name in part.exports:
                 self._rows(part.exports[name], len(rows))[:] = rows
@@ -57,7 +76,9 @@ class SplitProgram(Program):
             elif tap:
                 tap(name, rows)
 
-        return _Run(part, self._programs[part.device].steps(_for(part, batch), call))
+        if n_best and device == self._cut.output:
+            return _Run(part, program.best_steps(_for(part, batch), n_best, call))
+        return _Run(part, program.steps(_for(part, batch), call))
 
     def _rows(self, value: int, n: int) -> Floats:
         """Where the rows of a value are on the host: [n, width]."""
@@ -68,11 +89,10 @@ class SplitProgram(Program):
 class _Run:
     """The run of one part, which stands before the hook point `at`."""
 
-    def __init__(self, part: Part, steps: Steps) -> None:
-        self.part, self.steps, self.at = part, steps, ""
-        self.result: Floats = np.empty((0, 0), np.float32)
+    def __init__(self, part: Part, steps: Generator[str, None, Any]) -> None:
+        self.part, self.steps, self.at, self.result = part, steps, "", None
 
-    def take(self, turn: Turn) -> Steps:
+    def take(self, turn: Turn) -> Iterator[str]:
         """Run until rows are wanted that are not there yet."""
         while self.at not in self.part.imports or self.at in turn.imports:
             try:
@@ -82,7 +102,6 @@ class _Run:
                 break
             if self.at in self.part.own:
                 yield self.at
-        return self.result
 
 
 def _for(part: Part, batch: Batch) -> Batch:

@@ -23,6 +23,8 @@ Bytes = npt.NDArray[np.uint8]
 Tap = Callable[[str, Floats], None]
 # The rest of a run: each item is the name of a hook point, the end is the logits.
 Steps = Generator[str, None, Floats]
+# The same, where the end is ids and values of the largest logits.
+BestSteps = Generator[str, None, tuple[Ints, Floats]]
 
 
 class BackendUnavailable(RuntimeError):
@@ -161,12 +163,7 @@ class Program(ABC):
         what it writes into the array is what the rest of the graph sees. The returned array is
         the caller's.
         """
-        steps = self.steps(batch, tap)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(Floats, end.value)
+        return cast(Floats, _ended(self.steps(batch, tap)))
 
     def steps(self, batch: Batch, tap: Tap | None = None) -> Steps:
         """Run a batch as `run` does, with a pause before the tap of every value.
@@ -196,6 +193,10 @@ class Program(ABC):
         BackendUnavailable
             If k is more than `most_best`.
         """
+        return cast(tuple[Ints, Floats], _ended(self.best_steps(batch, k)))
+
+    def best_steps(self, batch: Batch, k: int, tap: Tap | None = None) -> BestSteps:
+        """Run a batch as `best` does, with pauses as in `steps`."""
         raise BackendUnavailable(f"{type(self).__name__} finds no largest logits")
 
     def logits(self, row: int) -> Floats:
@@ -254,6 +255,15 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything; a closed backend cannot be used again."""
+
+
+def _ended(steps: Generator[str, None, Any]) -> Any:
+    """Run all steps; returns what they end with."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def rows_of(batch: Batch, width: int) -> Floats:

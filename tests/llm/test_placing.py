@@ -19,7 +19,10 @@ from variants.nextn import nextn_golden, nextn_model
 from variants.written import written_model
 
 import jitllm
+from jitllm.backends._gpu_program import GpuProgram
 from jitllm.backends._split_graph import Homes, cut, node_devices
+from jitllm.backends._split_program import SplitProgram
+from jitllm.backends.base import Batch, BestSteps, Tap
 from jitllm.backends.placement import place
 from jitllm.llm.cli import main
 from jitllm.llm.errors import BackendError
@@ -176,6 +179,29 @@ def test_pieces_without_logits(
         with model.hooks(hooks), model.sequence(TOKENS) as sequence:
             assert nmse(sequence.logits, expected[-1]) <= MAX_NMSE
     assert [n for n, _ in shapes] == [0] * 5 + [1]
+
+
+@HERE
+@pytest.mark.parametrize("n_gpu_layers", [1, 4])
+def test_the_largest_logits_are_found_where_they_are_made(
+    monkeypatch: pytest.MonkeyPatch, n_gpu_layers: int
+) -> None:
+    several: list[dict[str, Any]] = [{"temperature": 0}, {"seed": 1}, {"seed": 2, "top_k": 7}]
+    found, asked, best_steps = list[Any](), list[int](), SplitProgram.best_steps
+
+    def noted(program: SplitProgram, batch: Batch, k: int, tap: Tap | None = None) -> BestSteps:
+        asked.append(k)
+        return best_steps(program, batch, k, tap)
+
+    monkeypatch.setattr(SplitProgram, "best_steps", noted)
+    with load(device="vulkan", n_gpu_layers=n_gpu_layers) as model:
+        for most in (0, 128):
+            monkeypatch.setattr(GpuProgram, "most_best", most)  # also where a processor does it
+            assert not asked and model.engine._program.most_best == most
+            found.append([model.generate("Once", max_tokens=6, **w).token_ids for w in several])
+            with model.sequence(TOKENS) as sequence:
+                found.append(sequence.logits.round(3).tolist())
+    assert found[:2] == found[2:] and set(asked) == {1, 7, 40}
 
 
 def test_a_simulated_gpu(expected: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
