@@ -12,6 +12,9 @@ from jitllm.backends.ir import Node
 def lower(lowering: Lowering, node: Node) -> None:
     """Emit the write of keys and values, and attention."""
     attrs, (q, k, *v, chosen) = node.attrs, (lowering.place(value) for value in node.inputs)
+    dk, dv = attrs["head_dim"], attrs["v_head_dim"]
+    if dk + dv > 3712:  # every device has 16 KiB of shared memory; other arrays take 1280 bytes
+        raise lowering.lacking(f"has heads of {dk} and {dv} numbers")
     pages, kinds, words = sparse.cells(lowering, node)
     write_cells(lowering, node, k, v[0] if v else k)
     y, n_heads, n_kv_heads = lowering.new(node.outputs[0]), attrs["n_heads"], attrs["n_kv_heads"]
@@ -24,10 +27,7 @@ def lower(lowering: Lowering, node: Node) -> None:
         [q.stride, chosen.stride, y.stride, n_kv_heads, n_heads // n_kv_heads, head_bytes,
          key_bytes, *words, float(attrs["scale"])],
         [y], groups=n_heads, rows="T",
-        constants=(
-            *kinds, attrs["head_dim"], attrs["v_head_dim"], not v, attrs["joint"],
-            sinks is not None,
-        ),
+        constants=(*kinds, dk, dv, not v, attrs["joint"], sinks is not None),
     )  # fmt: skip
 
 

@@ -42,6 +42,11 @@ struct U32
     uint v[1];
 };
 
+struct Segments
+{
+    int v[1];
+};
+
 struct Arguments
 {
     device Run* run;
@@ -65,16 +70,11 @@ struct Arguments
     uint ldv;
 };
 
-struct Segments
-{
-    int v[1];
-};
-
 #ifndef SPIRV_CROSS_CONSTANT_ID_6
 #define SPIRV_CROSS_CONSTANT_ID_6 false
 #endif
 constant bool CROSS = SPIRV_CROSS_CONSTANT_ID_6;
-constant bool _379 = (!CROSS);
+constant bool _407 = (!CROSS);
 #ifndef SPIRV_CROSS_CONSTANT_ID_4
 #define SPIRV_CROSS_CONSTANT_ID_4 true
 #endif
@@ -99,8 +99,8 @@ constant uint DV = SPIRV_CROSS_CONSTANT_ID_3;
 #define SPIRV_CROSS_CONSTANT_ID_8 false
 #endif
 constant bool SINKS = SPIRV_CROSS_CONSTANT_ID_8;
-constant int _498 = int(SINKS);
-constant bool _530 = (!ALONE);
+constant int _526 = int(SINKS);
+constant bool _558 = (!ALONE);
 #ifndef SPIRV_CROSS_CONSTANT_ID_0
 #define SPIRV_CROSS_CONSTANT_ID_0 0u
 #endif
@@ -113,9 +113,9 @@ constant bool SLOPES = SPIRV_CROSS_CONSTANT_ID_9;
 #define SPIRV_CROSS_CONSTANT_ID_10 0u
 #endif
 constant uint REACH = SPIRV_CROSS_CONSTANT_ID_10;
-constant bool _676 = (REACH > 0u);
-constant int _680 = int(REACH + 0u);
-constant int _681 = (_680 / 2);
+constant bool _704 = (REACH > 0u);
+constant int _708 = int(REACH + 0u);
+constant int _709 = (_708 / 2);
 #ifndef SPIRV_CROSS_CONSTANT_ID_1
 #define SPIRV_CROSS_CONSTANT_ID_1 0u
 #endif
@@ -126,6 +126,18 @@ static inline __attribute__((always_inline))
 uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
 {
     return gl_WorkGroupID.x + (gl_WorkGroupID.z * gl_NumWorkGroups.x);
+}
+
+static inline __attribute__((always_inline))
+uint segment_of(device Run* const thread & run, thread const uint& row)
+{
+    return (reinterpret_cast<device U32*>(run->row_segments))->v[row];
+}
+
+static inline __attribute__((always_inline))
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
+{
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
 }
 
 static inline __attribute__((always_inline))
@@ -199,7 +211,7 @@ float sum64(thread const float& x, thread uint3& gl_LocalInvocationID, threadgro
     return total;
 }
 
-kernel void main0(constant Arguments& _288 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _327 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     threadgroup float lanes[64];
     threadgroup float query[DK];
@@ -208,30 +220,44 @@ kernel void main0(constant Arguments& _288 [[buffer(0)]], uint3 gl_WorkGroupID [
     uint lane = gl_LocalInvocationID.x;
     uint row = gl_WorkGroupID.y;
     uint head = group_of_row(gl_WorkGroupID, gl_NumWorkGroups);
-    if (row >= _288.run->n_tokens)
+    if (row >= _327.run->n_tokens)
     {
         return;
     }
-    uint group = head / _288.heads_per_key;
-    uint segment = (reinterpret_cast<device U32*>(_288.run->row_segments))->v[row];
-    device Segments* s = reinterpret_cast<device Segments*>(_288.run->segments);
-    int first_row = s->v[segment * 8u];
-    int start = s->v[(segment * 8u) + 2u];
-    int _344;
+    uint group = head / _327.heads_per_key;
+    device Run* param = _327.run;
+    uint param_1 = row;
+    uint segment = segment_of(param, param_1);
+    device Run* param_2 = _327.run;
+    uint param_3 = segment;
+    uint param_4 = 0u;
+    int first_row = word_of(param_2, param_3, param_4);
+    device Run* param_5 = _327.run;
+    uint param_6 = segment;
+    uint param_7 = 2u;
+    int start = word_of(param_5, param_6, param_7);
+    int _370;
     if (CROSS)
     {
-        _344 = s->v[(segment * 8u) + 3u];
+        device Run* param_8 = _327.run;
+        uint param_9 = segment;
+        uint param_10 = 3u;
+        _370 = word_of(param_8, param_9, param_10);
     }
     else
     {
-        _344 = start + s->v[(segment * 8u) + 1u];
+        int _382 = start;
+        device Run* param_11 = _327.run;
+        uint param_12 = segment;
+        uint param_13 = 1u;
+        _370 = _382 + word_of(param_11, param_12, param_13);
     }
-    int end = _344;
+    int end = _370;
     int position = (start + int(row)) - first_row;
-    int near = int(_288.window);
+    int near = int(_327.window);
     int lo = 0;
     int hi = end;
-    if (_379)
+    if (_407)
     {
         if (CAUSAL)
         {
@@ -252,16 +278,16 @@ kernel void main0(constant Arguments& _288 [[buffer(0)]], uint3 gl_WorkGroupID [
         {
             if (near > 0)
             {
-                int _416;
+                int _444;
                 if (CAUSAL)
                 {
-                    _416 = near - 1;
+                    _444 = near - 1;
                 }
                 else
                 {
-                    _416 = near / 2;
+                    _444 = near / 2;
                 }
-                lo = max(0, (position - _416));
+                lo = max(0, (position - _444));
             }
         }
         if (ALONE)
@@ -271,99 +297,99 @@ kernel void main0(constant Arguments& _288 [[buffer(0)]], uint3 gl_WorkGroupID [
     }
     for (uint i = lane; i < DK; i += 64u)
     {
-        query[i] = _288.q->v[((row * _288.ldq) + (head * DK)) + i];
+        query[i] = _327.q->v[((row * _327.ldq) + (head * DK)) + i];
     }
     for (uint i_1 = lane; i_1 < DV; i_1 += 64u)
     {
         sum[i_1] = 0.0;
     }
-    float _485;
+    float _513;
     if (SINKS)
     {
-        _485 = _288.sinks->v[head];
+        _513 = _327.sinks->v[head];
     }
     else
     {
-        _485 = -1000000015047466219876688855040.0;
+        _513 = -1000000015047466219876688855040.0;
     }
-    float top = _485;
-    float total = float(_498);
+    float top = _513;
+    float total = float(_526);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    int _503 = lo / 64;
-    float _717;
-    float _770;
-    for (int block = _503; (block * 64) < hi; block++)
+    int _531 = lo / 64;
+    float _745;
+    float _798;
+    for (int block = _531; (block * 64) < hi; block++)
     {
         int key = (block * 64) + int(lane);
         bool seen = (key >= lo) && (key < hi);
         ulong page = 0ul;
-        if (_530)
+        if (_558)
         {
-            int _541 = block;
-            device Run* param = _288.run;
-            uint param_1 = segment;
-            uint param_2 = _288.caches & 65535u;
-            uint param_3 = _288.caches >> uint(16);
-            uint param_4 = uint(_541);
-            ulong param_5 = _288.pages;
-            uint param_6 = _288.page_bytes;
-            page = page_of(param, param_1, param_2, param_3, param_4, param_5, param_6) + ulong(group * _288.head_bytes);
+            int _569 = block;
+            device Run* param_14 = _327.run;
+            uint param_15 = segment;
+            uint param_16 = _327.caches & 65535u;
+            uint param_17 = _327.caches >> uint(16);
+            uint param_18 = uint(_569);
+            ulong param_19 = _327.pages;
+            uint param_20 = _327.page_bytes;
+            page = page_of(param_14, param_15, param_16, param_17, param_18, param_19, param_20) + ulong(group * _327.head_bytes);
         }
         float score = 0.0;
         if (seen)
         {
             if (ALONE)
             {
-                uint from = (uint((first_row + key) - start) * _288.ldk) + (group * DK);
+                uint from = (uint((first_row + key) - start) * _327.ldk) + (group * DK);
                 for (uint i_2 = 0u; i_2 < DK; i_2++)
                 {
-                    score += (query[i_2] * (reinterpret_cast<device F32*>(_288.pages))->v[from + i_2]);
+                    score += (query[i_2] * (reinterpret_cast<device F32*>(_327.pages))->v[from + i_2]);
                 }
             }
             else
             {
                 for (uint i_3 = 0u; i_3 < DK; i_3++)
                 {
-                    uint param_7 = KEYS;
-                    ulong param_8 = page;
-                    uint param_9 = (i_3 * 64u) + lane;
-                    score += (query[i_3] * load_number(param_7, param_8, param_9));
+                    uint param_21 = KEYS;
+                    ulong param_22 = page;
+                    uint param_23 = (i_3 * 64u) + lane;
+                    score += (query[i_3] * load_number(param_21, param_22, param_23));
                 }
             }
-            score *= _288.scale;
-            if (_288.cap > 0.0)
+            score *= _327.scale;
+            if (_327.cap > 0.0)
             {
-                float param_10 = score / _288.cap;
-                score = _288.cap * tanh_(param_10);
+                float param_24 = score / _327.cap;
+                score = _327.cap * tanh_(param_24);
             }
             if (SLOPES)
             {
-                score -= (_288.terms->v[head] * float(abs(position - key)));
+                score -= (_327.terms->v[head] * float(abs(position - key)));
             }
-            if (_676)
+            if (_704)
             {
-                int reach = _681;
-                score += _288.terms->v[(head * REACH) + uint(clamp(key - position, -reach, reach) + reach)];
+                int reach = _709;
+                score += _327.terms->v[(head * REACH) + uint(clamp(key - position, -reach, reach) + reach)];
             }
         }
         float before = top;
-        float param_11 = seen ? score : (-1000000015047466219876688855040.0);
-        float _708 = max64(param_11, gl_LocalInvocationID, lanes);
-        top = fast::max(top, _708);
+        float param_25 = seen ? score : (-1000000015047466219876688855040.0);
+        float _736 = max64(param_25, gl_LocalInvocationID, lanes);
+        top = fast::max(top, _736);
         float kept = exp(before - top);
         if (seen)
         {
-            _717 = exp(score - top);
+            _745 = exp(score - top);
         }
         else
         {
-            _717 = 0.0;
+            _745 = 0.0;
         }
-        float weight = _717;
+        float weight = _745;
         weights[lane] = weight;
-        float param_12 = weight;
-        float _735 = sum64(param_12, gl_LocalInvocationID, lanes);
-        total = (total * kept) + _735;
+        float param_26 = weight;
+        float _763 = sum64(param_26, gl_LocalInvocationID, lanes);
+        total = (total * kept) + _763;
         int from_1 = max((lo - (block * 64)), 0);
         int until = min((hi - (block * 64)), 64);
         for (uint i_4 = lane; i_4 < DV; i_4 += 64u)
@@ -373,34 +399,34 @@ kernel void main0(constant Arguments& _288 [[buffer(0)]], uint3 gl_WorkGroupID [
             {
                 if (ALONE)
                 {
-                    _770 = (reinterpret_cast<device F32*>(_288.values))->v[((uint(((first_row + (block * 64)) + j) - start) * _288.ldv) + (group * DV)) + i_4];
+                    _798 = (reinterpret_cast<device F32*>(_327.values))->v[((uint(((first_row + (block * 64)) + j) - start) * _327.ldv) + (group * DV)) + i_4];
                 }
                 else
                 {
-                    uint param_13 = VALUES;
-                    ulong param_14 = page + ulong(_288.key_bytes);
-                    uint param_15 = (uint(j) * DV) + i_4;
-                    _770 = load_number(param_13, param_14, param_15);
+                    uint param_27 = VALUES;
+                    ulong param_28 = page + ulong(_327.key_bytes);
+                    uint param_29 = (uint(j) * DV) + i_4;
+                    _798 = load_number(param_27, param_28, param_29);
                 }
-                float value = _770;
+                float value = _798;
                 part += (weights[j] * value);
             }
             sum[i_4] = (sum[i_4] * kept) + part;
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
     }
-    float _859;
+    float _887;
     for (uint i_5 = lane; i_5 < DV; i_5 += 64u)
     {
         if (total > 0.0)
         {
-            _859 = sum[i_5] / total;
+            _887 = sum[i_5] / total;
         }
         else
         {
-            _859 = 0.0;
+            _887 = 0.0;
         }
-        _288.y->v[((row * _288.ldy) + (head * DV)) + i_5] = _859;
+        _327.y->v[((row * _327.ldy) + (head * DV)) + i_5] = _887;
     }
 }
 

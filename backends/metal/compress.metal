@@ -99,10 +99,23 @@ uint segment_of(device Run* const thread & run, thread const uint& row)
 }
 
 static inline __attribute__((always_inline))
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
+{
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
+}
+
+static inline __attribute__((always_inline))
 int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
 {
-    device Segments* s = reinterpret_cast<device Segments*>(run->segments);
-    return (s->v[(segment * 8u) + 2u] + int(row)) - s->v[segment * 8u];
+    device Run* param = run;
+    uint param_1 = segment;
+    uint param_2 = 2u;
+    int _207 = word_of(param, param_1, param_2);
+    uint _208 = row;
+    device Run* param_3 = run;
+    uint param_4 = segment;
+    uint param_5 = 0u;
+    return (_207 + int(_208)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -128,28 +141,28 @@ float load_number(thread const uint& type, thread const ulong& base, thread cons
     return as_type<float>(uint((reinterpret_cast<device U16*>(base))->v[i]) << uint(16));
 }
 
-kernel void main0(constant Arguments& _216 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _228 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint i = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    bool _222 = row >= _216.run->n_tokens;
-    bool _232;
-    if (!_222)
+    bool _234 = row >= _228.run->n_tokens;
+    bool _244;
+    if (!_234)
     {
-        _232 = i >= _216.n;
+        _244 = i >= _228.n;
     }
     else
     {
-        _232 = _222;
+        _244 = _234;
     }
-    if (_232)
+    if (_244)
     {
         return;
     }
-    device Run* param = _216.run;
+    device Run* param = _228.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _216.run;
+    device Run* param_2 = _228.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint end = uint(position_of(param_2, param_3, param_4)) + 1u;
@@ -158,47 +171,47 @@ kernel void main0(constant Arguments& _216 [[buffer(0)]], uint3 gl_WorkGroupID [
     float value = 0.0;
     if ((end % RATIO) != 0u)
     {
-        _216.y->v[(row * _216.ldy) + i] = 0.0;
+        _228.y->v[(row * _228.ldy) + i] = 0.0;
         return;
     }
     uint last = end - RATIO;
-    uint _282;
+    uint _294;
     if (OVERLAPS)
     {
-        _282 = last - min(last, RATIO);
+        _294 = last - min(last, RATIO);
     }
     else
     {
-        _282 = last;
+        _294 = last;
     }
-    uint first = _282;
-    uint _337;
+    uint first = _294;
+    uint _349;
     for (uint s = first; s < end; s++)
     {
-        uint _305 = s;
-        device Run* param_5 = _216.run;
+        uint _317 = s;
+        device Run* param_5 = _228.run;
         uint param_6 = segment;
-        uint param_7 = _216.n_caches;
-        uint param_8 = _216.cache;
-        uint param_9 = _305 / 64u;
-        ulong param_10 = _216.pages;
-        uint param_11 = _216.page_bytes;
+        uint param_7 = _228.n_caches;
+        uint param_8 = _228.cache;
+        uint param_9 = _317 / 64u;
+        ulong param_10 = _228.pages;
+        uint param_11 = _228.page_bytes;
         ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
         uint cell = s % 64u;
         if (OVERLAPS && (s >= last))
         {
-            _337 = _216.n + i;
+            _349 = _228.n + i;
         }
         else
         {
-            _337 = i;
+            _349 = i;
         }
-        uint at = _337;
+        uint at = _349;
         uint param_12 = VALUES;
-        ulong param_13 = page + ulong(_216.key_bytes);
-        uint param_14 = (cell * _216.width) + at;
+        ulong param_13 = page + ulong(_228.key_bytes);
+        uint param_14 = (cell * _228.width) + at;
         float score = load_number(param_12, param_13, param_14);
-        score += _216.ape->v[((s % RATIO) * _216.width) + at];
+        score += _228.ape->v[((s % RATIO) * _228.width) + at];
         float before = top;
         top = fast::max(top, score);
         float kept = exp(before - top);
@@ -209,6 +222,6 @@ kernel void main0(constant Arguments& _216 [[buffer(0)]], uint3 gl_WorkGroupID [
         uint param_17 = (at * 64u) + cell;
         value = (value * kept) + (weight * load_number(param_15, param_16, param_17));
     }
-    _216.y->v[(row * _216.ldy) + i] = value / total;
+    _228.y->v[(row * _228.ldy) + i] = value / total;
 }
 

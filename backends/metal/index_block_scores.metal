@@ -93,10 +93,23 @@ uint segment_of(device Run* const thread & run, thread const uint& row)
 }
 
 static inline __attribute__((always_inline))
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
+{
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
+}
+
+static inline __attribute__((always_inline))
 int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
 {
-    device Segments* s = reinterpret_cast<device Segments*>(run->segments);
-    return (s->v[(segment * 8u) + 2u] + int(row)) - s->v[segment * 8u];
+    device Run* param = run;
+    uint param_1 = segment;
+    uint param_2 = 2u;
+    int _202 = word_of(param, param_1, param_2);
+    uint _203 = row;
+    device Run* param_3 = run;
+    uint param_4 = segment;
+    uint param_5 = 0u;
+    return (_202 + int(_203)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -141,52 +154,52 @@ float max64(thread const float& x, thread uint3& gl_LocalInvocationID, threadgro
     return top;
 }
 
-kernel void main0(constant Arguments& _259 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _271 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     threadgroup float lanes[64];
     uint row = gl_WorkGroupID.y;
     uint lane = gl_LocalInvocationID.x;
-    if (row >= _259.run->n_tokens)
+    if (row >= _271.run->n_tokens)
     {
         return;
     }
-    uint head = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) / _259.n_blocks;
-    uint own = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) % _259.n_blocks;
-    device Run* param = _259.run;
+    uint head = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) / _271.n_blocks;
+    uint own = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) % _271.n_blocks;
+    device Run* param = _271.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _259.run;
+    device Run* param_2 = _271.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint position = uint(position_of(param_2, param_3, param_4));
     uint last = position / BLOCK;
-    uint from = (row * _259.ldq) + (head * DK);
-    bool _313 = own > last;
-    bool _322;
-    if (!_313)
+    uint from = (row * _271.ldq) + (head * DK);
+    bool _325 = own > last;
+    bool _334;
+    if (!_325)
     {
-        _322 = last < _259.top_k;
+        _334 = last < _271.top_k;
     }
     else
     {
-        _322 = _313;
+        _334 = _325;
     }
-    if (_322)
+    if (_334)
     {
         return;
     }
     float best = -3.4028234663852885981170418348452e+38;
-    uint _332 = (own * BLOCK) + lane;
-    for (uint s = _332; s < min(((own + 1u) * BLOCK), (position + 1u)); s += 64u)
+    uint _344 = (own * BLOCK) + lane;
+    for (uint s = _344; s < min(((own + 1u) * BLOCK), (position + 1u)); s += 64u)
     {
-        uint _349 = s;
-        device Run* param_5 = _259.run;
+        uint _361 = s;
+        device Run* param_5 = _271.run;
         uint param_6 = segment;
-        uint param_7 = _259.n_caches;
-        uint param_8 = _259.cache;
-        uint param_9 = _349 / 64u;
-        ulong param_10 = _259.pages;
-        uint param_11 = _259.page_bytes;
+        uint param_7 = _271.n_caches;
+        uint param_8 = _271.cache;
+        uint param_9 = _361 / 64u;
+        ulong param_10 = _271.pages;
+        uint param_11 = _271.page_bytes;
         ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
         float product = 0.0;
         for (uint i = 0u; i < DK; i++)
@@ -194,16 +207,16 @@ kernel void main0(constant Arguments& _259 [[buffer(0)]], uint3 gl_WorkGroupID [
             uint param_12 = KEYS;
             ulong param_13 = page;
             uint param_14 = (i * 64u) + (s % 64u);
-            product += (_259.q->v[from + i] * load_number(param_12, param_13, param_14));
+            product += (_271.q->v[from + i] * load_number(param_12, param_13, param_14));
         }
         best = fast::max(best, product);
     }
     float param_15 = best;
-    float _413 = max64(param_15, gl_LocalInvocationID, lanes);
-    best = _413;
+    float _425 = max64(param_15, gl_LocalInvocationID, lanes);
+    best = _425;
     if (lane == 0u)
     {
-        _259.y->v[(row * _259.ldy) + group_of_row(gl_WorkGroupID, gl_NumWorkGroups)] = ((own + LOCAL) > last) ? 3.4028234663852885981170418348452e+38 : best;
+        _271.y->v[(row * _271.ldy) + group_of_row(gl_WorkGroupID, gl_NumWorkGroups)] = ((own + LOCAL) > last) ? 3.4028234663852885981170418348452e+38 : best;
     }
 }
 

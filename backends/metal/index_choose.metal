@@ -76,30 +76,43 @@ uint segment_of(device Run* const thread & run, thread const uint& row)
 }
 
 static inline __attribute__((always_inline))
-int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
 {
-    device Segments* s = reinterpret_cast<device Segments*>(run->segments);
-    return (s->v[(segment * 8u) + 2u] + int(row)) - s->v[segment * 8u];
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
 }
 
 static inline __attribute__((always_inline))
-uint rank(thread const uint& i, constant Arguments& v_127)
+int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
 {
-    uint bits = as_type<uint>(v_127.scores->v[i]);
+    device Run* param = run;
+    uint param_1 = segment;
+    uint param_2 = 2u;
+    int _119 = word_of(param, param_1, param_2);
+    uint _120 = row;
+    device Run* param_3 = run;
+    uint param_4 = segment;
+    uint param_5 = 0u;
+    return (_119 + int(_120)) - word_of(param_3, param_4, param_5);
+}
+
+static inline __attribute__((always_inline))
+uint rank(thread const uint& i, constant Arguments& v_139)
+{
+    uint bits = as_type<uint>(v_139.scores->v[i]);
     if ((bits & 2147483647u) > 2139095040u)
     {
         return 0u;
     }
-    uint _150;
+    uint _162;
     if ((bits & 2147483648u) == 0u)
     {
-        _150 = bits | 2147483648u;
+        _162 = bits | 2147483648u;
     }
     else
     {
-        _150 = (~bits) + 1u;
+        _162 = (~bits) + 1u;
     }
-    return _150;
+    return _162;
 }
 
 static inline __attribute__((always_inline))
@@ -124,21 +137,21 @@ Sums sums_of(thread const uint& x, thread uint3& gl_LocalInvocationID, threadgro
 }
 
 static inline __attribute__((always_inline))
-uint count(thread const uint& from, thread const uint& n, thread const uint& bound, constant Arguments& v_127, thread uint3& gl_LocalInvocationID, threadgroup uint (&sums)[64])
+uint count(thread const uint& from, thread const uint& n, thread const uint& bound, constant Arguments& v_139, thread uint3& gl_LocalInvocationID, threadgroup uint (&sums)[64])
 {
     uint own = 0u;
     for (uint i = gl_LocalInvocationID.x; i < n; i += 64u)
     {
         uint param = from + i;
-        own += uint(rank(param, v_127) >= bound);
+        own += uint(rank(param, v_139) >= bound);
     }
     uint param_1 = own;
-    Sums _238 = sums_of(param_1, gl_LocalInvocationID, sums);
-    return _238._all;
+    Sums _250 = sums_of(param_1, gl_LocalInvocationID, sums);
+    return _250._all;
 }
 
 static inline __attribute__((always_inline))
-void find_threshold(thread const uint& from, thread const uint& n, thread uint& low, thread uint& above, constant Arguments& v_127, thread uint3& gl_LocalInvocationID, threadgroup uint (&sums)[64])
+void find_threshold(thread const uint& from, thread const uint& n, thread uint& low, thread uint& above, constant Arguments& v_139, thread uint3& gl_LocalInvocationID, threadgroup uint (&sums)[64])
 {
     low = 0u;
     above = 0u;
@@ -147,9 +160,9 @@ void find_threshold(thread const uint& from, thread const uint& n, thread uint& 
         uint param = from;
         uint param_1 = n;
         uint param_2 = low | (1u << uint(bit));
-        uint _262 = count(param, param_1, param_2, v_127, gl_LocalInvocationID, sums);
-        uint larger = _262;
-        if (larger >= v_127.top_k)
+        uint _274 = count(param, param_1, param_2, v_139, gl_LocalInvocationID, sums);
+        uint larger = _274;
+        if (larger >= v_139.top_k)
         {
             low |= (1u << uint(bit));
         }
@@ -161,76 +174,76 @@ void find_threshold(thread const uint& from, thread const uint& n, thread uint& 
 }
 
 static inline __attribute__((always_inline))
-void list(thread const uint& to, thread const uint& item, thread const uint& position, constant Arguments& v_127)
+void list(thread const uint& to, thread const uint& item, thread const uint& position, constant Arguments& v_139)
 {
-    uint _291;
-    float _313;
+    uint _303;
+    float _325;
     for (uint j = 0u; j < EACH; j++)
     {
         if (BLOCKS)
         {
-            _291 = (item * SIZE) + j;
+            _303 = (item * SIZE) + j;
         }
         else
         {
-            _291 = ((item * SIZE) + SIZE) - 1u;
+            _303 = ((item * SIZE) + SIZE) - 1u;
         }
-        uint s = _291;
+        uint s = _303;
         if (s <= position)
         {
-            _313 = float(s);
+            _325 = float(s);
         }
         else
         {
-            _313 = -1.0;
+            _325 = -1.0;
         }
-        v_127.y->v[to + j] = _313;
+        v_139.y->v[to + j] = _325;
     }
 }
 
-kernel void main0(constant Arguments& v_127 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& v_139 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     threadgroup uint sums[64];
     uint row = gl_WorkGroupID.y;
     uint head = group_of_row(gl_WorkGroupID, gl_NumWorkGroups);
     uint lane = gl_LocalInvocationID.x;
-    if (row >= v_127.run->n_tokens)
+    if (row >= v_139.run->n_tokens)
     {
         return;
     }
-    device Run* param = v_127.run;
+    device Run* param = v_139.run;
     uint param_1 = row;
-    uint _348 = segment_of(param, param_1);
-    device Run* param_2 = v_127.run;
-    uint param_3 = _348;
+    uint _360 = segment_of(param, param_1);
+    device Run* param_2 = v_139.run;
+    uint param_3 = _360;
     uint param_4 = row;
     uint position = uint(position_of(param_2, param_3, param_4));
-    uint _358;
+    uint _370;
     if (BLOCKS)
     {
-        _358 = (position / SIZE) + 1u;
+        _370 = (position / SIZE) + 1u;
     }
     else
     {
-        _358 = (position + 1u) / SIZE;
+        _370 = (position + 1u) / SIZE;
     }
-    uint n = _358;
-    uint from = (row * v_127.lds) + (head * v_127.most);
-    uint to = (row * v_127.ldy) + ((head * v_127.top_k) * EACH);
+    uint n = _370;
+    uint from = (row * v_139.lds) + (head * v_139.most);
+    uint to = (row * v_139.ldy) + ((head * v_139.top_k) * EACH);
     uint place = 0u;
     uint bound = 0u;
     uint above = 0u;
-    if (n > v_127.top_k)
+    if (n > v_139.top_k)
     {
         uint param_5 = from;
         uint param_6 = n;
         uint param_7;
         uint param_8;
-        find_threshold(param_5, param_6, param_7, param_8, v_127, gl_LocalInvocationID, sums);
+        find_threshold(param_5, param_6, param_7, param_8, v_139, gl_LocalInvocationID, sums);
         bound = param_7;
         above = param_8;
     }
-    uint equals = v_127.top_k - above;
+    uint equals = v_139.top_k - above;
     for (uint start = 0u; start < n; start += 64u)
     {
         uint i = start + lane;
@@ -239,51 +252,51 @@ kernel void main0(constant Arguments& v_127 [[buffer(0)]], uint3 gl_WorkGroupID 
         bool _equal = false;
         if (i < n)
         {
-            if (n > v_127.top_k)
+            if (n > v_139.top_k)
             {
                 uint param_9 = from + i;
-                own = rank(param_9, v_127);
+                own = rank(param_9, v_139);
             }
-            better = (n <= v_127.top_k) || (own > bound);
+            better = (n <= v_139.top_k) || (own > bound);
             _equal = (!better) && (own == bound);
         }
         uint param_10 = uint(better) + (uint(_equal) << uint(16));
-        Sums _473 = sums_of(param_10, gl_LocalInvocationID, sums);
-        Sums seen = _473;
+        Sums _485 = sums_of(param_10, gl_LocalInvocationID, sums);
+        Sums seen = _485;
         uint same = min((seen.before >> uint(16)), equals);
         uint all_same = min((seen._all >> uint(16)), equals);
-        bool _499;
+        bool _511;
         if (!better)
         {
-            bool _498;
+            bool _510;
             if (_equal)
             {
-                _498 = (seen.before >> uint(16)) < equals;
+                _510 = (seen.before >> uint(16)) < equals;
             }
             else
             {
-                _498 = _equal;
+                _510 = _equal;
             }
-            _499 = _498;
+            _511 = _510;
         }
         else
         {
-            _499 = better;
+            _511 = better;
         }
-        if (_499)
+        if (_511)
         {
             uint param_11 = to + (((place + (seen.before & 65535u)) + same) * EACH);
             uint param_12 = i;
             uint param_13 = position;
-            list(param_11, param_12, param_13, v_127);
+            list(param_11, param_12, param_13, v_139);
         }
         equals -= all_same;
         place += ((seen._all & 65535u) + all_same);
     }
-    uint _535 = (place * EACH) + lane;
-    for (uint i_1 = _535; i_1 < (v_127.top_k * EACH); i_1 += 64u)
+    uint _547 = (place * EACH) + lane;
+    for (uint i_1 = _547; i_1 < (v_139.top_k * EACH); i_1 += 64u)
     {
-        v_127.y->v[to + i_1] = -1.0;
+        v_139.y->v[to + i_1] = -1.0;
     }
 }
 

@@ -105,10 +105,23 @@ uint segment_of(device Run* const thread & run, thread const uint& row)
 }
 
 static inline __attribute__((always_inline))
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
+{
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
+}
+
+static inline __attribute__((always_inline))
 int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
 {
-    device Segments* s = reinterpret_cast<device Segments*>(run->segments);
-    return (s->v[(segment * 8u) + 2u] + int(row)) - s->v[segment * 8u];
+    device Run* param = run;
+    uint param_1 = segment;
+    uint param_2 = 2u;
+    int _207 = word_of(param, param_1, param_2);
+    uint _208 = row;
+    device Run* param_3 = run;
+    uint param_4 = segment;
+    uint param_5 = 0u;
+    return (_207 + int(_208)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -134,71 +147,71 @@ float load_number(thread const uint& type, thread const ulong& base, thread cons
     return as_type<float>(uint((reinterpret_cast<device U16*>(base))->v[i]) << uint(16));
 }
 
-kernel void main0(constant Arguments& _216 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _228 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint s = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    if (row >= _216.run->n_tokens)
+    if (row >= _228.run->n_tokens)
     {
         return;
     }
-    device Run* param = _216.run;
+    device Run* param = _228.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _216.run;
+    device Run* param_2 = _228.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint end = uint(position_of(param_2, param_3, param_4)) + 1u;
-    bool _246 = s >= end;
-    bool _258;
-    if (!_246)
-    {
-        _258 = (end / STRIDE) <= _216.top_k;
-    }
-    else
-    {
-        _258 = _246;
-    }
-    bool _266;
+    bool _258 = s >= end;
+    bool _270;
     if (!_258)
     {
-        _266 = ((s + 1u) % STRIDE) != 0u;
+        _270 = (end / STRIDE) <= _228.top_k;
     }
     else
     {
-        _266 = _258;
+        _270 = _258;
     }
-    if (_266)
+    bool _278;
+    if (!_270)
+    {
+        _278 = ((s + 1u) % STRIDE) != 0u;
+    }
+    else
+    {
+        _278 = _270;
+    }
+    if (_278)
     {
         return;
     }
-    uint _273 = s;
-    device Run* param_5 = _216.run;
+    uint _285 = s;
+    device Run* param_5 = _228.run;
     uint param_6 = segment;
-    uint param_7 = _216.n_caches;
-    uint param_8 = _216.cache;
-    uint param_9 = _273 / 64u;
-    ulong param_10 = _216.pages;
-    uint param_11 = _216.page_bytes;
+    uint param_7 = _228.n_caches;
+    uint param_8 = _228.cache;
+    uint param_9 = _285 / 64u;
+    ulong param_10 = _228.pages;
+    uint param_11 = _228.page_bytes;
     ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
     float total = 0.0;
     for (uint h = 0u; h < HEADS; h++)
     {
         float product = 0.0;
-        float weight = _216.scale;
+        float weight = _228.scale;
         for (uint i = 0u; i < DK; i++)
         {
             uint param_12 = KEYS;
             ulong param_13 = page;
             uint param_14 = (i * 64u) + (s % 64u);
-            product += (_216.q->v[((row * _216.ldq) + (h * DK)) + i] * load_number(param_12, param_13, param_14));
+            product += (_228.q->v[((row * _228.ldq) + (h * DK)) + i] * load_number(param_12, param_13, param_14));
         }
         if (WEIGHED)
         {
-            weight *= _216.w->v[(row * _216.ldw) + h];
+            weight *= _228.w->v[(row * _228.ldw) + h];
         }
         total += (fast::max(product, 0.0) * weight);
     }
-    _216.y->v[(row * _216.ldy) + (s / STRIDE)] = total;
+    _228.y->v[(row * _228.ldy) + (s / STRIDE)] = total;
 }
 

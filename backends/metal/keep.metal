@@ -42,6 +42,11 @@ struct U32
     uint v[1];
 };
 
+struct Segments
+{
+    int v[1];
+};
+
 struct Arguments
 {
     device Run* run;
@@ -58,11 +63,6 @@ struct Arguments
     uint page_bytes;
     uint cache;
     uint n_caches;
-};
-
-struct Segments
-{
-    int v[1];
 };
 
 #ifndef SPIRV_CROSS_CONSTANT_ID_0
@@ -85,6 +85,32 @@ static inline __attribute__((always_inline))
 uint column(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups, thread uint3& gl_LocalInvocationID)
 {
     return (group_of_row(gl_WorkGroupID, gl_NumWorkGroups) * 64u) + gl_LocalInvocationID.x;
+}
+
+static inline __attribute__((always_inline))
+uint segment_of(device Run* const thread & run, thread const uint& row)
+{
+    return (reinterpret_cast<device U32*>(run->row_segments))->v[row];
+}
+
+static inline __attribute__((always_inline))
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
+{
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
+}
+
+static inline __attribute__((always_inline))
+int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
+{
+    device Run* param = run;
+    uint param_1 = segment;
+    uint param_2 = 2u;
+    int _232 = word_of(param, param_1, param_2);
+    uint _233 = row;
+    device Run* param_3 = run;
+    uint param_4 = segment;
+    uint param_5 = 0u;
+    return (_232 + int(_233)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -113,70 +139,74 @@ void store_number(thread const uint& type, thread const ulong& base, thread cons
         {
             uint bits = as_type<uint>(x);
             bool is_nan = (bits & 2147483647u) > 2139095040u;
-            uint _111;
+            uint _127;
             if (is_nan)
             {
-                _111 = bits | 4194304u;
+                _127 = bits | 4194304u;
             }
             else
             {
-                _111 = (bits + 32767u) + ((bits >> uint(16)) & 1u);
+                _127 = (bits + 32767u) + ((bits >> uint(16)) & 1u);
             }
-            bits = _111;
+            bits = _127;
             (reinterpret_cast<device U16*>(base))->v[i] = ushort(bits >> uint(16));
         }
     }
 }
 
-kernel void main0(constant Arguments& _191 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _253 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint i = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    bool _197 = row >= _191.run->n_tokens;
-    bool _215;
-    if (!_197)
+    bool _259 = row >= _253.run->n_tokens;
+    bool _277;
+    if (!_259)
     {
-        _215 = i >= (_191.heads * (_191.dk + _191.dv));
+        _277 = i >= (_253.heads * (_253.dk + _253.dv));
     }
     else
     {
-        _215 = _197;
+        _277 = _259;
     }
-    if (_215)
+    if (_277)
     {
         return;
     }
-    uint segment = (reinterpret_cast<device U32*>(_191.run->row_segments))->v[row];
-    device Segments* s = reinterpret_cast<device Segments*>(_191.run->segments);
-    uint position = (uint(s->v[(segment * 8u) + 2u]) + row) - uint(s->v[segment * 8u]);
-    uint _262 = position;
-    device Run* param = _191.run;
-    uint param_1 = segment;
-    uint param_2 = _191.n_caches;
-    uint param_3 = _191.cache;
-    uint param_4 = _262 / 64u;
-    ulong param_5 = _191.pages;
-    uint param_6 = _191.page_bytes;
-    ulong page = page_of(param, param_1, param_2, param_3, param_4, param_5, param_6);
+    device Run* param = _253.run;
+    uint param_1 = row;
+    uint segment = segment_of(param, param_1);
+    device Run* param_2 = _253.run;
+    uint param_3 = segment;
+    uint param_4 = row;
+    uint position = uint(position_of(param_2, param_3, param_4));
+    uint _301 = position;
+    device Run* param_5 = _253.run;
+    uint param_6 = segment;
+    uint param_7 = _253.n_caches;
+    uint param_8 = _253.cache;
+    uint param_9 = _301 / 64u;
+    ulong param_10 = _253.pages;
+    uint param_11 = _253.page_bytes;
+    ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
     uint cell = position % 64u;
-    if (i < (_191.heads * _191.dk))
+    if (i < (_253.heads * _253.dk))
     {
-        ulong base = page + ulong((i / _191.dk) * _191.head_bytes);
-        uint param_7 = KEYS;
-        ulong param_8 = base;
-        uint param_9 = ((i % _191.dk) * 64u) + cell;
-        float param_10 = _191.k->v[(row * _191.ldk) + i];
-        store_number(param_7, param_8, param_9, param_10);
+        ulong base = page + ulong((i / _253.dk) * _253.head_bytes);
+        uint param_12 = KEYS;
+        ulong param_13 = base;
+        uint param_14 = ((i % _253.dk) * 64u) + cell;
+        float param_15 = _253.k->v[(row * _253.ldk) + i];
+        store_number(param_12, param_13, param_14, param_15);
     }
     else
     {
-        i -= (_191.heads * _191.dk);
-        ulong base_1 = (page + ulong((i / _191.dv) * _191.head_bytes)) + ulong(_191.key_bytes);
-        uint param_11 = VALUES;
-        ulong param_12 = base_1;
-        uint param_13 = (cell * _191.dv) + (i % _191.dv);
-        float param_14 = _191.v->v[(row * _191.ldv) + i];
-        store_number(param_11, param_12, param_13, param_14);
+        i -= (_253.heads * _253.dk);
+        ulong base_1 = (page + ulong((i / _253.dv) * _253.head_bytes)) + ulong(_253.key_bytes);
+        uint param_16 = VALUES;
+        ulong param_17 = base_1;
+        uint param_18 = (cell * _253.dv) + (i % _253.dv);
+        float param_19 = _253.v->v[(row * _253.ldv) + i];
+        store_number(param_16, param_17, param_18, param_19);
     }
 }
 

@@ -98,7 +98,7 @@ constant uint DK = SPIRV_CROSS_CONSTANT_ID_2;
 #define SPIRV_CROSS_CONSTANT_ID_6 false
 #endif
 constant bool SINKS = SPIRV_CROSS_CONSTANT_ID_6;
-constant int _443 = int(SINKS);
+constant int _455 = int(SINKS);
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
 
 static inline __attribute__((always_inline))
@@ -114,10 +114,23 @@ uint segment_of(device Run* const thread & run, thread const uint& row)
 }
 
 static inline __attribute__((always_inline))
+int word_of(device Run* const thread & run, thread const uint& segment, thread const uint& word)
+{
+    return (reinterpret_cast<device Segments*>(run->segments))->v[(segment * 8u) + word];
+}
+
+static inline __attribute__((always_inline))
 int position_of(device Run* const thread & run, thread const uint& segment, thread const uint& row)
 {
-    device Segments* s = reinterpret_cast<device Segments*>(run->segments);
-    return (s->v[(segment * 8u) + 2u] + int(row)) - s->v[segment * 8u];
+    device Run* param = run;
+    uint param_1 = segment;
+    uint param_2 = 2u;
+    int _211 = word_of(param, param_1, param_2);
+    uint _212 = row;
+    device Run* param_3 = run;
+    uint param_4 = segment;
+    uint param_5 = 0u;
+    return (_211 + int(_212)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -182,7 +195,7 @@ float sum64(thread const float& x, thread uint3& gl_LocalInvocationID, threadgro
 }
 
 static inline __attribute__((always_inline))
-float value_of(thread const ulong& head, thread const uint& cell, thread const uint& i, constant Arguments& v_314)
+float value_of(thread const ulong& head, thread const uint& cell, thread const uint& i, constant Arguments& v_326)
 {
     if (KEYS_ONLY)
     {
@@ -192,12 +205,12 @@ float value_of(thread const ulong& head, thread const uint& cell, thread const u
         return load_number(param, param_1, param_2);
     }
     uint param_3 = VALUES;
-    ulong param_4 = head + ulong(v_314.key_bytes);
+    ulong param_4 = head + ulong(v_326.key_bytes);
     uint param_5 = (cell * DV) + i;
     return load_number(param_3, param_4, param_5);
 }
 
-kernel void main0(constant Arguments& v_314 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& v_326 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     threadgroup float lanes[64];
     threadgroup float query[DK];
@@ -208,95 +221,95 @@ kernel void main0(constant Arguments& v_314 [[buffer(0)]], uint3 gl_WorkGroupID 
     uint row = gl_WorkGroupID.y;
     uint own = group_of_row(gl_WorkGroupID, gl_NumWorkGroups);
     uint lane = gl_LocalInvocationID.x;
-    if (row >= v_314.run->n_tokens)
+    if (row >= v_326.run->n_tokens)
     {
         return;
     }
-    device Run* param = v_314.run;
+    device Run* param = v_326.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    uint _359;
+    uint _371;
     if (JOINT)
     {
-        _359 = 0u;
+        _371 = 0u;
     }
     else
     {
-        _359 = own / v_314.heads_per_key;
+        _371 = own / v_326.heads_per_key;
     }
-    uint first = _359;
-    device Run* param_2 = v_314.run;
+    uint first = _371;
+    device Run* param_2 = v_326.run;
     uint param_3 = segment;
     uint param_4 = row;
     float position = float(position_of(param_2, param_3, param_4));
     for (uint i = lane; i < DK; i += 64u)
     {
-        query[i] = v_314.q->v[((row * v_314.ldq) + (own * DK)) + i];
+        query[i] = v_326.q->v[((row * v_326.ldq) + (own * DK)) + i];
     }
     for (uint i_1 = lane; i_1 < DV; i_1 += 64u)
     {
         sum[i_1] = 0.0;
     }
-    float _430;
+    float _442;
     if (SINKS)
     {
-        _430 = v_314.sinks->v[own];
+        _442 = v_326.sinks->v[own];
     }
     else
     {
-        _430 = -1000000015047466219876688855040.0;
+        _442 = -1000000015047466219876688855040.0;
     }
-    float top = _430;
-    float total = float(_443);
+    float top = _442;
+    float total = float(_455);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    uint _453;
-    uint _523;
-    float _614;
+    uint _465;
+    uint _535;
+    float _626;
     uint group = first;
     for (;;)
     {
         if (JOINT)
         {
-            _453 = v_314.n_kv_heads;
+            _465 = v_326.n_kv_heads;
         }
         else
         {
-            _453 = first + 1u;
+            _465 = first + 1u;
         }
-        if (group < _453)
+        if (group < _465)
         {
-            uint _472 = uint(v_314.lists->v[2u * group]);
-            uint end = uint(v_314.lists->v[(2u * group) + 1u]);
-            for (uint start = _472; start < end; start += 64u)
+            uint _484 = uint(v_326.lists->v[2u * group]);
+            uint end = uint(v_326.lists->v[(2u * group) + 1u]);
+            for (uint start = _484; start < end; start += 64u)
             {
                 float number = -1.0;
                 float score = 0.0;
                 if ((start + lane) < end)
                 {
-                    number = v_314.chosen->v[((row * v_314.ldc) + start) + lane];
+                    number = v_326.chosen->v[((row * v_326.ldc) + start) + lane];
                 }
                 bool seen = (number >= 0.0) && (number <= position);
                 if (seen)
                 {
-                    _523 = uint(number);
+                    _535 = uint(number);
                 }
                 else
                 {
-                    _523 = 0u;
+                    _535 = 0u;
                 }
-                uint s = _523;
+                uint s = _535;
                 ulong head = 0ul;
                 if (seen)
                 {
-                    uint _536 = s;
-                    device Run* param_5 = v_314.run;
+                    uint _548 = s;
+                    device Run* param_5 = v_326.run;
                     uint param_6 = segment;
-                    uint param_7 = v_314.n_caches;
-                    uint param_8 = v_314.cache;
-                    uint param_9 = _536 / 64u;
-                    ulong param_10 = v_314.pages;
-                    uint param_11 = v_314.page_bytes;
-                    head = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11) + ulong(group * v_314.head_bytes);
+                    uint param_7 = v_326.n_caches;
+                    uint param_8 = v_326.cache;
+                    uint param_9 = _548 / 64u;
+                    ulong param_10 = v_326.pages;
+                    uint param_11 = v_326.page_bytes;
+                    head = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11) + ulong(group * v_326.head_bytes);
                     for (uint i_2 = 0u; i_2 < DK; i_2++)
                     {
                         uint param_12 = KEYS;
@@ -304,28 +317,28 @@ kernel void main0(constant Arguments& v_314 [[buffer(0)]], uint3 gl_WorkGroupID 
                         uint param_14 = (i_2 * 64u) + (s % 64u);
                         score += (query[i_2] * load_number(param_12, param_13, param_14));
                     }
-                    score *= v_314.scale;
+                    score *= v_326.scale;
                 }
                 float before = top;
                 float param_15 = seen ? score : (-1000000015047466219876688855040.0);
-                float _605 = max64(param_15, gl_LocalInvocationID, lanes);
-                top = fast::max(top, _605);
+                float _617 = max64(param_15, gl_LocalInvocationID, lanes);
+                top = fast::max(top, _617);
                 float kept = exp(before - top);
                 if (seen)
                 {
-                    _614 = exp(score - top);
+                    _626 = exp(score - top);
                 }
                 else
                 {
-                    _614 = 0.0;
+                    _626 = 0.0;
                 }
-                float weight = _614;
+                float weight = _626;
                 weights[lane] = weight;
                 heads[lane] = head;
                 cells[lane] = s % 64u;
                 float param_16 = weight;
-                float _647 = sum64(param_16, gl_LocalInvocationID, lanes);
-                total = (total * kept) + _647;
+                float _659 = sum64(param_16, gl_LocalInvocationID, lanes);
+                total = (total * kept) + _659;
                 for (uint i_3 = lane; i_3 < DV; i_3 += 64u)
                 {
                     float part = 0.0;
@@ -336,7 +349,7 @@ kernel void main0(constant Arguments& v_314 [[buffer(0)]], uint3 gl_WorkGroupID 
                             ulong param_17 = heads[j];
                             uint param_18 = cells[j];
                             uint param_19 = i_3;
-                            part += (weights[j] * value_of(param_17, param_18, param_19, v_314));
+                            part += (weights[j] * value_of(param_17, param_18, param_19, v_326));
                         }
                     }
                     sum[i_3] = (sum[i_3] * kept) + part;
@@ -351,18 +364,18 @@ kernel void main0(constant Arguments& v_314 [[buffer(0)]], uint3 gl_WorkGroupID 
             break;
         }
     }
-    float _730;
+    float _742;
     for (uint i_4 = lane; i_4 < DV; i_4 += 64u)
     {
         if (total > 0.0)
         {
-            _730 = sum[i_4] / total;
+            _742 = sum[i_4] / total;
         }
         else
         {
-            _730 = 0.0;
+            _742 = 0.0;
         }
-        v_314.y->v[((row * v_314.ldy) + (own * DV)) + i_4] = _730;
+        v_326.y->v[((row * v_326.ldy) + (own * DV)) + i_4] = _742;
     }
 }
 

@@ -30,10 +30,9 @@ shared float query[DK], weights[64], sum[DV];
 void main() {
     uint lane = gl_LocalInvocationID.x, row = gl_WorkGroupID.y, head = group_of_row();
     if (row >= run.n_tokens) return;
-    uint group = head / heads_per_key, segment = U32(run.row_segments).v[row];
-    Segments s = Segments(run.segments);
-    int first_row = s.v[segment * 8], start = s.v[segment * 8 + 2];
-    int end = CROSS ? s.v[segment * 8 + 3] : start + s.v[segment * 8 + 1];
+    uint group = head / heads_per_key, segment = segment_of(run, row);
+    int first_row = word_of(run, segment, ROW), start = word_of(run, segment, POSITION);
+    int end = CROSS ? word_of(run, segment, N_CROSS) : start + word_of(run, segment, ROWS);
     int position = start + int(row) - first_row, near = int(window), lo = 0, hi = end;
     if (!CROSS) {
         if (CAUSAL) hi = position + 1;

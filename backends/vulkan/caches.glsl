@@ -41,7 +41,12 @@ uint64_t page_of(Run run, uint segment, uint n_caches, uint cache, uint block, u
 
 uint segment_of(Run run, uint row) { return U32(run.row_segments).v[row]; }
 
+const uint ROW = 0, ROWS = 1, POSITION = 2, N_CROSS = 3, STATE_IN = 4, STATE_OUT = 5;
+
+int word_of(Run run, uint segment, uint word) {
+    return Segments(run.segments).v[segment * 8 + word];
+}
+
 int position_of(Run run, uint segment, uint row) {
-    Segments s = Segments(run.segments);
-    return s.v[segment * 8 + 2] + int(row) - s.v[segment * 8];
+    return word_of(run, segment, POSITION) + int(row) - word_of(run, segment, ROW);
 }

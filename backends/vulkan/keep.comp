@@ -16,9 +16,7 @@ layout(push_constant) uniform Arguments {
 void main() {
     uint i = column(), row = gl_WorkGroupID.y;
     if (row >= run.n_tokens || i >= heads * (dk + dv)) return;
-    uint segment = U32(run.row_segments).v[row];
-    Segments s = Segments(run.segments);
-    uint position = uint(s.v[segment * 8 + 2]) + row - uint(s.v[segment * 8]);
+    uint segment = segment_of(run, row), position = uint(position_of(run, segment, row));
     uint64_t page = page_of(run, segment, n_caches, cache, position / PAGE, pages, page_bytes);
     uint cell = position % PAGE;
     if (i < heads * dk) {

@@ -1,11 +1,6 @@
 // States of recurrent layers. A segment reads the state in one slot and leaves it in another; the
 // workgroups of its first row take it through all rows, token after token, so that results do not
 // depend on how rows are cut into runs.
-const uint ROW = 0, ROWS = 1, STATE_IN = 4, STATE_OUT = 5;  // words of a segment
-
-int word_of(Run run, uint segment, uint word) {
-    return Segments(run.segments).v[segment * 8 + word];
-}
 
 // The row behind those of a segment that begins at `row`; 0 where none does.
 uint end_of_segment(Run run, uint row) {

@@ -65,9 +65,11 @@ def test_types_without_a_shader_become_float16(caplog: pytest.LogCaptureFixture)
 
 @needs_device
 def test_validation_layer_is_silent() -> None:
-    """A model runs in a process with the layer; that the layer looks is seen by a wrong call."""
+    """A model and recurrences run with the layer; that it looks is seen by a wrong call."""
     code = (
         "import sys; from driver import Runner; from models import model_path\n"
+        "from recurrent_cases import KINDS, Case\n"
+        "for kind in KINDS: Case(kind).run('vulkan', [1, 13, 10])\n"
         "with Runner(model_path('stories260K'), 'vulkan', kv_dtype='f16') as runner:\n"
         "    runner.forward([1, 20, 300]); runner.forward([45], 3)\n"
         "    runner.pools[0].copy_page(0, 1)\n"
