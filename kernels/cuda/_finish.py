@@ -11,6 +11,7 @@ from jitllm.kernels.gpu import (
     load_shared_f32,
     maximum,
     minimum,
+    registers_f32,
     remainder_u32,
     shared,
     shuffle_xor_f32,
@@ -22,36 +23,86 @@ from jitllm.kernels.gpu import (
     warp,
 )
 
-ZERO = np.float32(0)
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+TERMS = 4  # of an output, see `finisher`
 
 
 def finisher(biased, scaled, weighed, added):
-    """Make fetch(row, out, expert, n, bias, residual, ldr) and finish(...), of an output.
+    """Make fetch(row, out, expert, n, bias, scales, weights, residual, ldr) and finish(...).
 
-    finish(total, terms, row, out, expert, y, ldy, scales, weights) stores y[row, out] =
-    residual[row, out] + (total * scales[expert] * weights[row] + bias[expert * n + out]), of which
-    parts may be missing, in this order; `terms` are what fetch returned, bias and residual. Strides
-    are in floats; for heads, `out` counts through all of them.
+    finish(total, terms, row, out, y, ldy) stores y[row, out] = residual[row, out] + (total *
+    scales[expert] * weights[row] + bias[expert * n + out]), of which parts may be missing, in this
+    order. `terms` are what fetch loads: since y may be the residual, no load can move before a
+    store, so all of a thread's loads should come first. Strides are in floats; for heads, `out`
+    counts through all of them.
     """
 
     @inline
-    def fetch(row, out, expert, n, bias, residual, ldr):
-        own = load_f32(bias + 4 * (expert * n + out)) if biased else ZERO
-        return own, load_f32(residual + 4 * (row * ldr + out)) if added else ZERO
+    def fetch(row, out, expert, n, bias, scales, weights, residual, ldr):
+        return (
+            load_f32(scales + 4 * expert) if scaled else ONE,
+            load_f32(weights + 4 * row) if weighed else ONE,
+            load_f32(bias + 4 * (expert * n + out)) if biased else ZERO,
+            load_f32(residual + 4 * (row * ldr + out)) if added else ZERO,
+        )
 
     @inline
-    def finish(total, terms, row, out, expert, y, ldy, scales, weights):
+    def finish(total, terms, row, out, y, ldy):
         if scaled:
-            total = total * load_f32(scales + 4 * expert)
+            total = total * terms[0]
         if weighed:
-            total = total * load_f32(weights + 4 * row)
+            total = total * terms[1]
         if biased:
-            total = total + terms[0]
+            total = total + terms[2]
         if added:
-            total = terms[1] + total
+            total = terms[3] + total
         store_f32(y + 4 * (row * ldy + out), total)
 
     return fetch, finish
+
+
+def tile_finisher(n_outs, sum_at, fetch, finish):
+    """Make write(sums, pair, rows, factors, ...): a thread's outputs of two rows of x.
+
+    It has `n_outs` outputs of each, from `first` on; sum_at(2 * pair + i, j) says where the sum of
+    row i and output j is. `rows` are numbers of rows, those that are not from 0 to count - 1 left
+    out; `factors` are multiplied by their sums.
+    """
+    n_terms = TERMS * 2 * n_outs
+
+    @inline
+    def load(terms, rows, first, head, expert, n, count, bias, scales, weights, residual, ldr):
+        for i in unroll(2):
+            row = maximum(minimum(rows[i], count - 1), 0)
+            for j in unroll(n_outs):
+                out = head * n + minimum(first + j, n - 1)
+                own = fetch(row, out, expert, n, bias, scales, weights, residual, ldr)
+                for k in unroll(TERMS):
+                    terms[TERMS * (n_outs * i + j) + k] = own[k]
+
+    @inline
+    def store(sums, terms, pair, i, row, factor, first, head, n, y, ldy):
+        for j in unroll(n_outs):
+            if first + j < n:
+                at = TERMS * (n_outs * i + j)
+                own = (terms[at], terms[at + 1], terms[at + 2], terms[at + 3])
+                total = sums[sum_at(2 * pair + i, j)] * factor
+                finish(total, own, row, head * n + first + j, y, ldy)
+
+    @inline
+    def write(
+        sums, pair, rows, factors, first, head, expert, n, count, y, ldy, bias, scales, weights,
+        residual, ldr,
+    ):  # fmt: skip
+        terms = registers_f32(n_terms)
+        load(terms, rows, first, head, expert, n, count, bias, scales, weights, residual, ldr)
+        for i in unroll(2):
+            if 0 <= rows[i] < count:
+                store(sums, terms, pair, i, rows[i], factors[i], first, head, n, y, ldy)
+
+    return write
 
 
 def row_joiner(tile, split, threads, rows_each):
@@ -114,27 +165,30 @@ def row_finisher(tile, split, threads, rows_each, fetch, finish):
     rounds = max(1, outputs // threads)
 
     @inline
-    def begin(terms, block, n, heads, first, count, expert, bias, residual, ldr):
+    def begin(terms, block, n, heads, first, count, expert, bias, scales, weights, residual, ldr):
         blocks = n + ROWS - 1 >> 4
         for i in unroll(rounds):
             at = (i * threads + thread()) % outputs
-            own = minimum(block + at // per, heads * blocks - 1)
-            head, row = divide_u32(own, blocks), first + at // ROWS % tile
-            out = head * n + minimum((own - head * blocks) * ROWS + at % ROWS, n - 1)
+            place = minimum(block + at // per, heads * blocks - 1)
+            head, row = divide_u32(place, blocks), first + at // ROWS % tile
+            out = head * n + minimum((place - head * blocks) * ROWS + at % ROWS, n - 1)
             row = clamp(row, count)
-            terms[2 * i], terms[2 * i + 1] = fetch(row, out, expert, n, bias, residual, ldr)
+            own = fetch(row, out, expert, n, bias, scales, weights, residual, ldr)
+            for j in unroll(TERMS):
+                terms[TERMS * i + j] = own[j]
 
     @inline
-    def write(sums, terms, block, n, heads, first, count, expert, y, ldy, scales, weights):
+    def write(sums, terms, block, n, heads, first, count, y, ldy):
         room, blocks = join(sums), n + ROWS - 1 >> 4
         for i in unroll(rounds):
             at = i * threads + thread()
-            own, row = block + at // per, first + at // ROWS % tile
-            head, out = divide_u32(own, blocks), remainder_u32(own, blocks) * ROWS + at % ROWS
+            place, row = block + at // per, first + at // ROWS % tile
+            head, out = divide_u32(place, blocks), remainder_u32(place, blocks) * ROWS + at % ROWS
             if at < outputs and head < heads and out < n and row < count:
-                added = (terms[2 * i], terms[2 * i + 1])
-                finish(
-                    total_of(room, at), added, row, head * n + out, expert, y, ldy, scales, weights
-                )
+                own = (
+                    terms[TERMS * i], terms[TERMS * i + 1], terms[TERMS * i + 2],
+                    terms[TERMS * i + 3],
+                )  # fmt: skip
+                finish(total_of(room, at), own, row, head * n + out, y, ldy)
 
-    return begin, write, 2 * rounds
+    return begin, write, TERMS * rounds

@@ -10,7 +10,7 @@ of such copies, of which there are two sets.
 import numpy as np
 
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._finish import finisher
+from jitllm.kernels.cuda._finish import finisher, row_clamp, tile_finisher
 from jitllm.kernels.cuda._packed import QUAD, ROWS
 from jitllm.kernels.gpu import (
     A,
@@ -35,6 +35,7 @@ from jitllm.kernels.gpu import (
     store_shared_i32x4,
     sync_threads,
     thread,
+    to_i32,
     unroll,
     warp,
 )
@@ -95,11 +96,17 @@ def _joiner(split, n_sums):
     return join if split > 1 else nothing
 
 
+@inline
+def _sum_at(i, j):
+    return (i >> 1) * 8 + 2 * j + (i & 1)
+
+
 def tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, pieces):
     """Make the kernel that `matmul` documents; `pieces` are `Operands`."""
-    fetch, finish = finisher(biased, scaled, weighed, added)
+    write = tile_finisher(QUAD, _sum_at, *finisher(biased, scaled, weighed, added))
     load, multiply, factor, n_words = pieces.load, pieces.multiply, pieces.factor, pieces.words
     stage, n_sums, warps_wide = THREADS // tokens, tokens, WARPS // split
+    clamp = row_clamp(tokens)
     code_bytes, head_bytes = pieces.code_bytes, pieces.head_bytes
     load_row, store_row, n_kept = _stager(code_bytes, head_bytes)
     join, codes_bytes, heads_bytes = (
@@ -155,18 +162,15 @@ def tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, piec
         if warp() & split - 1:
             return
         first = WARP_ROWS * pair + ROWS * half + QUAD * quad
-        for i in unroll(n_sums // QUAD):
-            place = tile * tokens + (i >> 1) * 8 + 2 * t + (i & 1)
-            row = load_i32(ids + 4 * place) if routed else place
-            if 0 <= row < count:
-                of_row = factor(heads_at, divide_u32(row, fan))
-                for j in unroll(QUAD):
-                    if first + j < n:
-                        out = head * n + first + j
-                        terms = fetch(row, out, expert, n, bias, residual, ldr)
-                        finish(
-                            sums[(i >> 1) * 8 + 2 * j + (i & 1)] * of_row, terms, row, out, expert,
-                            y, ldy, scales, weights,
-                        )  # fmt: skip
+        own_rows, factors = registers_i32(2), registers_f32(2)
+        for two in unroll(tokens // 8):
+            for i in unroll(2):
+                place = tile * tokens + 8 * two + 2 * t + i
+                own_rows[i] = load_i32(ids + 4 * place) if routed else to_i32(place)
+                factors[i] = factor(heads_at, divide_u32(clamp(own_rows[i], count), fan))
+            write(
+                sums, two, own_rows, factors, first, head, expert, n, count, y, ldy, bias, scales,
+                weights, residual, ldr,
+            )  # fmt: skip
 
     return kernel

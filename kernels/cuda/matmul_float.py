@@ -10,7 +10,7 @@ fma, 128 a clock and multiprocessor, are what takes the time.
 import numpy as np
 
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._finish import finisher
+from jitllm.kernels.cuda._finish import finisher, tile_finisher
 from jitllm.kernels.cuda._float_products import code_value, float_of
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
 from jitllm.kernels.gpu import (
@@ -36,6 +36,7 @@ from jitllm.kernels.gpu import (
     stream_i32x4,
     sync_threads,
     thread,
+    to_i32,
     unroll,
 )
 
@@ -44,7 +45,7 @@ OUTPUTS, COLUMNS = 64, 64  # of a workgroup at a time
 BLOCKS = OUTPUTS // ROWS
 ROW_BYTES = 4 * OUTPUTS
 LOADS = 8
-ZERO = np.float32(0)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 def _stage_numbers(name):
@@ -149,6 +150,11 @@ def _tile(tokens):
     return add, n_sums, wide, own
 
 
+@inline
+def _sum_at(i, j):
+    return QUAD * j + i
+
+
 def matmul_float(tokens, routed, biased, scaled, weighed, added, *, fmt):
     """Make the kernel for `tokens` rows of x at a time: 32 or 64.
 
@@ -157,8 +163,8 @@ def matmul_float(tokens, routed, biased, scaled, weighed, added, *, fmt):
     """
     make = _stage_numbers if formats.get(fmt).scales == "float" else _stage_codes
     stage_weights, stage_x = make(fmt), _stage_x(tokens)
-    fetch, finish = finisher(biased, scaled, weighed, added)
     add, n_sums, wide, own = _tile(tokens)
+    write = tile_finisher(own, _sum_at, *finisher(biased, scaled, weighed, added))
     per, unit_bytes = packed.unit_weights(formats.get(fmt)), packed.unit_bytes(fmt)
     room_bytes, x_bytes = ROW_BYTES * COLUMNS, 4 * tokens * COLUMNS
 
@@ -185,13 +191,15 @@ def matmul_float(tokens, routed, biased, scaled, weighed, added, *, fmt):
             add(sums, room, x_room)
             sync_threads()
         first = OUTPUTS * group + own * (thread() // wide)
-        for i in unroll(QUAD):
-            place = tile * tokens + QUAD * (thread() % wide) + i
-            row = load_i32(ids + 4 * place) if routed else place
-            for j in unroll(own):
-                if 0 <= row < count and first + j < n:
-                    out = head * n + first + j
-                    terms = fetch(row, out, expert, n, bias, residual, ldr)
-                    finish(sums[QUAD * j + i], terms, row, out, expert, y, ldy, scales, weights)
+        own_rows, factors = registers_i32(2), registers_f32(2)
+        for two in unroll(QUAD // 2):
+            for i in unroll(2):
+                place = tile * tokens + QUAD * (thread() % wide) + 2 * two + i
+                own_rows[i] = load_i32(ids + 4 * place) if routed else to_i32(place)
+                factors[i] = ONE
+            write(
+                sums, two, own_rows, factors, first, head, expert, n, count, y, ldy, bias, scales,
+                weights, residual, ldr,
+            )  # fmt: skip
 
     return kernel

@@ -82,7 +82,9 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
         load(matrix + at // per_unit * unit_bytes, at & per_unit - 1, quad, ahead)
 
         terms, own_rows = registers_f32(n_terms), registers_i32(tile)
-        begin(terms, first_block, n, heads, first, count, expert, bias, residual, ldr)
+        begin(
+            terms, first_block, n, heads, first, count, expert, bias, scales, weights, residual, ldr
+        )
         for t in unroll(tile):
             own_rows[t] = to_i32(divide_u32(clamp(first + t, count), fan))
         x_rows, sums = divide_u32(count, fan), registers_f32(n_sums)
@@ -101,8 +103,6 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
             if group >= groups:
                 break
 
-        write(
-            sums, terms, first_block, n, heads, first, count, expert, y, ldy, scales, weights
-        )  # fmt: skip
+        write(sums, terms, first_block, n, heads, first, count, y, ldy)
 
     return kernel

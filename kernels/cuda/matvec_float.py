@@ -59,10 +59,10 @@ def matvec_float(tile, split, routed, biased, scaled, weighed, added, *, fmt):
         sums = registers_f32(n_sums)
         matrix = w + (expert * blocks + block) * (k // per * unit_bytes)
         terms, first_block = registers_f32(n_terms), group_of_row() * blocks_here
-        begin(terms, first_block, n, heads, first, count, expert, bias, residual, ldr)
+        begin(
+            terms, first_block, n, heads, first, count, expert, bias, scales, weights, residual, ldr
+        )
         walk(sums, matrix, k, x + 4 * head * k, ldx, own_rows)
-        write(
-            sums, terms, first_block, n, heads, first, count, expert, y, ldy, scales, weights
-        )  # fmt: skip
+        write(sums, terms, first_block, n, heads, first, count, y, ldy)
 
     return kernel
