@@ -58,9 +58,8 @@ def load(
     precision : str
         "exact" keeps activations in float32.
     cache_bytes : int, optional
-        Most bytes that the caches and states of all sequences together may take; without, half of
-        the machine's memory, of which what is not used costs nothing. What is beyond raises
-        BackendError before anything is allocated; a sequence then keeps the tokens it has.
+        Most bytes of caches and states of all sequences, by default half of the machine's memory;
+        what is not used costs nothing. More raises BackendError before it is allocated.
     prefix_cache : int
         Bytes of these that may hold earlier prompts and answers; see `Model.prefix_cache`.
     progress : bool
