@@ -65,6 +65,15 @@ class Contents:
         """Logits behind the last token, if they are known."""
         return self.last[1] if self.last and self.last[0] == len(self.ids) else None
 
+    def push(self, token: int) -> None:
+        """Add a token whose cells are written later.
+
+        Logits before it are of use where states cannot be cut, for the same text without it.
+        """
+        self.ids.append(token)
+        if not self.cells.state_sizes:
+            self.last = None  # or another sequence's run would fetch them from the device
+
     def need_last(self) -> None:
         """Let the last token be computed again, if its logits were not kept; others are dropped."""
         if self.logits is None:

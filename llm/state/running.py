@@ -127,7 +127,7 @@ class RunningSequence:
         ContextLengthExceeded
         """
         self._check_room(1)
-        self._now.ids.append(token)
+        self._now.push(token)
 
     def compute_logits(self) -> Floats:
         """Return the logits behind the last token, float32 [V], which must not be changed."""

@@ -133,6 +133,19 @@ def test_several_at_once(plain: jitllm.Model, model: jitllm.Model, program: Keep
     assert [r.token_ids for r in found] == [r.token_ids for r in expected]
 
 
+def test_streams_that_take_turns_do_not_disturb_each_other(
+    model: jitllm.Model, program: KeepingProgram
+) -> None:
+    with model.sequence(TEXT) as one, model.sequence("The big") as other:
+        streams = [s.generate(stream=True, max_tokens=9, **COLD) for s in (one, other)]
+        for step in range(9):
+            for stream in streams:
+                next(stream)
+            if not step:
+                program.n_bytes = 0  # of prompts all logits are here
+        assert program.n_bytes == 2 * 8 * 8
+
+
 @pytest.mark.parametrize(
     "wishes", [{"logprobs": 2}, {"top_k": 0}, {"logits_processors": lambda ids, logits: None}]
 )
