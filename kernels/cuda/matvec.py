@@ -3,11 +3,11 @@
 Data first. Each weight is read once: what a kernel for one row must do is keep enough bytes on
 their way. 16 rows of W times 256 columns of a 4-bit type are 2 KB of codes and about 300 bytes of
 scales, which a warp asks for at once: of eight groups of 32 columns, four threads take one, and
-each thread four rows of it, 64 bytes in loads of 16. It asks for its next group before it computes.
-32 warps of a multiprocessor thus have up to 100 KB on their way; an H200 needs 25 (4.8 TB/s for 700
-ns, by 132). For 16 bytes of 4-bit codes and one row a thread takes about 40
-instructions, at 20 bytes a clock for 128 threads' worth of them there is time for 100; a row more
-takes 12.
+each thread four rows of it, 64 bytes in loads of 16. It asks for its next group while it scales the
+sums of this one. The 24 to 32 warps of a multiprocessor thus have 50 to 70 KB on their way; an H200
+needs 25 (4.8 TB/s for 700 ns, by 132). For 16 bytes of 4-bit codes and one row a thread takes 45
+instructions; at 20 bytes a clock for 128 threads' worth of them there is time for 100. A row more
+takes 15.
 
 Sums: a thread adds its groups in ascending order, as `kernels.cpu.matmul` does, scale times an
 exact integer sum; then the eight threads of a row, then the warps, in a fixed order.
