@@ -26,13 +26,13 @@ from jitllm.llm.models.loading import open_model
 metal_standin.use()
 Ints = NDArray[np.int32]
 _ALWAYS = {"cpu", "reference"}  # these need no device: that they do not open is a failure
-_PARTIAL = {"metal", "vulkan"}  # these lack operations, and have tests of their own
+_APART = {"metal", "vulkan"}  # these have tests of their own: software devices are slow
 
 
 def devices() -> list[str]:
-    """Backends that have all operations and can be tested here: those whose device is there."""
-    whole = (name for name in backends.names() if name not in _PARTIAL)
-    return [name for name in whole if name in _ALWAYS or opens(name)]
+    """Backends that tests of all models run on: those whose device is there."""
+    names = (name for name in backends.names() if name not in _APART)
+    return [name for name in names if name in _ALWAYS or opens(name)]
 
 
 def opens(name: str) -> bool:
