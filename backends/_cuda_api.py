@@ -78,6 +78,10 @@ class Driver(ABC):
         """Run a graph, and wait."""
 
     @abstractmethod
+    def seconds(self, graph: Any) -> float:
+        """Run a graph, and wait; returns how long the device took."""
+
+    @abstractmethod
     def free_graph(self, graph: Any) -> None:
         """Forget a graph."""
 

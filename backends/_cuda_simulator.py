@@ -6,6 +6,7 @@ is an error.
 
 import ctypes
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,12 +89,21 @@ class Simulator(Driver):
 
         Those of a group are run last first: they must not depend on each other.
         """
+        self._run_all(graph)
+
+    def _run_all(self, graph: Sequence[Sequence[Launch]]) -> None:
         for group in graph:
             for launch in reversed(group):
                 try:
                     launch.function.run(launch.arguments, launch.grid, self._pieces)
                 except KernelFault as error:
                     raise BackendUnavailable(f"CUDA device {self.name}: {error}") from error
+
+    def seconds(self, graph: Sequence[Sequence[Launch]]) -> float:
+        """Run all launches; returns how long that took."""
+        start = time.perf_counter()
+        self._run_all(graph)
+        return time.perf_counter() - start
 
     def free_graph(self, graph: Sequence[Sequence[Launch]]) -> None:
         """Forget a graph."""
