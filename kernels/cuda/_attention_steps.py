@@ -1,0 +1,178 @@
+"""What a warp does with a page in `attention_tile`: scores, weights, and sums of values."""
+
+import numpy as np
+
+from jitllm.kernels.cuda._fragments import SUMS, TILES, as_left, multiply, multiply_pairs, pack
+from jitllm.kernels.cuda._page_pairs import key_reader, read_key_rows, value_reader
+from jitllm.kernels.cuda._scores import ZERO, quick_exp
+from jitllm.kernels.gpu import (
+    inline,
+    load_f32x4,
+    load_shared_i32x4,
+    maximum,
+    registers_i32,
+    shuffle_xor_f32,
+    store_f32x4,
+    store_shared_i32x4,
+    sync_warp,
+    to_i32,
+    unroll,
+)
+
+HIDDEN = np.float32(-np.inf)
+
+
+@inline
+def clear(numbers, n, x):
+    """Set n numbers in registers to x."""
+    for i in unroll(n):
+        numbers[i] = x
+
+
+@inline
+def _of_row(x):
+    """Combine the greatest of the four lanes that share a row."""
+    x = maximum(x, shuffle_xor_f32(x, 1))
+    return maximum(x, shuffle_xor_f32(x, 2))
+
+
+@inline
+def sum_of_row(x):
+    """Return the sum of what the four lanes that share a row have."""
+    x += shuffle_xor_f32(x, 1)
+    return x + shuffle_xor_f32(x, 2)
+
+
+def scores_of(kind, dk, staged, alone):
+    """Make stage(upper, lower, room, factor) and scores(queries..., keys, step, c, r, ..., sums).
+
+    The first puts what a lane has of the queries, times `factor`, to its place in shared memory;
+    the second multiplies them with the 64 keys of a page. If queries are not `staged`, there is
+    no first, and the second reads them from where they are.
+    """
+    read, is_wide = key_reader(kind), dk > 128
+    product = multiply_pairs if alone else multiply
+
+    @inline
+    def words(upper, lower, d, factor):
+        a, b = load_f32x4(upper + 4 * d), load_f32x4(lower + 4 * d)
+        return (
+            pack(a[0] * factor, a[1] * factor), pack(b[0] * factor, b[1] * factor),
+            pack(a[2] * factor, a[3] * factor), pack(b[2] * factor, b[3] * factor),
+        )  # fmt: skip
+
+    @inline
+    def stage(upper, lower, room, factor):
+        if staged:
+            for d in range(0, dk, 16):
+                store_shared_i32x4(room + 32 * d, words(upper, lower, d, factor))
+
+    @inline
+    def scores(upper, lower, room, factor, keys, step, c, r, first, last, sums):
+        rows = registers_i32(16)
+        for d in range(0, dk, 16):
+            if is_wide:
+                sync_warp()  # keeps loads of later steps from being moved here: registers end
+            if alone:
+                read_key_rows(keys, step, d, c, r, first, last, rows)
+            else:
+                read(keys, d, c, r, rows)
+            if staged:
+                left = load_shared_i32x4(room + 32 * d)
+            else:
+                left = words(upper, lower, d, factor)
+            product(left, rows, sums, 0)
+
+    return stage, scores
+
+
+def weigher(kind, dv, chunks):
+    """Make f(values, step, weights, c, r, first, last, column, sums): weights times values."""
+    read = value_reader(kind, dv)
+
+    @inline
+    def weigh(values, step, weights, c, r, first, last, column, sums):
+        rows, left = registers_i32(16), registers_i32(16)
+        for t in unroll(4):
+            words = as_left(weights, t)
+            for i in unroll(4):
+                left[4 * t + i] = words[i]
+        values += 16 * step * r
+        first, last = to_i32(first - 16 * r), to_i32(last - 16 * r)
+        for t in unroll(4):
+            a = left[4 * t], left[4 * t + 1], left[4 * t + 2], left[4 * t + 3]
+            for chunk in unroll(chunks):
+                sync_warp()  # as above
+                read(values, step, 4 * t, first, last, column + 64 * chunk + 8 * c, rows)
+                multiply(a, rows, sums, SUMS * chunk)
+
+    return weigh
+
+
+def softmax_of(n_sums):
+    """Make f(scores, sums, state, half): turn the scores of one of a lane's two rows to weights.
+
+    `state` has the greatest scores of both rows, and the lane's sums of weights.
+    """
+
+    @inline
+    def softmax(scores, sums, state, half):
+        top, total = state[half], ZERO
+        for i in unroll(SUMS // 4):
+            pair = maximum(scores[4 * i + 2 * half], scores[4 * i + 2 * half + 1])
+            top = maximum(top, pair)
+        top = _of_row(top)
+        kept = quick_exp(state[half] - top)
+        for i in unroll(SUMS // 4):
+            for e in unroll(2):
+                weight = quick_exp(scores[4 * i + 2 * half + e] - top)
+                scores[4 * i + 2 * half + e] = weight
+                total += weight
+        for i in unroll(n_sums // 4):
+            for e in unroll(2):
+                sums[4 * i + 2 * half + e] = sums[4 * i + 2 * half + e] * kept
+        state[half], state[2 + half] = top, state[2 + half] * kept + total
+
+    return softmax
+
+
+def shaper(adjust, note_bytes):
+    """Make f(scores, half, at, note, cap, terms, partly).
+
+    It adjusts the scores of one of a lane's two rows, whose keys begin at position `at`; with
+    `partly`, some keys may not be seen.
+    """
+
+    @inline
+    def shape(scores, half, at, note, cap, terms, partly):
+        position, first, end, head = load_shared_i32x4(note + note_bytes * half)
+        first, end, ahead = to_i32(first - at), to_i32(end - at), to_i32(at - position)
+        head = max(head, 0)
+        for j in unroll(TILES):
+            for e in unroll(2):
+                i, key = 4 * j + 2 * half + e, j + 8 * e
+                score = adjust(scores[i], cap, terms, head, ahead + key)
+                if partly and (to_i32(key) < first or to_i32(key) >= end):
+                    score = HIDDEN
+                scores[i] = score
+
+    return shape
+
+
+def sum_writer(dv, chunks):
+    """Make f(at, sums, half, factor, r, column): write one of a lane's two rows of sums."""
+
+    @inline
+    def store(at, sums, half, factor, r, column):
+        for chunk in unroll(chunks):
+            for e in unroll(2):
+                i, first = SUMS * chunk + 2 * half + e, column + 64 * chunk + 16 * r + 8 * e
+                if first < dv:
+                    a = (sums[i] * factor, sums[i + 4] * factor, sums[i + 8] * factor,
+                         sums[i + 12] * factor)  # fmt: skip
+                    b = (sums[i + 16] * factor, sums[i + 20] * factor, sums[i + 24] * factor,
+                         sums[i + 28] * factor)  # fmt: skip
+                    store_f32x4(at + 4 * first, a)
+                    store_f32x4(at + 4 * first + 16, b)
+
+    return store
