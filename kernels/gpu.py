@@ -61,6 +61,7 @@ from jitllm.kernels.gpu_math import (
     maximum,
     minimum,
     pack_f16,
+    permute_bytes,
     remainder_u32,
     round_even,
     sigmoid,
@@ -137,7 +138,8 @@ from jitllm.kernels.gpu_threads import (
 __all__ = [
     "A", "F", "U", "inline", "registers_f32", "registers_i32", "unroll", "as_f32", "as_i32",
     "divide_u32", "dot4_s8", "dot4_u8", "erf", "exp", "exp2", "fabs", "floor", "fma",
-    "high_f16", "log", "low_f16", "maximum", "minimum", "pack_f16", "remainder_u32",
+    "high_f16", "log", "low_f16", "maximum", "minimum", "pack_f16", "permute_bytes",
+    "remainder_u32",
     "round_even", "sigmoid", "sqrt", "tanh", "to_f32", "to_i32", "load_bf16", "load_f16",
     "load_f32", "load_f32x2", "load_f32x4", "load_i16", "load_i32", "load_i32x2", "load_i32x4",
     "load_i64", "load_i8", "load_shared_f16", "load_shared_f32", "load_shared_f32x4",

@@ -249,6 +249,24 @@ define i32 @jit_{name}(i32 %a, i32 %b, i32 %c) alwaysinline {{
 }}"""
 
 
+def _permute_bytes() -> str:
+    lines = [
+        "define i32 @jit_permute_bytes(i32 %a, i32 %b, i32 %which) alwaysinline {",
+        "  %v = insertelement <2 x i32> poison, i32 %a, i32 0",
+        "  %w = insertelement <2 x i32> %v, i32 %b, i32 1",
+        "  %bytes = bitcast <2 x i32> %w to <8 x i8>",
+    ]
+    for i in range(4):
+        before = f"%r{i - 1}" if i else "poison"
+        lines += [
+            f"  %d{i} = lshr i32 %which, {4 * i}",
+            f"  %n{i} = and i32 %d{i}, 7",
+            f"  %x{i} = extractelement <8 x i8> %bytes, i32 %n{i}",
+            f"  %r{i} = insertelement <4 x i8> {before}, i8 %x{i}, i32 {i}",
+        ]
+    return "\n".join([*lines, "  %y = bitcast <4 x i8> %r3 to i32", "  ret i32 %y", "}"])
+
+
 def _reduction(name: str) -> str:
     """Return a reduction over a warp: halves of a vector are combined until one number is left."""
     kind = "float" if name.endswith("f32") else "i32"
@@ -285,7 +303,7 @@ def _products() -> str:
     }  # fmt: skip
     parts = [_place(1, layout.PIECES), _place(3, layout.ARRAYS)]
     parts += [_number(name, word) for name, word in numbers.items()]
-    parts += [_dot("dot4_s8", "sext"), _dot("dot4_u8", "zext")]
+    parts += [_dot("dot4_s8", "sext"), _dot("dot4_u8", "zext"), _permute_bytes()]
     parts += [_reduction(name) for name in ("sum_f32", "max_f32", "sum_i32", "max_i32")]
     return "\n".join([*parts, _mma("mma_f16"), _mma("mma_s8")])
 

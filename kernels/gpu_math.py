@@ -89,6 +89,19 @@ def _dot4(name: str) -> Any:
     return dot
 
 
+@intrinsic
+def permute_bytes(typing_context, a, b, which):
+    """Return four bytes of a, whose bytes are 0 to 3, and b, 4 to 7, chosen by `which`.
+
+    Its four lowest hexadecimal digits, each below 8, say which; the lowest says the lowest byte.
+    """
+
+    def codegen(context, builder, sig, args):
+        return builder.call(declare(builder, "jit_permute_bytes", I32, [I32] * 3), args)
+
+    return types.int32(*[types.int32] * 3), codegen
+
+
 dot4_s8, dot4_u8 = _dot4("dot4_s8"), _dot4("dot4_u8")  # b's bytes are signed, a's signed or not
 
 

@@ -137,6 +137,11 @@ define i32 @jit_to_i32(float %x) alwaysinline {
   %y = call i32 @llvm.nvvm.f2i.rz(float %x)
   ret i32 %y
 }
+declare i32 @llvm.nvvm.prmt(i32, i32, i32)
+define i32 @jit_permute_bytes(i32 %a, i32 %b, i32 %which) alwaysinline {
+  %y = call i32 @llvm.nvvm.prmt(i32 %a, i32 %b, i32 %which)
+  ret i32 %y
+}
 define <4 x i32> @jit_stream_i32x4(i64 %at) alwaysinline {
   %v = call {i32, i32, i32, i32} asm "ld.global.nc.L1::no_allocate.v4.b32 {$0, $1, $2, $3}, [$4];",
     "=r,=r,=r,=r,l"(i64 %at)

@@ -1,48 +1,28 @@
 """What codes stand for: four entries of a table at once."""
 
-from typing import Any
-
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
-from jitllm.kernels.simd import I32
-
-LANES = 0x01010101
+from jitllm.kernels.gpu import inline, permute_bytes, to_i32
 
 
-def _constant(byte: int) -> ir.Constant:
-    word = (byte & 255) * LANES
-    return ir.Constant(I32, word - (word >> 31 << 32))
-
-
-def lookup(table: tuple[int, ...]) -> Any:
+def lookup(table):
     """Return f(codes, i): entries, signed bytes, of the codes in bits 4 i and on of each byte.
 
-    A tree of choices by the bits of the codes, on four bytes at once.
+    A permutation of bytes finds four entries among eight. The digits of `codes` are in the order
+    of the bytes of both i, which two more permutations put apart.
     """
+    entries = [entry & 255 for entry in (*table, *[0] * (16 - len(table)))]
+    words = [sum(x << 8 * i for i, x in enumerate(entries[j : j + 4])) for j in (0, 4, 8, 12)]
+    a, b, c, d = (word - (word >> 31 << 32) for word in words)
+    has_upper, picks = len(table) > 8, (0x6420, 0x7531)
 
-    @intrinsic
-    def entries(typing_context, codes, i):
-        def codegen(context, builder, sig, args):
-            level, bit = [_constant(entry) for entry in table], 0
-            codes = builder.lshr(args[0], builder.mul(builder.trunc(args[1], I32), _number(4)))
-            while len(level) > 1:
-                one = builder.and_(builder.lshr(codes, _number(bit)), _number(LANES))
-                mask, bit = builder.mul(one, _number(255)), bit + 1
-                level = [_choose(builder, mask, level[i : i + 2]) for i in range(0, len(level), 2)]
-            return level[0]
+    @inline
+    def four(places, halves):
+        low = permute_bytes(a, b, places)
+        return permute_bytes(low, permute_bytes(c, d, places), halves) if has_upper else low
 
-        return types.int32(types.int32, types.int64), codegen
+    @inline
+    def lookup_four(codes, i):
+        places, halves = to_i32(codes & 0x77777777), to_i32(codes >> 1 & 0x44444444 | 0x32103210)
+        first, last = four(places, halves), four(to_i32(places >> 16), to_i32(halves >> 16))
+        return permute_bytes(first, last, picks[1] if i else picks[0])
 
-    return entries
-
-
-def _number(value: int) -> ir.Constant:
-    return ir.Constant(I32, value)
-
-
-def _choose(builder: Any, mask: Any, choices: list[Any]) -> Any:
-    """Return the first where the mask is clear, the last where it is set."""
-    a, b = choices[0], choices[-1]
-    return builder.xor(a, builder.and_(mask, builder.xor(a, b)))
+    return lookup_four
