@@ -94,10 +94,12 @@ def line(path: Path, options: argparse.Namespace, bandwidth: float) -> str:
     )
     speeds = [options.decode / one.decode for one in found]
     read = bytes_per_token(path) * options.decode / decode
+    waits = max(0.0, 1 - busy / decode)
     return (
         f"{path.name}: prompt {options.prompt / prompt:.0f} t/s, "
         f"decode {options.decode / decode:.0f} t/s ({min(speeds):.0f} to {max(speeds):.0f}), "
-        f"{read / 1e9:.1f} GB/s of weights ({read / bandwidth:.0%} of copying), device waits {max(0.0, 1 - busy / decode):.0%}"
+        f"{read / 1e9:.1f} GB/s of weights ({read / bandwidth:.0%} of copying), "
+        f"device waits {waits:.0%}"
     )
 
 

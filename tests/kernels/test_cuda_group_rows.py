@@ -6,7 +6,8 @@ from gpu_products import tiles_of
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "experts", "tokens"), [(1, 1, 8), (70, 5, 8), (300, 300, 8), (4100, 40, 8), (90, 1024, 16)]
+    ("n_rows", "experts", "tokens"),
+    [(1, 1, 8), (70, 5, 8), (300, 300, 8), (4100, 40, 8), (90, 1024, 16)],
 )
 def test_every_row_is_in_a_tile_of_its_expert(n_rows: int, experts: int, tokens: int) -> None:
     rng = np.random.default_rng(n_rows)

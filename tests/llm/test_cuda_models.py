@@ -114,9 +114,10 @@ def test_long_contexts_are_cut_into_parts(file: Callable[[str], Path]) -> None:
 def test_loading_allocates_what_was_planned(
     file: Callable[[str], Path], name: str, options: dict[str, Any]
 ) -> None:
-    path, options = file(name), {"n_ctx": 300, "device": "cuda"} | options
-    (share,) = jitllm.plan(path, **options).shares
-    with jitllm.load(path, progress=False, **options) as model:
+    path = file(name)
+    asked: dict[str, Any] = {"n_ctx": 300, "device": "cuda"} | options
+    (share,) = jitllm.plan(path, **asked).shares
+    with jitllm.load(path, progress=False, **asked) as model:
         memory = model.memory()
     planned = {"weights": share.weights, "caches": share.pool, "buffers": share.compute}
     assert memory == {**planned, "caches_used": 0}
