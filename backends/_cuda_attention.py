@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jitllm.backends import _gpu_core
 from jitllm.backends._cuda_rounding import reader_of, rounds
 from jitllm.backends._gpu_core import AttentionCall
-from jitllm.backends._gpu_lower import Form, Place
+from jitllm.backends._gpu_dispatch import Form, Place
 from jitllm.backends.ir import Node
 from jitllm.kernels import cache_types
 from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, RECORD, blocks_of, tokens_of_tile

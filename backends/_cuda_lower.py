@@ -23,7 +23,8 @@ from jitllm.backends._cuda_products import (
     scheme_of,
 )
 from jitllm.backends._cuda_rounding import OPS, rounded_binary, rounds
-from jitllm.backends._gpu_lower import MOST_ROWS, Form, Lowering, Place
+from jitllm.backends._gpu_dispatch import MOST_ROWS, Form, Place
+from jitllm.backends._gpu_lower import Lowering
 from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jitllm.backends._gpu_lower import Form, Place
+from jitllm.backends._gpu_dispatch import Form, Place
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._layout import GROUP
 

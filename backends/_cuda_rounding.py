@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jitllm.backends import _gpu_core
-from jitllm.backends._gpu_lower import ACTIVATIONS, FORMS, Place
+from jitllm.backends._gpu_dispatch import Place
+from jitllm.backends._gpu_lower import ACTIVATIONS, FORMS
 from jitllm.backends._gpu_memory import Matrix
 from jitllm.backends.ir import Node
 from jitllm.kernels import formats

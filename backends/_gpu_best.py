@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jitllm.backends._gpu_lower import Dispatch, Form, Lowering, Place
+from jitllm.backends._gpu_dispatch import Dispatch, Form, Place
+from jitllm.backends._gpu_lower import Lowering
 
 SIZES = (128, 64, 1)  # how many are found; 64 has the 40 that generations keep unless told
 _PART = 1920  # numbers of a workgroup, which takes 2048 or 1024 at a time

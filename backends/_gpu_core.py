@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jitllm.backends._gpu_lower import ACTIVATIONS, LANES, Lowering, Place
+from jitllm.backends._gpu_dispatch import Place
+from jitllm.backends._gpu_lower import ACTIVATIONS, LANES, Lowering
 from jitllm.backends._gpu_memory import row_bytes
 from jitllm.backends.ir import Node
 

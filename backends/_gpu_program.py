@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends._gpu_device import Commands, Device, Memory
+from jitllm.backends._gpu_dispatch import Cut, Dispatch, Form, Place
 from jitllm.backends._gpu_lower import (
     MOST_GROUPS,
     N_OUTPUTS,
@@ -16,11 +17,7 @@ from jitllm.backends._gpu_lower import (
     SEGMENT_WORDS,
     SEGMENTS,
     TABLES,
-    Cut,
-    Dispatch,
-    Form,
     Lowering,
-    Place,
 )
 from jitllm.backends._pattern import apply_pattern_tap, seen_by
 from jitllm.backends.base import (

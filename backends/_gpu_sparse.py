@@ -1,7 +1,8 @@
 """What lowerings of sparse attention share: where a layer's cache is, and the choice by scores."""
 
 from jitllm.backends._gpu_core import pages_of
-from jitllm.backends._gpu_lower import Lowering, Place
+from jitllm.backends._gpu_dispatch import Place
+from jitllm.backends._gpu_lower import Lowering
 from jitllm.backends.base import PAGE_TOKENS, BackendUnavailable
 from jitllm.backends.ir import Node
 from jitllm.kernels import cache_types

@@ -2,7 +2,8 @@
 
 from jitllm.backends import _gpu_sparse as sparse
 from jitllm.backends._gpu_core import write_cells
-from jitllm.backends._gpu_lower import Lowering, Place
+from jitllm.backends._gpu_dispatch import Place
+from jitllm.backends._gpu_lower import Lowering
 from jitllm.backends.ir import Node
 
 

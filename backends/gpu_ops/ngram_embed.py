@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jitllm.backends._gpu_lower import LANES, Lowering, Place
+from jitllm.backends._gpu_dispatch import Place
+from jitllm.backends._gpu_lower import LANES, Lowering
 from jitllm.backends._gpu_memory import row_bytes
 from jitllm.backends.ir import Node
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from jitllm.backends import _gpu_sparse as sparse
 from jitllm.backends._gpu_core import write_cells
-from jitllm.backends._gpu_lower import Lowering, Place
+from jitllm.backends._gpu_dispatch import Place
+from jitllm.backends._gpu_lower import Lowering
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
 
