@@ -112,9 +112,9 @@ def test_window_bounds_the_pages() -> None:
     assert text.cells.truncate(len(text.values) - 64)
     first = (_N_CTX - 100) // PAGE_TOKENS - SLACK_PAGES
     twin = text.cells.fork()
-    assert twin.truncate(first * PAGE_TOKENS + 100)
+    assert twin.truncate(first * PAGE_TOKENS + 99)
     twin.release()
-    assert not text.cells.truncate(first * PAGE_TOKENS + 99)
+    assert not text.cells.truncate(first * PAGE_TOKENS + 98)
     assert pool.used_pages == 0
 
 

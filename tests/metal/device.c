@@ -64,7 +64,8 @@ static uint64_t gpu_address(SELF(Buffer)) {
 static void free_buffer(void *pointer) {
     Buffer *self = pointer;
     munmap(self->host, self->mapped);
-    munmap(self->device - PAGE, self->mapped + 2 * PAGE);
+    /* Its addresses are never given to anything else, so that late use of them is seen. */
+    mmap(self->device, self->mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
 
 /* --- classes --- */
