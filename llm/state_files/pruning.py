@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from jitllm.llm.errors import StateError
 from jitllm.llm.state.counters import counted
+from jitllm.llm.state_files import layout
 from jitllm.llm.state_files.checkpoint import Checkpoint
-from jitllm.llm.state_files.file import StateFile, cells_name
+from jitllm.llm.state_files.file import Chunk, StateFile, cells_name
 from jitllm.llm.state_files.log import Array, again_if_changed
 from jitllm.llm.state_files.ranges import ranges
 
@@ -125,9 +126,9 @@ def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint, *, sync: bool
     arrays: dict[str, Array] = {"tokens": file.tokens(checkpoint)[kept:]}
     for chunk in file.chunks(checkpoint):
         if chunk.stop > kept_cells:
-            name = cells_name(chunk.cache, chunk.origin, chunk.origin + chunk.count)
+            name = cells_name(chunk.cache, chunk.origin, chunk.stop)
             with suppress(StateError):  # damaged
-                arrays[name] = file.read(chunk.owner, chunk.entry)
+                arrays[name] = _cells(file, checkpoint, chunk)
     for n in checkpoint.states:
         if n not in there:
             with suppress(StateError):
@@ -136,3 +137,11 @@ def _copy(file: StateFile, new: StateFile, checkpoint: Checkpoint, *, sync: bool
         arrays[name] = file.array(checkpoint, name)
     head = {**checkpoint.record.head, "parent": parent, "kept": kept, "kept_cells": kept_cells}
     new.append(head, arrays, sync=sync)
+
+
+def _cells(file: StateFile, checkpoint: Checkpoint, chunk: Chunk) -> Array:
+    """Return of a chunk's array the cells that belong to the checkpoint."""
+    cache = checkpoint.caches[chunk.cache]
+    whole, n = file.cells(chunk, cache), chunk.stop - chunk.origin
+    cells = layout.cut(cache.layers, cache.kv_dtype, whole, chunk.count, 0, n)
+    return cells.view(layout.dtype_of(cache.kv_dtype))

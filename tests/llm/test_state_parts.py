@@ -143,6 +143,23 @@ def test_pruning_keeps_states_that_the_new_parent_lacks(
             assert np.array_equal(found.append([3]).logits, shorter.append([3]).logits)
 
 
+def test_pruning_keeps_no_cells_of_texts_before(
+    model: jitllm.Model, tokens: list[int], tmp_path: Path
+) -> None:
+    """A chunk of an ancestor may go on with cells of tokens that were removed since."""
+    path = tmp_path / "removed.state"
+    with model.sequence(tokens[:5]) as s:
+        s.save(path)
+        s.remove(1, 2, recompute=True)
+        _ = s.logits
+        kept = s.save(path, only_states=True).id
+        prune(path, keep=[kept])
+        with model.sequence() as twin, model.sequence([tokens[0], *tokens[2:5], 3]) as expected:
+            twin.restore(path, kept, only_states=False).append([3])
+            assert twin.token_ids == expected.token_ids
+            assert np.array_equal(twin.logits, expected.logits)
+
+
 def test_states_alone_are_small_and_no_parent(
     model: jitllm.Model, tokens: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
