@@ -100,7 +100,7 @@ def open_split(placement: "Placement", graphs: "Sequence[Graph]", **options: Any
     BackendUnavailable
         If one of the devices is missing.
     """
-    from jitllm.backends._split_backend import SplitBackend
+    from jitllm.backends._split.backend import SplitBackend
 
     return SplitBackend(placement, graphs, lambda device: open_backend(device, **options))
 

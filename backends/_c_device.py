@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends._gpu_device import Commands, Device, Grid, Memory, whole_words
+from jitllm.backends._gpu.device import Commands, Device, Grid, Memory, whole_words
 from jitllm.backends.base import BackendUnavailable
 
 ARGUMENT_BYTES = 128  # what every device has room for

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from jitllm.backends._cpu_lower import Lowering
-from jitllm.backends._cpu_memory import CpuPool, CpuStates, PackedWeight, pack_matrix, vector
-from jitllm.backends._cpu_program import CpuProgram
-from jitllm.backends._cpu_rules import CpuRules
-from jitllm.backends._cpu_threads import ThreadPool, aligned, checked_threads
+from jitllm.backends._cpu.lower import Lowering
+from jitllm.backends._cpu.memory import CpuPool, CpuStates, PackedWeight, pack_matrix, vector
+from jitllm.backends._cpu.program import CpuProgram
+from jitllm.backends._cpu.rules import CpuRules
+from jitllm.backends._cpu.threads import ThreadPool, aligned, checked_threads
 from jitllm.backends.base import (
     Backend,
     BackendUnavailable,

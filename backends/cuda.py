@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from jitllm import kernels
-from jitllm.backends._cpu_threads import ThreadPool
-from jitllm.backends._cuda_device import open_device
-from jitllm.backends._cuda_lower import CudaLowering
-from jitllm.backends._cuda_memory import PackedMatrix, upload_packed
-from jitllm.backends._gpu_backend import GpuBackend, check_options
-from jitllm.backends._gpu_device import Device, Kernels
-from jitllm.backends._gpu_lower import Lowering
-from jitllm.backends._gpu_memory import Matrix
-from jitllm.backends._gpu_rules import GpuRules
+from jitllm.backends._cpu.threads import ThreadPool
+from jitllm.backends._cuda.device import open_device
+from jitllm.backends._cuda.lower import CudaLowering
+from jitllm.backends._cuda.memory import PackedMatrix, upload_packed
+from jitllm.backends._gpu.backend import GpuBackend, check_options
+from jitllm.backends._gpu.device import Device, Kernels
+from jitllm.backends._gpu.lower import Lowering
+from jitllm.backends._gpu.memory import Matrix
+from jitllm.backends._gpu.rules import GpuRules
 from jitllm.backends.base import Backend, Weight
 from jitllm.backends.rules import ByteRules, TensorShape
 from jitllm.kernels import formats

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from jitllm.backends._c_device import Api, CDevice
-from jitllm.backends._gpu_backend import GpuBackend, check_options
-from jitllm.backends._gpu_device import Kernels
-from jitllm.backends._gpu_rules import GpuRules
+from jitllm.backends._gpu.backend import GpuBackend, check_options
+from jitllm.backends._gpu.device import Kernels
+from jitllm.backends._gpu.rules import GpuRules
 from jitllm.backends._vulkan_shaders import FOLDER, types
 from jitllm.backends.base import Backend
 from jitllm.backends.rules import ByteRules

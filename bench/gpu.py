@@ -17,8 +17,8 @@ import numpy as np
 from compare import bytes_per_token
 
 import jitllm
-from jitllm.backends._cuda_api import Driver
-from jitllm.backends._cuda_device import open_device
+from jitllm.backends._cuda.api import Driver
+from jitllm.backends._cuda.device import open_device
 
 
 @dataclass(frozen=True)

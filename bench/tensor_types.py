@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import results
 
-from jitllm.backends._cpu_lower import FLOAT_SPAN_BYTES, UNPACKED_BYTES
-from jitllm.backends._cpu_memory import mapping, use_huge_pages
-from jitllm.backends._cpu_threads import ThreadPool, aligned
+from jitllm.backends._cpu.lower import FLOAT_SPAN_BYTES, UNPACKED_BYTES
+from jitllm.backends._cpu.memory import mapping, use_huge_pages
+from jitllm.backends._cpu.threads import ThreadPool, aligned
 from jitllm.kernels import abi, formats, level, packed
 
 FOLDER = results.FOLDER / "types"

@@ -18,7 +18,7 @@ log = logging.getLogger("jitllm.kernels")
 KEPT_VERSIONS = 4  # folders, or files, of the same thing that are kept, this version's included
 _DIGEST_BYTES = 32
 _FOLDER = Path(__file__).parent
-_KERNELS = (_FOLDER / "cpu", _FOLDER / "cuda")  # whose files are imported by name only
+_BY_FILE = [_FOLDER / name for name in ("cpu", "cuda", "gpu")]  # imported by file, not whole
 _IMPORT = re.compile(r"^ *from (jitllm\.kernels[\w.]*) import (\([^)]*\)|.*)", re.M)
 
 
@@ -61,7 +61,7 @@ def _imported(path: Path) -> frozenset[Path]:
         for place in [at, *(at / name for name in re.findall(r"\w+", names))]:
             if (file := place.with_suffix(".py")).is_file():
                 found.add(file)
-            elif place != _FOLDER and place not in _KERNELS and place.is_dir():
+            elif place != _FOLDER and place not in _BY_FILE and place.is_dir():
                 found.update(file for file in place.iterdir() if file.is_file())
     return frozenset(found)
 

@@ -70,7 +70,6 @@ def cache_dir() -> Path:
 def _source_hash() -> str:
     folder = Path(__file__).parent
     paths = [path for part in (".", "cpu", "formats") for path in folder.glob(f"{part}/*.py")]
-    paths = [path for path in paths if not path.name.startswith("gpu")]
     return code_files.source_hash(paths, *processor())
 
 

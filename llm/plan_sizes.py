@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from jitllm import backends
-from jitllm.backends._split_graph import NO_TYPE, Homes, cut, node_devices, readers, used_devices
+from jitllm.backends._split.graph import NO_TYPE, Homes, cut, node_devices, readers, used_devices
 from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Graph
 from jitllm.backends.placement import CPU, Placement

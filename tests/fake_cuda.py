@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jitllm.backends._cuda_driver import CudaDriver
-from jitllm.kernels import gpu_compiler, gpu_simulator
+from jitllm.backends._cuda.driver import CudaDriver
+from jitllm.kernels.gpu import compiler as gpu_compiler
+from jitllm.kernels.gpu import simulator as gpu_simulator
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")

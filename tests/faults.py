@@ -10,9 +10,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from jitllm.backends import _array_pool, _cpu_memory, _cpu_threads, _split_program, reference
+from jitllm.backends import _array_pool, reference
 from jitllm.backends._c_device import CDevice
-from jitllm.backends._cuda_simulator import Simulator
+from jitllm.backends._cpu import memory as cpu_memory
+from jitllm.backends._cpu import threads as cpu_threads
+from jitllm.backends._cuda.simulator import Simulator
+from jitllm.backends._split import program as split_program
 from jitllm.backends.base import BackendUnavailable
 
 _MAKERS = ("zeros", "empty", "array")
@@ -142,10 +145,10 @@ class _Mapping(type):
 def faults(at: int | None = None, *, in_runs: bool = False) -> Iterator[Faults]:
     """Let allocation number `at` of all backends fail inside the block, or device calls of runs."""
     found = Faults(at, _RUN if in_runs else _CALLS)
-    modules = [] if in_runs else [reference, _array_pool, _cpu_threads, _cpu_memory, _split_program]
+    modules = [] if in_runs else [reference, _array_pool, cpu_threads, cpu_memory, split_program]
     patches = [patch.object(module, "np", found.numpy()) for module in modules]
     if not in_runs:
-        patches.append(patch.object(_cpu_memory, "mmap", found.mmap()))
+        patches.append(patch.object(cpu_memory, "mmap", found.mmap()))
     patches.append(patch.object(CDevice, "call", found.call(CDevice.call)))
     for name in ("allocate", "free", "upload", "download", "load", "graph", "run"):
         patches.append(patch.object(Simulator, name, found.driver(name)))

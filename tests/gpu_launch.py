@@ -12,8 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from gpu_on_device import compare, device
 
-from jitllm.kernels import gpu_compiler, gpu_host, gpu_neutral, gpu_ptx, gpu_simulator, host
-from jitllm.kernels.gpu_compiler import Code
+from jitllm.kernels import host
+from jitllm.kernels.gpu import compiler as gpu_compiler
+from jitllm.kernels.gpu import host as gpu_host
+from jitllm.kernels.gpu import neutral as gpu_neutral
+from jitllm.kernels.gpu import ptx as gpu_ptx
+from jitllm.kernels.gpu import simulator as gpu_simulator
+from jitllm.kernels.gpu.compiler import Code
 
 GUARD = 4096  # bytes before and behind an array that no kernel may touch
 Array = npt.NDArray[Any]

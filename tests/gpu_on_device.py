@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends._cuda_api import Driver, Launch
-from jitllm.backends._cuda_driver import CudaDriver
-from jitllm.kernels import gpu_simulator
-from jitllm.kernels.gpu_compiler import Code
+from jitllm.backends._cuda.api import Driver, Launch
+from jitllm.backends._cuda.driver import CudaDriver
+from jitllm.kernels.gpu import simulator as gpu_simulator
+from jitllm.kernels.gpu.compiler import Code
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jitllm.kernels import gpu_compiler
+from jitllm.kernels.gpu import compiler as gpu_compiler
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (12, 0))
 

@@ -117,7 +117,7 @@ def quantize(x: Floats, *, n_tokens: int | None = None) -> Quantized:
 
 def _scratch(k: int, rows: int, n_threads: int) -> tuple[Memory, int]:
     """Return work memory of exactly what the CPU backend gives."""
-    from jitllm.backends._cpu_lower import FLOAT_SPAN_BYTES, UNPACKED_BYTES
+    from jitllm.backends._cpu.lower import FLOAT_SPAN_BYTES, UNPACKED_BYTES
 
     unpacked = TILE_BLOCKS * (k // 32) * (512 + 64 * 4)
     need = max(FLOAT_SPAN_BYTES + 64 * rows, UNPACKED_BYTES, unpacked)

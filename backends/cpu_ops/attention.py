@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jitllm.backends._cpu_threads import aligned
+from jitllm.backends._cpu.threads import aligned
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi, cache_types
 from jitllm.kernels.cpu import attention_layout
 
 if TYPE_CHECKING:
-    from jitllm.backends._cpu_lower import Lowering
+    from jitllm.backends._cpu.lower import Lowering
 
 
 def lower(lowering: "Lowering", node: Node) -> None:

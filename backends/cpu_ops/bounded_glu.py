@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from jitllm.backends._cpu_plan import Buffer, Planner
+from jitllm.backends._cpu.plan import Buffer, Planner
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 
 if TYPE_CHECKING:
-    from jitllm.backends._cpu_lower import Lowering
+    from jitllm.backends._cpu.lower import Lowering
 
 # y = form(gate, up, a, b); factory parameter act: a form of `kernels/cpu/bounded_glu.py`.
 BOUNDED_GLU = abi.Op(

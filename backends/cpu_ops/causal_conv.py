@@ -1,7 +1,7 @@
 """`causal_conv` as an op."""
 
-from jitllm.backends._cpu_constants import constant
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.constants import constant
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

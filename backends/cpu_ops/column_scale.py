@@ -1,7 +1,7 @@
 """`column_scale` as an op: a product whose second operand has one row for all."""
 
-from jitllm.backends._cpu_constants import constant
-from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
+from jitllm.backends._cpu.constants import constant
+from jitllm.backends._cpu.lower import ROW_WORDS, Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi

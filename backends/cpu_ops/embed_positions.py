@@ -1,6 +1,6 @@
 """`embed_positions` as an op: that of `embed`, told to read positions."""
 
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

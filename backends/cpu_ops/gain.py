@@ -3,7 +3,7 @@
 The attribute `gain` is float32 [width], the caller's; it is read at every run.
 """
 
-from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
+from jitllm.backends._cpu.lower import ROW_WORDS, Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
+from jitllm.backends._cpu.lower import ROW_WORDS, Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

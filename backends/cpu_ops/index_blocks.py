@@ -1,7 +1,7 @@
 """The index of blocks as ops: write its keys, choose positions."""
 
-from jitllm.backends import _cpu_sparse as sparse
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu import sparse
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

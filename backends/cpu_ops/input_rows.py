@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jitllm.backends._cpu_lower import Lowering
-from jitllm.backends._cpu_threads import aligned
+from jitllm.backends._cpu.lower import Lowering
+from jitllm.backends._cpu.threads import aligned
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

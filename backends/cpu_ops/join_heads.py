@@ -1,7 +1,7 @@
 """`join_heads` as two ops: the first parts of the heads, then the second."""
 
-from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
-from jitllm.backends._cpu_plan import Buffer
+from jitllm.backends._cpu.lower import ROW_WORDS, Lowering
+from jitllm.backends._cpu.plan import Buffer
 from jitllm.backends.cpu_ops.head_columns import COPY_HEADS
 from jitllm.backends.ir import Node
 

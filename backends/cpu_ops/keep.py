@@ -1,6 +1,6 @@
 """`keep` as an op: the write of an attention alone."""
 
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.cpu_ops.attention import pages_of
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi

@@ -1,6 +1,6 @@
 """Positions that need no choice as an op."""
 
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

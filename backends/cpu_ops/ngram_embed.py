@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

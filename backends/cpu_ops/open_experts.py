@@ -12,9 +12,9 @@ adapters  (a, b, gain): weights (E, R, K) and (E, N, R) of float types, and floa
 
 from typing import Any
 
-from jitllm.backends._cpu_experts import ExpertOps
-from jitllm.backends._cpu_lower import Lowering
-from jitllm.backends._cpu_plan import Buffer
+from jitllm.backends._cpu.experts import ExpertOps
+from jitllm.backends._cpu.lower import Lowering
+from jitllm.backends._cpu.plan import Buffer
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

@@ -1,9 +1,10 @@
 """`selective_scan` as an op."""
 
-from jitllm.backends._cpu_constants import constant
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu.constants import constant
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
-from jitllm.kernels import abi, reference_ssm
+from jitllm.kernels import abi
+from jitllm.kernels.reference import ssm as reference_ssm
 
 # The scan of `llm/graph/words/ssm.py`: x, step, y [T, width], b, c [T, size]; a and the
 # state are float32 [blocks, size, 16], block j being columns 16 j to 16 j + 15; d float32 [width].

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends import _cpu_sparse as sparse
-from jitllm.backends._cpu_lower import Lowering
+from jitllm.backends._cpu import sparse
+from jitllm.backends._cpu.lower import Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi, cache_types
 from jitllm.kernels.cpu.sparse_layout import attention_bytes

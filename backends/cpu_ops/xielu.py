@@ -1,6 +1,6 @@
 """`xielu` as an op."""
 
-from jitllm.backends._cpu_lower import ROW_WORDS, Lowering
+from jitllm.backends._cpu.lower import ROW_WORDS, Lowering
 from jitllm.backends.ir import Node
 from jitllm.kernels import abi
 

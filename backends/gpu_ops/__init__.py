@@ -1,1 +1,1 @@
-"""Operations of the GPU backends, one file each, found by name; see `_gpu_lower.operation`."""
+"""Operations of the GPU backends, one file each, found by name; see `gpu_lower.operation`."""

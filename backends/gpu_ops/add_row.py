@@ -1,7 +1,7 @@
 """`add_row`: a row of numbers is added to all."""
 
-from jitllm.backends._gpu_core import ADD, with_row
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import ADD, with_row
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`bounded_glu`: gated units within bounds."""
 
-from jitllm.backends._gpu_core import BOUNDED_GLU, two_operands
-from jitllm.backends._gpu_lower import FORMS, Lowering
+from jitllm.backends._gpu.core import BOUNDED_GLU, two_operands
+from jitllm.backends._gpu.lower import FORMS, Lowering
 from jitllm.backends.ir import Node
 
 

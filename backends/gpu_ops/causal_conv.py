@@ -1,7 +1,7 @@
 """`causal_conv`: each column filtered over the last tokens of its sequence."""
 
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`clamp`: values within bounds."""
 
-from jitllm.backends._gpu_core import CLAMP
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import CLAMP
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

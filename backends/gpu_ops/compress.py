@@ -1,9 +1,9 @@
 """`compress`: keys made of several positions."""
 
-from jitllm.backends import _gpu_sparse as sparse
-from jitllm.backends._gpu_core import write_cells
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu import sparse
+from jitllm.backends._gpu.core import write_cells
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

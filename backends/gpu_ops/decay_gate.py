@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 FORMS = ("softplus", "exp", "sigmoid")  # kernels know them by their places

@@ -1,7 +1,7 @@
 """`embed_positions`: rows of a table, chosen by position."""
 
-from jitllm.backends._gpu_core import embed
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import embed
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from jitllm.backends._gpu_core import ACTIVATION, BOUNDED_GLU, GLU
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import ACTIVATIONS, FORMS, LANES, Lowering
+from jitllm.backends._gpu.core import ACTIVATION, BOUNDED_GLU, GLU
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import ACTIVATIONS, FORMS, LANES, Lowering
 from jitllm.backends.ir import Node
 
 GATINGS = ("softmax", "sigmoid", "sqrt_softplus", "softmax_topk", "sigmoid_topk")

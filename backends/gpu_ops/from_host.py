@@ -1,6 +1,6 @@
 """Rows that another device made: memory for the tap to fill."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`gain`: each column times a number that the owner of the graph may change between runs."""
 
-from jitllm.backends._gpu_core import MUL, with_row
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import MUL, with_row
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

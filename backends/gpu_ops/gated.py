@@ -1,7 +1,7 @@
 """`gated`: x * act(gate), a column of gate for several of x."""
 
-from jitllm.backends._gpu_core import GATED
-from jitllm.backends._gpu_lower import ACTIVATIONS, Lowering
+from jitllm.backends._gpu.core import GATED
+from jitllm.backends._gpu.lower import ACTIVATIONS, Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,6 +1,6 @@
 """`gaussian_top`: what is far above the mean of a row."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,6 +1,6 @@
 """`head_bonus`: what a token adds to its own output, head by head."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

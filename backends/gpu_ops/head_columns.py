@@ -1,7 +1,7 @@
 """`head_columns`: some columns of every head."""
 
-from jitllm.backends._gpu_core import copy_heads
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import copy_heads
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`head_layer_norm`: layer norm of each head, without weights."""
 
-from jitllm.backends._gpu_core import norm
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import norm
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,6 +1,6 @@
 """`head_matmul`: a matrix for each head."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`input_rows`: the float rows of a run, which lie in its block."""
 
-from jitllm.backends._gpu_core import COPY
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import COPY
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`join_heads`: heads of one value, each followed by its part of another."""
 
-from jitllm.backends._gpu_core import copy_heads
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import copy_heads
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

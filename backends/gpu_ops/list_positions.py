@@ -1,6 +1,6 @@
 """`list_positions`: positions that need no choice."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

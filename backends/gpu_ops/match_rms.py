@@ -1,6 +1,6 @@
 """`match_rms`: parts of a row, as large as those of another value."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import LANES, Lowering
-from jitllm.backends._gpu_memory import row_bytes
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import LANES, Lowering
+from jitllm.backends._gpu.memory import row_bytes
 from jitllm.backends.ir import Node
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from jitllm.backends._gpu_core import ADD, MUL
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import ADD, MUL
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.gpu_ops.experts import Experts
 from jitllm.backends.ir import Node
 

@@ -1,7 +1,7 @@
 """`pad_columns`: columns of one number, then those of a value."""
 
-from jitllm.backends._gpu_core import COPY, FILL
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import COPY, FILL
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,6 +1,6 @@
 """`rope_behind`: rope at an earlier position."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

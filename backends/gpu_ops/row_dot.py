@@ -1,6 +1,6 @@
 """`row_dot`: the product of each row with one vector."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,9 +1,9 @@
 """`selective_scan`: a state space for each column, with a decay for each element."""
 
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
-from jitllm.kernels.reference_ssm import in_blocks
+from jitllm.kernels.reference.ssm import in_blocks
 
 
 def lower(lowering: Lowering, node: Node) -> None:

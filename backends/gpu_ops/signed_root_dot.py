@@ -1,6 +1,6 @@
 """`signed_root_dot`: signed roots of products of two values' rows."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

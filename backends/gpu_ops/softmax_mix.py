@@ -1,6 +1,6 @@
 """`softmax_mix`: a mean of values, weighted by the softmax of their scores."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,7 +1,7 @@
 """`ssm_scan`: a state space for each head, with one decay."""
 
-from jitllm.backends._gpu_dispatch import Place
-from jitllm.backends._gpu_lower import STATE_COLUMNS, Lowering
+from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.lower import STATE_COLUMNS, Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,6 +1,6 @@
 """`stream_gates`: how residual streams are read, written and mixed."""
 
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

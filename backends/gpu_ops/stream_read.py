@@ -1,6 +1,6 @@
 """`stream_read`: the sum of residual streams by their gates."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

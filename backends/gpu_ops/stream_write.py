@@ -1,6 +1,6 @@
 """`stream_write`: what goes back to residual streams."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

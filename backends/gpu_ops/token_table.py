@@ -1,6 +1,6 @@
 """`token_table`: rows of an array, chosen by the tokens."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

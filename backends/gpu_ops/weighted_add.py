@@ -1,6 +1,6 @@
 """`weighted_add`: values added to another, each times one column of the gates."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

@@ -1,6 +1,6 @@
 """`whole_blocks`: positions of chosen blocks."""
 
-from jitllm.backends._gpu_lower import LANES, Lowering
+from jitllm.backends._gpu.lower import LANES, Lowering
 from jitllm.backends.ir import Node
 
 

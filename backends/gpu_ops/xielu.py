@@ -1,7 +1,7 @@
 """`xielu`: the activation of that name."""
 
-from jitllm.backends._gpu_core import XIELU
-from jitllm.backends._gpu_lower import Lowering
+from jitllm.backends._gpu.core import XIELU
+from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends.ir import Node
 
 

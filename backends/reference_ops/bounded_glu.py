@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_gated
+from jitllm.kernels.reference import gated as reference_gated
 
 
 def run(run: Any, node: Node, gate: Floats, up: Floats) -> Floats:

@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels.reference_rows import clamp
+from jitllm.kernels.reference.rows import clamp
 
 
 def run(run: Any, node: Node, x: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 from jitllm.backends._reference_cache import remember, rows_and_positions
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_compress
+from jitllm.kernels.reference import compress as reference_compress
 
 
 def run(run: Any, node: Node, x: Floats, scores: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 from jitllm.backends._reference_states import over_segments
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_delta
+from jitllm.kernels.reference import delta as reference_delta
 
 
 def run(

@@ -7,7 +7,7 @@ import numpy as np
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
 from jitllm.kernels import reference as kernels
-from jitllm.kernels import reference_gated
+from jitllm.kernels.reference import gated as reference_gated
 
 RULES = ("gating", "norm", "norm_min", "n_group", "topk_group", "experts_per_group")
 

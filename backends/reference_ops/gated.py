@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_delta
+from jitllm.kernels.reference import delta as reference_delta
 
 
 def run(run: Any, node: Node, x: Floats, gate: Floats) -> Floats:

@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_wkv
+from jitllm.kernels.reference import wkv as reference_wkv
 
 
 def run(run: Any, node: Node, x: Floats, v: Floats, r: Floats, k: Floats) -> Floats:

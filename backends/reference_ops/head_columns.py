@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_heads
+from jitllm.kernels.reference import heads as reference_heads
 
 
 def run(run: Any, node: Node, x: Floats) -> Floats:

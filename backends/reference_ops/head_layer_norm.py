@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_rows
+from jitllm.kernels.reference import rows as reference_rows
 
 
 def run(run: Any, node: Node, x: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 from jitllm.backends._reference_cache import remember, rows_and_positions
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_sparse
+from jitllm.kernels.reference import sparse as reference_sparse
 
 
 def run(run: Any, node: Node, q: Floats, k: Floats) -> Floats:

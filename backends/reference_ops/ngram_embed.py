@@ -7,7 +7,7 @@ import numpy as np
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
 from jitllm.kernels import reference as kernels
-from jitllm.kernels import reference_ngram
+from jitllm.kernels.reference import ngram as reference_ngram
 
 
 def run(run: Any, node: Node) -> Floats:

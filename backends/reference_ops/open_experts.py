@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
 from jitllm.backends.reference_ops import experts
-from jitllm.kernels.reference_squares import square_sums
+from jitllm.kernels.reference.squares import square_sums
 
 
 def run(run: Any, node: Node, x: Floats, logits: Floats, chosen: Floats | None = None) -> Floats:

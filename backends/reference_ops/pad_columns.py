@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_pad
+from jitllm.kernels.reference import pad as reference_pad
 
 
 def run(run: Any, node: Node, x: Floats) -> Floats:

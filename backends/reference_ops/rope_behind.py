@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_compress
+from jitllm.kernels.reference import compress as reference_compress
 
 
 def run(run: Any, node: Node, x: Floats) -> Floats:

@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_ngram
+from jitllm.kernels.reference import ngram as reference_ngram
 
 
 def run(run: Any, node: Node, a: Floats, b: Floats) -> Floats:

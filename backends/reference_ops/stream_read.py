@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_streams
+from jitllm.kernels.reference import streams as reference_streams
 
 
 def run(run: Any, node: Node, streams: Floats, gates: Floats) -> Floats:

@@ -4,7 +4,7 @@ from typing import Any
 
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_altup
+from jitllm.kernels.reference import altup as reference_altup
 
 
 def run(run: Any, node: Node, x: Floats, gates: Floats, *sources: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 from jitllm.backends._reference_states import over_segments
 from jitllm.backends.base import Floats
 from jitllm.backends.ir import Node
-from jitllm.kernels import reference_wkv
+from jitllm.kernels.reference import wkv as reference_wkv
 
 
 def run(run: Any, node: Node, r: Floats, k: Floats, v: Floats, w: Floats, *more: Floats) -> Floats:

@@ -1,4 +1,4 @@
-// act(x), by its place in ACTIVATIONS of backends/_gpu_lower.py.
+// act(x), by its place in ACTIVATIONS of backends/_gpu/lower.py.
 float sigmoid(float x) { return 1 / (1 + exp(-x)); }
 
 float tanh_(float x) {  // exact near 0, and never inf / inf
@@ -36,7 +36,7 @@ float activate(uint act, float x) {
     return x;
 }
 
-// Gated units within bounds, by their place in FORMS of backends/_gpu_lower.py.
+// Gated units within bounds, by their place in FORMS of backends/_gpu/lower.py.
 float bounded(uint form, float gate, float up, float a, float b) {
     float held = clamp(up, -a, a), low = min(gate, a);
     switch (form) {

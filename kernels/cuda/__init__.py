@@ -1,1 +1,1 @@
-"""Kernels of the CUDA backend, one a file; see `jitllm.kernels.gpu` for how they are written."""
+"""Kernels of the CUDA backend, one a file, in the words of `jitllm.kernels.gpu.vocabulary`."""

@@ -1,9 +1,19 @@
-"""act(x) and gated units, by their places in ACTIVATIONS and FORMS of `backends._gpu_lower`."""
+"""act(x) and gated units, by their places in ACTIVATIONS and FORMS of `backends._gpu.lower`."""
 
 import numpy as np
 
 from jitllm.kernels.cpu import softplus as series
-from jitllm.kernels.gpu import erf, exp, fabs, fma, inline, maximum, minimum, sigmoid, tanh
+from jitllm.kernels.gpu.vocabulary import (
+    erf,
+    exp,
+    fabs,
+    fma,
+    inline,
+    maximum,
+    minimum,
+    sigmoid,
+    tanh,
+)
 
 ZERO, HALF, ONE, TWO = (np.float32(x) for x in (0, 0.5, 1, 2))
 ROOT_HALF, ROOT_2_OVER_PI = np.float32(0.5**0.5), np.float32((2 / np.pi) ** 0.5)

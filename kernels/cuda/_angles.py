@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cpu import vmath
-from jitllm.kernels.gpu import as_i32, fma, inline
+from jitllm.kernels.gpu.vocabulary import as_i32, fma, inline
 
 HALF, ONE = np.float32(0.5), np.float32(1)
 

@@ -5,7 +5,7 @@ import numpy as np
 from jitllm.kernels.cuda._fragments import SUMS, TILES, as_left, multiply, multiply_pairs, pack
 from jitllm.kernels.cuda._page_pairs import key_reader, read_key_rows, value_reader
 from jitllm.kernels.cuda._scores import ZERO, quick_exp
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     inline,
     load_f32x4,
     load_shared_i32x4,

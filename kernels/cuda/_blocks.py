@@ -7,7 +7,7 @@ import numpy as np
 
 from jitllm.kernels import formats
 from jitllm.kernels.cuda._numbers import entry_of
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     fabs,
     inline,
     lane,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cuda._packed import ROWS
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     divide_u32,
     inline,
     lane,

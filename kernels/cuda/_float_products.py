@@ -10,7 +10,7 @@ import numpy as np
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
 from jitllm.kernels.cuda._words import least_u32
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     fma,
     high_f16,

@@ -9,7 +9,7 @@ column 16 r + j + 8 (e % 2). No lane passes anything to another, and nothing is 
 
 import numpy as np
 
-from jitllm.kernels.gpu import inline, mma_f16, pack_f16, to_i32, unroll
+from jitllm.kernels.gpu.vocabulary import inline, mma_f16, pack_f16, to_i32, unroll
 
 TILES = 8  # of 8 columns
 SUMS = 4 * TILES  # registers of the result

@@ -1,7 +1,7 @@
 """Which columns a thread of an elementwise kernel has."""
 
 from jitllm.kernels.cuda._layout import ELEMENTS
-from jitllm.kernels.gpu import group_of_row, inline, thread
+from jitllm.kernels.gpu.vocabulary import group_of_row, inline, thread
 
 LANES = 64  # threads of a workgroup in the kernels that the shared lowering drives
 QUAD = ELEMENTS // LANES  # columns of a thread that has several

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cache_types import hadamard_of_keys, hadamard_of_values, is_quantized
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     inline,
     load_shared_f32,
     store_shared_f32,

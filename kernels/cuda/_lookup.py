@@ -1,6 +1,6 @@
 """What codes stand for: four entries of a table at once."""
 
-from jitllm.kernels.gpu import inline, permute_bytes, to_i32
+from jitllm.kernels.gpu.vocabulary import inline, permute_bytes, to_i32
 
 
 def lookup(table):

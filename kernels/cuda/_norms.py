@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cuda._reduce import group_sum
-from jitllm.kernels.gpu import inline, load_f32, load_f32x4, sqrt, thread, to_f32
+from jitllm.kernels.gpu.vocabulary import inline, load_f32, load_f32x4, sqrt, thread, to_f32
 
 ZERO, ONE = np.float32(0), np.float32(1)
 

@@ -7,7 +7,7 @@ quantized types, bytes of blocks (`jitllm.kernels.cache_types`). Kernels get the
 
 from jitllm.kernels import formats
 from jitllm.kernels.cache_types import NAMES, is_quantized
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     inline,
     load_bf16,
     load_f16,

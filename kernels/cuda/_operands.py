@@ -10,7 +10,7 @@ from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._packed import QUAD, reader
 from jitllm.kernels.cuda._products import tile_product
 from jitllm.kernels.cuda._words import least_u32, scaled_f16x2, sub_f16x2
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     inline,
     lane,

@@ -14,7 +14,7 @@ import numpy as np
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._lookup import lookup
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     inline,
     load_i32,

@@ -13,7 +13,7 @@ from jitllm.kernels.cache_types import is_quantized
 from jitllm.kernels.cuda._fragments import pack
 from jitllm.kernels.cuda._numbers import code_places, meaning_of
 from jitllm.kernels.cuda._run import PAGE
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     inline,
     load_f16,

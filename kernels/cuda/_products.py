@@ -4,7 +4,7 @@ import numpy as np
 
 from jitllm.kernels import formats
 from jitllm.kernels.cuda._packed import QUAD
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     dot4_s8,
     dot4_u8,

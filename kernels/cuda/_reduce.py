@@ -1,6 +1,6 @@
 """Sums and maxima over a workgroup, the same for all threads, in an order that never changes."""
 
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     inline,
     lane,
     load_shared_f32,

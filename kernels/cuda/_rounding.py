@@ -14,7 +14,7 @@ takes 40 bytes for every 32 columns; where R is the number of rows of a run, not
 import numpy as np
 
 from jitllm.kernels.cuda._layout import GROUP
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     as_i32,
     inline,

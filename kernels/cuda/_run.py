@@ -1,6 +1,6 @@
 """What a run says: `Run` and `Segments` of backends/vulkan/caches.glsl, and pages of a cache."""
 
-from jitllm.kernels.gpu import inline, load_i32, load_i64, load_u32, remainder_u32
+from jitllm.kernels.gpu.vocabulary import inline, load_i32, load_i64, load_u32, remainder_u32
 
 PAGE = 64  # cells of a page, cache_types.PAGE_TOKENS
 

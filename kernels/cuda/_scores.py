@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jitllm.kernels.gpu import exp2, inline, load_f32, tanh, to_f32
+from jitllm.kernels.gpu.vocabulary import exp2, inline, load_f32, tanh, to_f32
 
 LOWEST = np.float32(-1e30)  # below every score; finite, so that differences are never NaN
 LOG2_E = np.float32(np.log2(np.e))

@@ -1,6 +1,6 @@
 """What a run says of its segments."""
 
-from jitllm.kernels.gpu import inline, load_i32, load_i64
+from jitllm.kernels.gpu.vocabulary import inline, load_i32, load_i64
 
 SEGMENT_BYTES = 32
 ROW, ROWS, POSITION, CROSS, STATE_IN, STATE_OUT = range(0, 24, 4)  # bytes in a segment's words

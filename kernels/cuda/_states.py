@@ -10,7 +10,7 @@ import numpy as np
 
 from jitllm.kernels.cuda._run import n_rows, segment_of
 from jitllm.kernels.cuda._segments import ROW, ROWS, STATE_IN, STATE_OUT, segment_word
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     divide_u32,
     group_y,
     inline,

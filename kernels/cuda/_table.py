@@ -8,7 +8,7 @@ import numpy as np
 
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     divide_u32,
     inline,
     load_bf16,

@@ -12,7 +12,7 @@ import numpy as np
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._finish import finisher, row_clamp, tile_finisher
 from jitllm.kernels.cuda._packed import QUAD, ROWS
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

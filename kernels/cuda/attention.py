@@ -7,7 +7,7 @@ from jitllm.kernels.cuda._reduce import group_max, group_sum
 from jitllm.kernels.cuda._run import PAGE, page_of, segment_of
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO, adjusted, bounds
 from jitllm.kernels.cuda._segments import CROSS, POSITION, ROW, ROWS, segment_word
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -4,7 +4,7 @@ from jitllm.kernels.cuda._layout import RECORD
 from jitllm.kernels.cuda._rounding import store_rounded
 from jitllm.kernels.cuda._run import n_rows
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     exp,

@@ -35,7 +35,7 @@ from jitllm.kernels.cuda._numbers import kind_of
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_at, segment_of, table_of
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO, adjusted, bounds
 from jitllm.kernels.cuda._segments import CROSS, POSITION, ROW, ROWS, segment_word
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

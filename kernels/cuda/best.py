@@ -6,7 +6,7 @@ k largest of both (K. E. Batcher, Sorting networks and their applications, 1968)
 
 import numpy as np
 
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     as_i32,

@@ -3,7 +3,7 @@
 from jitllm.kernels.cuda._activations import activation, bounded
 from jitllm.kernels.cuda._grid import LANES, QUAD
 from jitllm.kernels.cuda._layout import ELEMENTS
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,
@@ -59,7 +59,7 @@ def function(op, act):
 
 
 def binary(op, act):
-    """Make y = f(a, b) for a case of `op` (`backends._gpu_core`).
+    """Make y = f(a, b) for a case of `op` (`backends._gpu.core`).
 
     b may be one row for all (ldb = 0), or one number for `part` columns beside each other: a head,
     or the row. A workgroup is for ELEMENTS columns.

@@ -4,7 +4,7 @@ from jitllm.kernels.cuda._grid import LANES, QUAD
 from jitllm.kernels.cuda._layout import ELEMENTS
 from jitllm.kernels.cuda._rounding import ZERO, store_rounded
 from jitllm.kernels.cuda.binary import function
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -4,7 +4,7 @@ from jitllm.kernels.cuda._grid import column
 from jitllm.kernels.cuda._run import n_rows, segment_of
 from jitllm.kernels.cuda._segments import ROW, ROWS, segment_word
 from jitllm.kernels.cuda._states import ZERO, states_of
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     fma,

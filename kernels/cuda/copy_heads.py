@@ -1,7 +1,7 @@
 """Columns of every head: y[t, h, 0:n] = x[t, h, 0:n]."""
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, U, divide_u32, group_y, load_f32, load_u32, store_f32
+from jitllm.kernels.gpu.vocabulary import A, U, divide_u32, group_y, load_f32, load_u32, store_f32
 
 THREADS = 64
 

@@ -2,7 +2,7 @@
 
 from jitllm.kernels.cuda._activations import softplus
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

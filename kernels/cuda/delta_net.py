@@ -11,7 +11,7 @@ from jitllm.kernels.cuda._states import (
     stage_of,
     states_of,
 )
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

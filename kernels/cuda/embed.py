@@ -1,7 +1,7 @@
 """Rows of a packed table, chosen by number: the embedding of tokens."""
 
 from jitllm.kernels.cuda import _table
-from jitllm.kernels.gpu import A, U, group_of_row, group_y, load_u32
+from jitllm.kernels.gpu.vocabulary import A, U, group_of_row, group_y, load_u32
 
 THREADS = _table.THREADS
 

@@ -6,7 +6,7 @@ what earlier experts and earlier pieces have, that says where the rows of a piec
 tokens) of 128 experts are 64 pieces, and take about 10000 clocks, 6 us.
 """
 
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cuda._run import n_rows, position_of, segment_of
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     as_i32,

@@ -4,7 +4,7 @@ import numpy as np
 
 from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, position_of, segment_of
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -10,7 +10,7 @@ from jitllm.kernels import formats
 from jitllm.kernels.cache_types import MAX_HADAMARD, MIN_HADAMARD, NAMES, is_quantized
 from jitllm.kernels.cuda._blocks import BLOCK, block_writer
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_of, position_of, segment_of
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

@@ -3,7 +3,15 @@
 import numpy as np
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, U, group_y, load_f32, load_u32, remainder_u32, store_f32
+from jitllm.kernels.gpu.vocabulary import (
+    A,
+    U,
+    group_y,
+    load_f32,
+    load_u32,
+    remainder_u32,
+    store_f32,
+)
 
 THREADS = 64
 ZERO = np.float32(0)

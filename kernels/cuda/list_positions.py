@@ -3,7 +3,16 @@
 import numpy as np
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, U, divide_u32, group_y, load_i32, load_u32, store_f32, to_f32
+from jitllm.kernels.gpu.vocabulary import (
+    A,
+    U,
+    divide_u32,
+    group_y,
+    load_i32,
+    load_u32,
+    store_f32,
+    to_f32,
+)
 
 THREADS = 64
 NONE = np.float32(-1)

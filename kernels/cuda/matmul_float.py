@@ -13,7 +13,7 @@ from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._finish import finisher, tile_finisher
 from jitllm.kernels.cuda._float_products import code_value, float_of
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

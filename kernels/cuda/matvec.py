@@ -17,7 +17,7 @@ from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._finish import finisher, row_clamp, row_finisher
 from jitllm.kernels.cuda._packed import QUAD, ROWS, reader
 from jitllm.kernels.cuda._products import row_product
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

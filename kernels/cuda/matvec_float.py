@@ -11,7 +11,7 @@ from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._finish import finisher, row_clamp, row_finisher
 from jitllm.kernels.cuda._float_products import rows_each, walker
 from jitllm.kernels.cuda._packed import ROWS
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

@@ -1,7 +1,7 @@
 """Norms of rows, or of groups of their columns: a workgroup for each."""
 
 from jitllm.kernels.cuda._norms import normalizer, statistics
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

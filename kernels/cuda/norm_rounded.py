@@ -7,7 +7,7 @@ and the numbers stay in registers.
 from jitllm.kernels.cuda._norms import ONE, ZERO, normalizer, squarer, summer
 from jitllm.kernels.cuda._reduce import group_sum
 from jitllm.kernels.cuda._rounding import store_rounded
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -1,7 +1,7 @@
 """Rounds activations to int8: the form is that of `_rounding`."""
 
 from jitllm.kernels.cuda._rounding import ZERO, store_rounded
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     group_of_row,

@@ -1,7 +1,16 @@
 """Turn pairs of columns of each head; the host has made cos and sin of the angles of each row."""
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, F, U, group_y, load_f32, load_u32, remainder_u32, store_f32
+from jitllm.kernels.gpu.vocabulary import (
+    A,
+    F,
+    U,
+    group_y,
+    load_f32,
+    load_u32,
+    remainder_u32,
+    store_f32,
+)
 
 THREADS = 64
 

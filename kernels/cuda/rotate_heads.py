@@ -1,7 +1,7 @@
 """Rows of heads times Hadamard matrices, as caches of quantized types have theirs."""
 
 from jitllm.kernels.cuda._hadamard import rotation
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     group_of_row,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cuda._activations import softplus
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

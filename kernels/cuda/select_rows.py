@@ -1,7 +1,7 @@
 """Rows that a run wants: y[o] = x[chosen[o]]."""
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, U, group_y, load_f32, load_u32, store_f32
+from jitllm.kernels.gpu.vocabulary import A, U, group_y, load_f32, load_u32, store_f32
 
 THREADS = 64
 

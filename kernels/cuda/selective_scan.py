@@ -3,7 +3,7 @@
 from jitllm.kernels.cuda._activations import softplus
 from jitllm.kernels.cuda._grid import column
 from jitllm.kernels.cuda._states import ZERO, rows_of_segment, states_of
-from jitllm.kernels.gpu import A, U, exp, fma, load_f32, registers_f32, store_f32, unroll
+from jitllm.kernels.gpu.vocabulary import A, U, exp, fma, load_f32, registers_f32, store_f32, unroll
 
 THREADS = 64
 

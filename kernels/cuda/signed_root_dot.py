@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cuda._reduce import group_sum
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -6,7 +6,7 @@ from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
 from jitllm.kernels.cuda._reduce import group_max, group_sum
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_at, position_of, segment_of, table_of
 from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,

@@ -3,7 +3,17 @@
 import numpy as np
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, U, divide_u32, fma, group_y, load_f32, load_u32, store_f32, unroll
+from jitllm.kernels.gpu.vocabulary import (
+    A,
+    U,
+    divide_u32,
+    fma,
+    group_y,
+    load_f32,
+    load_u32,
+    store_f32,
+    unroll,
+)
 
 THREADS = 64
 ZERO = np.float32(0)

@@ -13,7 +13,7 @@ twice, the second time from a cache, and writes 2.
 import numpy as np
 
 from jitllm.kernels.cuda._reduce import group_max
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     as_f32,

@@ -5,7 +5,7 @@ import numpy as np
 from jitllm.kernels.cuda._activations import activation, clamp
 from jitllm.kernels.cuda._grid import LANES, QUAD
 from jitllm.kernels.cuda._layout import ELEMENTS
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     F,
     U,
@@ -26,7 +26,7 @@ from jitllm.kernels.gpu import (
 )
 
 THREADS = LANES
-ACTIVATION, FILL = 4, 6  # cases of `backends._gpu_core`
+ACTIVATION, FILL = 4, 6  # cases of `backends._gpu.core`
 ZERO, HALF, ONE = (np.float32(x) for x in (0, 0.5, 1))
 SMALL, SIXTH, FOURTH = np.float32(0.05), np.float32(1 / 6), np.float32(1 / 24)
 
@@ -83,7 +83,7 @@ def _function(op, act):
 
 
 def unary(op, act):
-    """Make y = f(x) for a case of `op` (`backends._gpu_core`), with up to four numbers.
+    """Make y = f(x) for a case of `op` (`backends._gpu.core`), with up to four numbers.
 
     A workgroup is for ELEMENTS columns.
     """

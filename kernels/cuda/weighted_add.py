@@ -1,7 +1,7 @@
 """y = x + (gate + shift) * source, the gate being one number for each row."""
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import A, F, U, group_y, load_f32, load_u32, store_f32
+from jitllm.kernels.gpu.vocabulary import A, F, U, group_y, load_f32, load_u32, store_f32
 
 THREADS = 64
 

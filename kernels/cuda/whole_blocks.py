@@ -3,7 +3,7 @@
 import numpy as np
 
 from jitllm.kernels.cuda._grid import column
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

@@ -12,7 +12,7 @@ from jitllm.kernels.cuda._states import (
     stage_of,
     states_of,
 )
-from jitllm.kernels.gpu import (
+from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
     divide_u32,

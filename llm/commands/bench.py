@@ -142,7 +142,7 @@ def random_tokens(model: "Model", n: int, seed: int = 0) -> list[int]:
 
 
 def _threads(options: ModelOptions) -> int:
-    from jitllm.backends._cpu_threads import default_threads
+    from jitllm.backends._cpu.threads import default_threads
 
     return options.n_threads or default_threads()
 

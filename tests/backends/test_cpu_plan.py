@@ -13,7 +13,7 @@ from quantized import quantized_copy
 from variants import variant_model
 
 from jitllm import backends
-from jitllm.backends._cpu_plan import LINE, Arena, Buffer, Planner
+from jitllm.backends._cpu.plan import LINE, Arena, Buffer, Planner
 from jitllm.backends.base import Backend, Batch, Weight
 from jitllm.backends.ir import Graph, Node, Value
 from jitllm.kernels import abi

@@ -15,13 +15,15 @@ from fake_cuda import FLAGS, SOURCE, Fake, build
 from gpu_on_device import compare
 from models import model_path
 
-from jitllm.backends import _cuda_device, _cuda_driver
-from jitllm.backends._cuda_device import CudaDevice, open_device
-from jitllm.backends._cuda_driver import CudaDriver
-from jitllm.backends._cuda_simulator import Simulator
+from jitllm.backends._cuda import device as cuda_device
+from jitllm.backends._cuda import driver as cuda_driver
+from jitllm.backends._cuda.device import CudaDevice, open_device
+from jitllm.backends._cuda.driver import CudaDriver
+from jitllm.backends._cuda.simulator import Simulator
 from jitllm.backends.base import BackendUnavailable
-from jitllm.kernels import gpu_compiler, gpu_simulator
 from jitllm.kernels import level as levels
+from jitllm.kernels.gpu import compiler as gpu_compiler
+from jitllm.kernels.gpu import simulator as gpu_simulator
 
 NORM = ("norm", (0, 0, 0))
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
@@ -203,7 +205,7 @@ def test_kernel_tests_can_run_on_a_device(fake: Fake) -> None:
 def test_a_model_over_the_driver_has_the_simulators_bits(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_cuda_driver, "library", lambda: fake.library)
+    monkeypatch.setattr(cuda_driver, "library", lambda: fake.library)
     results = []
     for chosen in ("", "simulator"):
         monkeypatch.setenv("JITLLM_CUDA", chosen)
@@ -331,7 +333,7 @@ def test_a_device_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             closed.append(self)
 
-    monkeypatch.setattr(_cuda_device, "CudaDriver", Old)
+    monkeypatch.setattr(cuda_device, "CudaDriver", Old)
     monkeypatch.delenv("JITLLM_CUDA", raising=False)
     with pytest.raises(BackendUnavailable, match=r"old: compute capability 6\.1 is below 7\.5"):
         open_device()
@@ -357,7 +359,7 @@ def test_simulator_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_nothing_can_be_simulated(
     monkeypatch: pytest.MonkeyPatch, what: str, value: Any, reason: str
 ) -> None:
-    monkeypatch.setattr(f"jitllm.kernels.gpu_host.{what}", value)
+    monkeypatch.setattr(f"jitllm.kernels.gpu.host.{what}", value)
     monkeypatch.setenv("JITLLM_CUDA", "simulator")
     with pytest.raises(BackendUnavailable, match=f"the simulated CUDA device: .*{reason}"):
         open_device()
@@ -389,10 +391,10 @@ def test_prototypes_are_those_of_the_header() -> None:
 
 def test_every_function_of_the_table_is_in_the_stand_in() -> None:
     text = SOURCE.read_text("utf-8")
-    assert [name for name in _cuda_driver.FUNCTIONS if f"CUDAAPI {name}(" not in text] == []
+    assert [name for name in cuda_driver.FUNCTIONS if f"CUDAAPI {name}(" not in text] == []
 
 
 def test_importing_the_device_imports_no_numba() -> None:
-    code = "import sys; import jitllm.backends._cuda_device, jitllm.backends._cuda_simulator; "
+    code = "import sys; import jitllm.backends._cuda.device, jitllm.backends._cuda.simulator; "
     code += "sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0

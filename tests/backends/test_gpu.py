@@ -14,7 +14,7 @@ from variants import variant_model
 import jitllm
 from jitllm import backends
 from jitllm.backends._array_pool import ArrayPool
-from jitllm.backends._gpu_program import GpuProgram
+from jitllm.backends._gpu.program import GpuProgram
 from jitllm.backends.base import BackendUnavailable, Batch, Segment, Weight
 from jitllm.backends.ir import CacheSpec, Graph, Node, Value
 from jitllm.kernels import cache_types

@@ -23,7 +23,7 @@ from models import model_path
 from jitllm import backends
 from jitllm.backends import _c_device
 from jitllm.backends._c_device import Api, CDevice
-from jitllm.backends._gpu_device import Memory
+from jitllm.backends._gpu.device import Memory
 from jitllm.backends.base import BackendUnavailable
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from recurrent_cases import KINDS, TOKENS, Case
 
-from jitllm.kernels import reference_ssm
+from jitllm.kernels.reference import ssm as reference_ssm
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.words import ssm, wkv
 

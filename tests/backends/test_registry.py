@@ -100,7 +100,7 @@ def test_what_is_wrong_with_a_package_is_told() -> None:
         jitllm.plan(STORIES, device="elsewhere")
     with pytest.raises(BackendUnavailable, match=r"one of \['abacus', .*, got 'lost'"):
         backends.open_backend("lost")
-    for name in ("_cpu_plan", "base", "placement", "../cpu", ""):
+    for name in ("_cpu/plan", "_pattern", "base", "placement", "../cpu", ""):
         with pytest.raises(BackendUnavailable, match="device must be one of"):
             backends.open_backend(name)
 

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from jitllm.backends import _gpu_core, _gpu_lower
+from jitllm.backends._gpu import core as gpu_core
+from jitllm.backends._gpu import lower as gpu_lower
 from jitllm.backends._vulkan_shaders import COMPILER, FOLDER, compiler, make, sources, types
 from jitllm.llm.graph.builder import ACTIVATIONS
 from jitllm.llm.graph.words import bounded_glu
@@ -44,8 +45,8 @@ def test_a_wrong_source_is_an_error() -> None:
 
 def test_places_of_activations_are_those_of_the_shader() -> None:
     text = (FOLDER / "activations.glsl").read_text()
-    assert set(_gpu_lower.ACTIVATIONS) == set(ACTIVATIONS)
-    assert set(_gpu_lower.FORMS) == set(bounded_glu.FORMS)
+    assert set(gpu_lower.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(gpu_lower.FORMS) == set(bounded_glu.FORMS)
     cases = re.findall(r"case (\d+):", text.partition("float bounded")[0])
     assert list(map(int, cases)) == list(range(len(ACTIVATIONS)))
 
@@ -66,6 +67,6 @@ def test_push_constants_fit_and_match() -> None:
 
 
 def test_operations_have_a_lowering() -> None:
-    assert set(_gpu_core.OPS).isdisjoint(
+    assert set(gpu_core.OPS).isdisjoint(
         path.stem for path in (FOLDER.parent / "gpu_ops").glob("*.py")
     )

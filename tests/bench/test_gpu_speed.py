@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from models import model_path
 
-from jitllm.kernels import gpu_host
+from jitllm.kernels.gpu import host as gpu_host
 
 SCRIPT = Path(__file__).parent.parent.parent / "bench" / "gpu.py"
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from jitllm.backends._cpu_threads import ThreadPool
+from jitllm.backends._cpu.threads import ThreadPool
 
 BENCH = Path(__file__).parent.parent.parent / "bench"
 NAMES = ("machine", "results", "tensor_types")

@@ -10,7 +10,8 @@ from launch import rows_of, run_block
 from jitllm.backends.base import Floats
 from jitllm.backends.cpu_ops.match_rms import MATCH_RMS
 from jitllm.backends.cpu_ops.weighted_add import weighted_add
-from jitllm.kernels import abi, host, reference_altup
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import altup as reference_altup
 
 
 def _add(x: Floats, gates: Floats, sources: Sequence[Floats], start: int, shift: float) -> Floats:

@@ -7,7 +7,8 @@ import pytest
 from launch import rows_of, run_block
 
 from jitllm.backends.cpu_ops.bounded_glu import BOUNDED_GLU
-from jitllm.kernels import abi, host, reference_gated
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import gated as reference_gated
 
 FORMS = sorted(reference_gated.FORMS)
 

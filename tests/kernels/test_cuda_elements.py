@@ -8,7 +8,7 @@ from gpu_launch import launch
 from gpu_products import poisoned, quantize
 from gpu_rows import check, count, empty_rows, few, rows_of
 
-from jitllm.backends._gpu_core import (
+from jitllm.backends._gpu.core import (
     ACTIVATION,
     ADD,
     BOUNDED_GLU,
@@ -22,16 +22,14 @@ from jitllm.backends._gpu_core import (
     SOFT_CAP,
     XIELU,
 )
-from jitllm.backends._gpu_lower import ACTIVATIONS, FORMS
+from jitllm.backends._gpu.lower import ACTIVATIONS, FORMS
 from jitllm.backends.base import Floats
-from jitllm.kernels import (
-    reference,
-    reference_altup,
-    reference_delta,
-    reference_gated,
-    reference_heads,
-    reference_xielu,
-)
+from jitllm.kernels import reference
+from jitllm.kernels.reference import altup as reference_altup
+from jitllm.kernels.reference import delta as reference_delta
+from jitllm.kernels.reference import gated as reference_gated
+from jitllm.kernels.reference import heads as reference_heads
+from jitllm.kernels.reference import xielu as reference_xielu
 
 
 def _random(*shape: int, seed: int = 0) -> Floats:

@@ -12,7 +12,8 @@ from gpu_launch import launch
 from gpu_rows import RunBlock, check, count, empty_rows, few
 from launch import pack
 
-from jitllm.kernels import formats, reference_ngram
+from jitllm.kernels import formats
+from jitllm.kernels.reference import ngram as reference_ngram
 
 N, FAST = 37, ("BF16", "Q5_K")
 

@@ -3,7 +3,8 @@
 import gpu_ptx
 import pytest
 
-from jitllm.kernels import formats, gpu_compiler
+from jitllm.kernels import formats
+from jitllm.kernels.gpu import compiler as gpu_compiler
 
 NOTHING = (0, 0, 0, 0, 0)
 ADDED = (0, 1, 0, 0, 1)  # bias and residual

@@ -6,7 +6,9 @@ from gpu_launch import launch
 from gpu_products import poisoned, quantize
 from gpu_rows import check, count, empty_rows, rows_of
 
-from jitllm.kernels import reference, reference_altup, reference_ngram
+from jitllm.kernels import reference
+from jitllm.kernels.reference import altup as reference_altup
+from jitllm.kernels.reference import ngram as reference_ngram
 
 
 def _random(*shape: int) -> np.ndarray:

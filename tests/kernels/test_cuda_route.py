@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jitllm.backends.base import Floats
 from jitllm.backends.gpu_ops.experts import GATINGS
 from jitllm.kernels import reference
-from jitllm.kernels.reference_routing import NORM_MIN
+from jitllm.kernels.reference.routing import NORM_MIN
 
 
 def _route(

@@ -14,9 +14,11 @@ import pytest
 from gpu_launch import launch
 from gpu_rows import RunBlock, check, count, empty_rows, rows_of
 
-from jitllm.backends._gpu_lower import STATE_COLUMNS
-from jitllm.kernels import reference_delta, reference_ssm, reference_wkv
+from jitllm.backends._gpu.lower import STATE_COLUMNS
 from jitllm.kernels.cuda._states import COLUMNS_OF_GROUP
+from jitllm.kernels.reference import delta as reference_delta
+from jitllm.kernels.reference import ssm as reference_ssm
+from jitllm.kernels.reference import wkv as reference_wkv
 
 Floats = npt.NDArray[np.float32]
 Rows = list[Any]  # float32 arrays, and None

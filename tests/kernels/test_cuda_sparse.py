@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jitllm.backends.base import Floats
-from jitllm.kernels import cache_types, reference, reference_compress, reference_sparse
+from jitllm.kernels import cache_types, reference
 from jitllm.kernels.cache_types import NAMES, PAGE_TOKENS
+from jitllm.kernels.reference import compress as reference_compress
+from jitllm.kernels.reference import sparse as reference_sparse
 
 N_CELLS, TABLE = 192, np.array([2, 0, 1], np.int32)
 

@@ -7,7 +7,8 @@ from gpu_rows import check, count, empty_rows, few, rows_of
 
 from jitllm.backends.base import Floats
 from jitllm.backends.gpu_ops.decay_gate import FORMS
-from jitllm.kernels import reference_delta, reference_streams
+from jitllm.kernels.reference import delta as reference_delta
+from jitllm.kernels.reference import streams as reference_streams
 
 
 def _random(*shape: int, seed: int = 0) -> Floats:

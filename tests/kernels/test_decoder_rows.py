@@ -7,8 +7,9 @@ import pytest
 
 from jitllm.backends.cpu_ops.clamp import CLAMP
 from jitllm.backends.cpu_ops.head_layer_norm import HEAD_LAYER_NORM
-from jitllm.kernels import abi, host, reference_rows
+from jitllm.kernels import abi, host
 from jitllm.kernels.abi import Op
+from jitllm.kernels.reference import rows as reference_rows
 
 Floats = np.ndarray
 

@@ -9,7 +9,8 @@ from launch import rows_of, run_block
 from jitllm.backends.cpu_ops.decay_gate import DECAY_GATE
 from jitllm.backends.cpu_ops.delta_net import DELTA_NET
 from jitllm.backends.cpu_ops.gated import GATED
-from jitllm.kernels import abi, host, reference_delta
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import delta as reference_delta
 
 Floats = Any
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jitllm.backends._cpu_threads import MAX_THREADS, ThreadPool, aligned, default_threads
+from jitllm.backends._cpu.threads import MAX_THREADS, ThreadPool, aligned, default_threads
 from jitllm.kernels import abi, host
 
 ROWS, WIDTH, OPS = 48, 640, 24
@@ -190,7 +190,7 @@ _INTERRUPTED = """
 import random, signal, sys
 sys.path.insert(0, {tests!r})
 from kernels.test_executor import Chain, _run
-from jitllm.backends._cpu_threads import ThreadPool
+from jitllm.backends._cpu.threads import ThreadPool
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 pool, chain, interrupts, done = ThreadPool(3), Chain(), 0, 0

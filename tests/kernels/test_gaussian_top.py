@@ -6,7 +6,8 @@ from launch import rows_of, run_block
 
 from jitllm.backends.base import Floats
 from jitllm.backends.cpu_ops.gaussian_top import GAUSSIAN_TOP
-from jitllm.kernels import abi, host, reference_altup
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import altup as reference_altup
 
 
 def _launch(x: Floats, deviations: float) -> Floats:

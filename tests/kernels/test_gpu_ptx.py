@@ -7,9 +7,10 @@ import gpu_ptx
 import numpy as np
 import pytest
 
-from jitllm.kernels import gpu, gpu_neutral
-from jitllm.kernels import gpu_ptx as generator
-from jitllm.kernels.gpu import A, F, U
+from jitllm.kernels.gpu import neutral as gpu_neutral
+from jitllm.kernels.gpu import ptx as generator
+from jitllm.kernels.gpu import vocabulary as gpu
+from jitllm.kernels.gpu.vocabulary import A, F, U
 
 HALF = np.float32(0.5)
 

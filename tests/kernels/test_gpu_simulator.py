@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from gpu_launch import launch_function
 
-from jitllm.kernels import code_files, cuda, gpu, gpu_compiler, gpu_simulator, gpu_stacks, jit
-from jitllm.kernels.gpu import A, F, U
+from jitllm.kernels import code_files, cuda, jit
+from jitllm.kernels.gpu import compiler as gpu_compiler
+from jitllm.kernels.gpu import simulator as gpu_simulator
+from jitllm.kernels.gpu import stacks as gpu_stacks
+from jitllm.kernels.gpu import vocabulary as gpu
+from jitllm.kernels.gpu.vocabulary import A, F, U
 
 ONE = np.float32(1)
 
@@ -251,7 +255,7 @@ def test_code_depends_on_all_that_its_file_imports() -> None:
     folder = Path(code_files.__file__).parent
     found = code_files.sources_of(folder / "cuda" / "matvec.py")
     names = {path.relative_to(folder).as_posix() for path in found}
-    assert {"cuda/matvec.py", "packed.py", "formats/q4_k.py", "gpu_math.py", "simd.py"} <= names
+    assert {"cuda/matvec.py", "packed.py", "formats/q4_k.py", "gpu/math.py", "simd.py"} <= names
     assert "cuda/norm.py" not in names and "cpu/matmul.py" not in names
 
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from gpu_launch import launch_function
 
-from jitllm.kernels import gpu
-from jitllm.kernels.gpu import A, F, U
+from jitllm.kernels.gpu import vocabulary as gpu
+from jitllm.kernels.gpu.vocabulary import A, F, U
 
 Floats = npt.NDArray[np.float32]
 RNG = np.random.default_rng(11)

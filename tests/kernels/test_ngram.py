@@ -9,7 +9,8 @@ from launch import Matrix, pack, run_block
 from jitllm.backends.base import Floats
 from jitllm.backends.cpu_ops.ngram_embed import NGRAM_EMBED
 from jitllm.backends.cpu_ops.signed_root_dot import SIGNED_ROOT_DOT
-from jitllm.kernels import abi, host, reference_ngram
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import ngram as reference_ngram
 
 MULTIPLIERS = np.array([2**63 + 5, 2**61 - 1, 12345678901234567], np.uint64)
 SIZES = np.array([50, 37, 41, 60], np.int64)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jitllm.backends.cpu_ops.pad_columns import PAD_COLUMNS
-from jitllm.kernels import abi, host, reference_pad
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import pad as reference_pad
 
 
 @pytest.mark.parametrize("width", [1, 16, 37, 1000])

@@ -5,7 +5,8 @@ import pytest
 from launch import rows_of, run_block
 
 from jitllm.backends.cpu_ops.open_experts import SQUARE_SUMS
-from jitllm.kernels import host, reference_squares
+from jitllm.kernels import host
+from jitllm.kernels.reference import squares as reference_squares
 
 E, TILE_ROWS = 3, 4
 

@@ -11,7 +11,8 @@ from launch import rows_of, run_block
 from jitllm.backends.cpu_ops.head_bonus import HEAD_BONUS
 from jitllm.backends.cpu_ops.lerp import LERP
 from jitllm.backends.cpu_ops.wkv import WKV
-from jitllm.kernels import abi, host, reference_wkv
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import wkv as reference_wkv
 from jitllm.llm.graph.words.wkv import FORMS
 
 Floats = Any

@@ -7,7 +7,8 @@ import pytest
 from launch import rows_of, run_block
 
 from jitllm.backends.cpu_ops.xielu import XIELU
-from jitllm.kernels import abi, host, reference_xielu
+from jitllm.kernels import abi, host
+from jitllm.kernels.reference import xielu as reference_xielu
 
 NUMBERS = {"alpha_p": 0.8, "alpha_n": 1.3, "beta": 0.5, "eps": -1e-6}
 

@@ -19,9 +19,9 @@ from variants.nextn import nextn_golden, nextn_model
 from variants.written import written_model
 
 import jitllm
-from jitllm.backends._gpu_program import GpuProgram
-from jitllm.backends._split_graph import Homes, cut, node_devices
-from jitllm.backends._split_program import SplitProgram
+from jitllm.backends._gpu.program import GpuProgram
+from jitllm.backends._split.graph import Homes, cut, node_devices
+from jitllm.backends._split.program import SplitProgram
 from jitllm.backends.base import Batch, BestSteps, Tap
 from jitllm.backends.placement import place
 from jitllm.llm.cli import main

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models import model_path
 
 import jitllm
-from jitllm.backends._gpu_program import GpuProgram
+from jitllm.backends._gpu.program import GpuProgram
 from jitllm.llm.sampling import SamplingParams, chain
 from jitllm.llm.sampling.base import Candidates
 

@@ -1,0 +1,1 @@
+"""The CUDA backend: drivers, device and the lowering that only CUDA has."""

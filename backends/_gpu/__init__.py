@@ -1,0 +1,1 @@
+"""What the GPU backends share: lowering, programs, memory and the device they stand on."""

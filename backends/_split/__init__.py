@@ -1,0 +1,1 @@
+"""Models on several devices: the cut graph, its programs and their memory."""

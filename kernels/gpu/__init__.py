@@ -1,0 +1,1 @@
+"""The compiler of GPU kernels: from Python to PTX, or to code that simulates GPU threads."""
