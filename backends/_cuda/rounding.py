@@ -10,9 +10,9 @@ from jitllm.backends._gpu import core as gpu_core
 from jitllm.backends._gpu.dispatch import Place
 from jitllm.backends._gpu.lower import ACTIVATIONS, FORMS
 from jitllm.backends._gpu.memory import Matrix
-from jitllm.backends.ir import Node
+from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats
-from jitllm.kernels.cuda._layout import ELEMENTS, GROUP
+from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, KEPT_COLUMNS
 
 # Operations that multiply their first input with a matrix, and its place among their weights.
 _MATRICES = {"matmul": 0, "head_matmul": 0, "experts": 1, "open_experts": 1}
@@ -20,8 +20,56 @@ Lower = Callable[[Any, Node], None]
 
 
 def rms_norm(lowering: Any, node: Node) -> None:
-    """Emit the norm of whole rows with their int8 rows, or the norm alone."""
-    _norm(lowering, node, node.attrs["group"], is_layer=False)
+    """Emit the norm of whole rows with their int8 rows, or the norm alone.
+
+    A norm that is added to a value of which the next norm is made does all of it.
+    """
+    if node.name in lowering.done:
+        return
+    after = _added_and_normed(lowering, node)
+    if after:
+        _norm_added(lowering, node, *after)
+    else:
+        _norm(lowering, node, node.attrs["group"], is_layer=False)
+
+
+def _added_and_normed(lowering: Any, node: Node) -> tuple[Node, Value, Node] | None:
+    """Return the addition behind a norm, its other operand and the norm of the sum."""
+    addition = lowering.addition_after(node)
+    if not addition or addition[0].name in lowering.taps:
+        return None
+    add, other = addition
+    norms = [n for n in lowering.readers(add.outputs[0]) if n.op == "rms_norm"]
+    width, x = node.inputs[0].width, lowering.place(node.inputs[0])
+    if len(norms) != 1 or width > KEPT_COLUMNS or add.outputs[0].rows != node.inputs[0].rows:
+        return None
+    if not all(_is_plain(n, width) for n in (node, norms[0])):
+        return None
+    matrix = reader_of(lowering, norms[0])
+    return (
+        (add, other, norms[0])
+        if rounds(lowering, matrix, width, x, lowering.place(other))
+        else None
+    )
+
+
+def _is_plain(node: Node, width: int) -> bool:
+    """Whether a norm is of whole rows, with a weight and nothing else."""
+    return node.attrs["group"] == width and len(node.weights) == 1 and bool(node.weights[0])
+
+
+def _norm_added(lowering: Any, node: Node, add: Node, other: Value, norm: Node) -> None:
+    (value,), x, r = node.inputs, lowering.place(node.inputs[0]), lowering.place(other)
+    s, y = (lowering.new(n.outputs[0]) for n in (add, norm))
+    w, w_y = (lowering.vector(n.weights[0]) for n in (node, norm))
+    with lowering.rounding(y, value.rows, value.width, 1) as q:
+        lowering.emit(
+            "norm_added", [lowering.count(value.rows), x, r, s, y, w, w_y, q],
+            [x.stride, r.stride, s.stride, y.stride, value.width,
+             float(node.attrs["eps"]), float(norm.attrs["eps"])],
+            [s, y, q], groups=1, rows=value.rows,
+        )  # fmt: skip
+    lowering.done |= {add.name, norm.name}
 
 
 def layer_norm(lowering: Any, node: Node) -> None:

@@ -5,6 +5,7 @@ GROUP_BYTES = 40  # of them, with the scale and sums
 HALF_BYTES = 64  # of them as float16
 
 ELEMENTS = 256  # columns of a workgroup of `unary` and `binary`
+KEPT_COLUMNS = 8192  # of a row that a workgroup can keep in registers
 
 ROWS_OF_WARP, COLUMNS = 16, 256  # of attention: query heads of tokens, columns of values
 RECORD = 4  # floats behind the sums of a part: maximum, sum of weights, two of padding

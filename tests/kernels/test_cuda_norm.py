@@ -90,3 +90,17 @@ def test_norm_and_its_rounded_rows(n: int, width: int, is_layer: bool) -> None:
     twin = reference.layer_norm(x, w, b, 1e-5) if is_layer else reference.rms_norm(x, w, 1e-5)
     check(y, twin, 2e-5, 3e-6)
     np.testing.assert_array_equal(q, quantize(np.ascontiguousarray(y[:n, :width])))
+
+
+@pytest.mark.parametrize(("n", "width"), [(1, 32), (3, 2080), (2, 640), (1, 8192)])
+def test_norm_that_is_added_and_normed(n: int, width: int) -> None:
+    x, r = 2 + _random(n, width), _random(n, width)[::-1, ::-1].copy()
+    w, w_y = _random(width), _random(width)[::-1].copy()
+    s, y, q = empty_rows(n, width), empty_rows(n, width), poisoned(n * width // 32 * 40)
+    rows = rows_of(x), rows_of(r), s, y
+    arguments = [count(n), *rows, w, w_y, q, *(a.shape[1] for a in rows), width, 1e-5, 1e-6]
+    launch("norm_added", (), arguments, (1, n + 1))
+    twin = r + reference.rms_norm(x, w, 1e-5)
+    check(s, twin, 2e-5, 3e-6)
+    check(y, reference.rms_norm(twin, w_y, 1e-6), 2e-5, 3e-6)
+    np.testing.assert_array_equal(q, quantize(np.ascontiguousarray(y[:n, :width])))
