@@ -47,7 +47,7 @@ class CudaLowering(Lowering):
     def __init__(self, exact: bool, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.exact = exact
-        self.added: set[str] = set()  # additions that a product does
+        self.done: set[str] = set()  # nodes that a dispatch before does
         self._rounded: dict[tuple[Place, str, int, str], Place] = {}
         self._grouped: dict[tuple[Place, Scheme], Grouped] = {}
         self._readers_of: dict[int, list[Node]] = {}
@@ -161,7 +161,7 @@ class CudaLowering(Lowering):
         super().product(w, x, y, rows, heads=heads, experts=experts, **options)
 
     def addition_after(self, node: Node) -> tuple[Node, Value] | None:
-        """Return the addition that can be part of a product, and its other operand."""
+        """Return the addition that can be part of what is before it, and its other operand."""
         out = node.outputs[0]
         readers = self.readers(out)
         if len(readers) != 1 or readers[0].op != "add" or node.name in self.taps:
@@ -205,7 +205,7 @@ def _matmul(lowering: CudaLowering, node: Node) -> None:
     addition, added = lowering.addition_after(node), None
     if addition:
         out, added = addition[0].outputs[0], lowering.place(addition[1])
-        lowering.added.add(addition[0].name)
+        lowering.done.add(addition[0].name)
     lowering.product(
         lowering.weights[name], lowering.place(x), lowering.new(out), x.rows,
         bias=lowering.vector(bias), added=added,
@@ -213,7 +213,7 @@ def _matmul(lowering: CudaLowering, node: Node) -> None:
 
 
 def _add(lowering: CudaLowering, node: Node) -> None:
-    if node.name not in lowering.added:
+    if node.name not in lowering.done:
         gpu_core.two_operands(lowering, node, gpu_core.ADD)
 
 
