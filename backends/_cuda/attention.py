@@ -38,23 +38,14 @@ def attention(lowering: "CudaLowering", node: Node) -> None:
     keys, values = cache_types.rows_of(pool.kv_dtype, pool.spec.layers[attrs["layer"]])
     if keys.hadamard:
         source = lowering.take("T", n_heads * dk)
-        _rotate(lowering, q, source, n_heads, dk, keys.hadamard)
+        gpu_core.rotate_heads(lowering, q, source, n_heads, dk, keys.hadamard)
     is_rounded = not values.hadamard and _rounds(lowering, node)
     with lowering.rounding(y, "T", n_heads * dv, 1) if is_rounded else nullcontext() as room:
         _emit(lowering, node, call, source, y, room)
     if values.hadamard:
-        _rotate(lowering, y, y, n_heads, dv, values.hadamard)
+        gpu_core.rotate_heads(lowering, y, y, n_heads, dv, values.hadamard)
     if source is not q:
         lowering.give(source)
-
-
-def _rotate(
-    lowering: "CudaLowering", x: Place, y: Place, n_heads: int, width: int, size: int
-) -> None:
-    lowering.emit(
-        "rotate_heads", [lowering.count("T"), x, y], [x.stride, y.stride], [y], groups=n_heads,
-        rows="T", constants=(width, size),
-    )  # fmt: skip
 
 
 def _rounds(lowering: "CudaLowering", node: Node) -> bool:

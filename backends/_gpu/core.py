@@ -169,6 +169,16 @@ def write_keys(lowering: Lowering, node: Node) -> AttentionCall:
     return AttentionCall((keys, values, sinks, terms), words, constants)
 
 
+def rotate_heads(
+    lowering: Lowering, x: Place, y: Place, n_heads: int, width: int, size: int
+) -> None:
+    """Multiply each `size` columns of heads with the Hadamard matrix; y may be x."""
+    lowering.emit(
+        "rotate_heads", [lowering.count("T"), x, y], [x.stride, y.stride], [y], groups=n_heads,
+        rows="T", constants=(width, size),
+    )  # fmt: skip
+
+
 def attention(lowering: Lowering, node: Node) -> None:
     """Emit the write of keys and values, and the attention."""
     attrs, y = node.attrs, lowering.new(node.outputs[0])
