@@ -8,7 +8,7 @@ Constants = tuple[int, ...]
 
 ELEMENTS: dict[str, list[Constants]] = {
     "norm": [(0, 1, 0), (1, 1, 1)], "norm_rounded": [(0, 1, 0), (1, 1, 1)],
-    "norm_added": [()],
+    "norm_added": [()], "rope_keep": [(1, 1, 1, 1), (1, 1, 0, 0), (0, 2, 0, 1)],
     "binary_rounded": [(2, 0), (2, 1), (3, 2)], "match_rms": [()], "gaussian_top": [()],
     "signed_root_dot": [()], "rope": [(0,), (1,)], "rope_behind": [(0,), (1,)],
     "unary": [*((op, 0) for op in range(7)), *((4, act) for act in range(1, 9))],
