@@ -19,6 +19,7 @@ from jitllm.kernels.cache_types import PAGE_TOKENS as PAGE_TOKENS  # for backend
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
+OUTPUT_BYTES = 1 << 26  # of the logits of one run, unless one row has more
 # Called with a hook point and its rows, which it may change in place.
 Tap = Callable[[str, Floats], None]
 # The rest of a run: each item is the name of a hook point, the end is the logits.
@@ -255,6 +256,11 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free everything; a closed backend cannot be used again."""
+
+
+def most_outputs(graph: Graph, max_tokens: int) -> int:
+    """Return how many output rows a run should have at most; for more, buffers may grow."""
+    return max(1, min(max_tokens, OUTPUT_BYTES // (4 * graph.vocab_size)))
 
 
 def _ended(steps: Generator[str, None, Any]) -> Any:

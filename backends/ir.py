@@ -87,6 +87,8 @@ class Graph:
     `cross`. Names differ between the two.
 
     `hidden` names the value [T, n] that blocks which predict further tokens read; "" if none do.
+
+    `n_ctx` are the most positions of a sequence, 0 where nobody says: room for page tables.
     """
 
     nodes: tuple[Node, ...]
@@ -95,6 +97,7 @@ class Graph:
     states: tuple[int, ...] = ()
     encoder: "Graph | None" = None
     hidden: str = ""
+    n_ctx: int = 0
 
     @property
     def all_nodes(self) -> tuple[Node, ...]:

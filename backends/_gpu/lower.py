@@ -12,7 +12,7 @@ from jitllm.backends._cpu.plan import LINE, Arena
 from jitllm.backends._gpu.device import Kernels
 from jitllm.backends._gpu.dispatch import Cut, Dispatch, Form, Place
 from jitllm.backends._gpu.memory import GpuPool, GpuStates, Matrix, row_bytes
-from jitllm.backends.base import BackendUnavailable, Floats
+from jitllm.backends.base import PAGE_TOKENS, BackendUnavailable, Floats, most_outputs
 from jitllm.backends.ir import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ FORMS = ("swiglu_clamp", "swiglu_limit", "swiglu_oai", "situ")
 # Offsets in the run block, as kernels read it.
 N_TOKENS, N_OUTPUTS, SEGMENTS, TABLES, ROW_SEGMENTS, HEADER = 0, 4, 8, 16, 24, 64
 SEGMENT_WORDS = 8
-TABLE_BYTES = 64  # for page tables at first
 _OF_THE_HOST = ("run", "rows", "constants")  # spaces that no dispatch writes
 
 
@@ -71,6 +70,7 @@ class Lowering:
         self.states = states
         self.kernels, self.node = kernels, graph.nodes[0]  # which is lowered now
         self.max_tokens, self.taps = max_tokens, taps
+        self.max_outputs = most_outputs(graph, max_tokens)
         self.dispatches: list[Dispatch] = []
         self.cuts: list[Cut] = []
         self.arenas = {"T": Arena(), "O": Arena(), "best": Arena(), "fixed": Arena()}
@@ -211,13 +211,20 @@ class Lowering:
         return self._constant_places[key]
 
     def space_bytes(self) -> dict[str, int]:
-        """Return what a program takes, by space; "O" and "best" grow with the rows wanted."""
+        """Return what a program takes, by space; "O" and "best" grow for more rows."""
         return {
             "run": self.run_bytes + self.row_bytes * self.max_tokens,
-            "constants": self.constant_bytes, "tables": TABLE_BYTES,
-            "T": self.arenas["T"].size * self.max_tokens, "O": self.arenas["O"].size,
-            "fixed": self.arenas["fixed"].size, "best": self.arenas["best"].size,
+            "constants": self.constant_bytes, "tables": self._table_bytes,
+            "T": self.arenas["T"].size * self.max_tokens,
+            "O": self.arenas["O"].size * self.max_outputs, "fixed": self.arenas["fixed"].size,
+            "best": self.arenas["best"].size * self.max_outputs,
         }  # fmt: skip
+
+    @property
+    def _table_bytes(self) -> int:
+        """Of page tables, where each row of a run is one of another full sequence."""
+        words = 2 + -(-self.graph.n_ctx // PAGE_TOKENS)  # place and length, then pages
+        return 4 * words * len(self.pools) * self.max_tokens
 
     # --- dispatches ---
 

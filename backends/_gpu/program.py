@@ -122,7 +122,8 @@ class GpuProgram(Program):
         if not 1 <= n_tokens <= self.max_tokens:
             raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
         self._check_ids(batch)
-        self._rows = _class(n_tokens, self.max_tokens), _class(n_outputs, self.max_tokens)
+        few, most = self._lowering.max_outputs, self.max_tokens
+        self._rows = _class(n_tokens, most), _class(n_outputs, few if n_outputs <= few else most)
         self._set_inputs(batch)
         return self._rows
 
@@ -276,14 +277,15 @@ class GpuProgram(Program):
         for segment in batch.segments:
             for node in self._reads_caches:
                 self._check_table(node, segment)
+            cells = max(segment.position + segment.rows, segment.n_cross)
             for table in segment.tables[:n_caches]:
-                heads += [at, len(table)]
-                pages.append(np.asarray(table, np.int32))
-                at += len(table)
+                pages.append(np.asarray(table[: -(-cells // PAGE_TOKENS)], np.int32))
+                heads += [at, len(pages[-1])]
+                at += len(pages[-1])
         if not n_caches:
             return
         words = np.concatenate([np.array(heads, np.int32), *pages])
-        self._reserve("tables", 2 * words.nbytes, on_host=True)
+        self._reserve("tables", words.nbytes, on_host=True)
         self._memory["tables"].upload(words)
 
     def _check_table(self, node: Any, segment: Segment) -> None:

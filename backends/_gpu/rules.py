@@ -54,7 +54,7 @@ class GpuRules(ByteRules):
     def buffer_bytes(
         self, graph: Graph, tensors: Mapping[str, TensorShape], pools: PoolSizes, max_tokens: int
     ) -> int:
-        """Return what a program takes until more than one row of logits is wanted."""
+        """Return what a program takes until more than `most_outputs` rows are wanted."""
         shapes = tensors.items()
         lowering = self.lowering(
             graph,

@@ -354,7 +354,7 @@ class GraphBuilder:
         width = self.nodes[-1].outputs[0].width
         encoder = self._encoder.build() if self._encoder else None
         return Graph(
-            tuple(self.nodes), caches, width, tuple(self._states), encoder, hidden=self.hidden
+            tuple(self.nodes), caches, width, tuple(self._states), encoder, self.hidden, self.n_ctx
         )
 
     def state(self, size: int) -> int:

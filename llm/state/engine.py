@@ -10,7 +10,7 @@ from weakref import WeakSet
 import numpy as np
 import numpy.typing as npt
 
-from jitllm.backends.base import Batch, Program, Segment, Tap
+from jitllm.backends.base import Batch, Program, Segment, Tap, most_outputs
 from jitllm.backends.ir import Graph
 from jitllm.kernels.cache_types import spelled
 from jitllm.llm.errors import BackendError, ClosedError, HookError
@@ -30,7 +30,6 @@ Floats = npt.NDArray[np.float32]
 Cancel = Callable[[], bool]
 
 _TAPPED_PROGRAMS = 2  # each has buffers of its own
-_OUTPUT_FLOATS = 1 << 25  # logits of one run, 128 MiB
 
 
 class Cancelled(Exception):
@@ -71,6 +70,8 @@ class Engine:
     ----------
     max_tokens : int
         Most rows of one run.
+    max_outputs : int
+        Most rows of one run whose logits are wanted, of a text that can be continued.
     max_source : int
         Most tokens of a text that the graph's encoder reads; 0 without one.
     drafts : WeakSet of Draft
@@ -93,6 +94,7 @@ class Engine:
         self.remembers = remembers(self.graph)
         reserve = Reserve.of(self.graph, self.n_ctx, kv_dtype)
         self.max_tokens, self.max_source = reserve.max_tokens, reserve.max_source
+        self.max_outputs = most_outputs(self.graph, self.max_tokens)
         self.closed = False
         self.hooks: list[Hooks] = []
         self.drafts: WeakSet[Draft] = WeakSet()
@@ -341,9 +343,8 @@ class Engine:
         stop = min(start + self.max_tokens, n_tokens)
         if not self.remembers:
             return stop
-        most = max(1, _OUTPUT_FLOATS // self.graph.vocab_size)
         inside = rows[(rows >= start) & (rows < stop)]
-        return stop if len(inside) <= most else int(inside[most])
+        return stop if len(inside) <= self.max_outputs else int(inside[self.max_outputs])
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -45,7 +45,7 @@ def compute_together(
     while waiting:
         if cancelled and cancelled():
             raise Cancelled
-        chosen = list(_next_pieces(waiting, engine.max_tokens, whole=not engine.remembers))
+        chosen = list(_next_pieces(waiting[: engine.max_outputs], engine))
         rows = iter(engine.run_last([piece for _, piece in chosen], n_best))
         for contents, piece in chosen:
             contents.n_done = piece.stop
@@ -55,16 +55,12 @@ def compute_together(
         waiting = [contents for contents in waiting if contents.logits is None]
 
 
-def _next_pieces(
-    waiting: list[Contents], room: int, *, whole: bool
-) -> Iterator[tuple[Contents, Piece]]:
-    """Tokens that have no cells, of one sequence after the other, as many as a run may have.
-
-    With `whole` no text is cut.
-    """
+def _next_pieces(waiting: list[Contents], engine: Engine) -> Iterator[tuple[Contents, Piece]]:
+    """Tokens that have no cells, of one sequence after the other, as many as a run may have."""
+    room = engine.max_tokens
     for contents in waiting:
         start = contents.n_done
-        if not room or (whole and room < len(contents.ids) - start):
+        if not room or (not engine.remembers and room < len(contents.ids) - start):
             return
         ids = np.array(contents.ids[start : start + room], np.int32)
         is_last = start + len(ids) == len(contents.ids)
