@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
     from jitllm.backends._devices import DeviceInfo
+    from jitllm.backends.base import DeviceMemory
     from jitllm.backends.ir import Graph
     from jitllm.backends.placement import Placement
 
@@ -147,6 +148,21 @@ def devices() -> "list[DeviceInfo]":
     from jitllm.backends._devices import found
 
     return [found(name) for name in names()]
+
+
+def device_memory(device: str) -> "DeviceMemory | None":
+    """Return the bytes of the device called `device`, None where it does not tell.
+
+    Raises
+    ------
+    BackendUnavailable
+        As `open_backend` does: the device is opened briefly.
+    """
+    backend = open_backend(device)
+    try:
+        return backend.device_memory()
+    finally:
+        backend.close()
 
 
 def _backend(name: str) -> Any:

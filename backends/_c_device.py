@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends._gpu.device import Commands, Device, Grid, Memory, whole_words
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends.base import BackendUnavailable, DeviceMemory
 
 ARGUMENT_BYTES = 128  # what every device has room for
 _POINTER, _SIZE, _WORD, _INT = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
@@ -24,6 +24,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "name": (ctypes.c_char_p, (_POINTER,)),
     "is_cpu": (_INT, (_POINTER,)),
     "max_allocation": (_SIZE, (_POINTER,)),
+    "memory": (None, (_POINTER, _POINTER, _POINTER)),
     "alloc": (_POINTER, (_POINTER, _SIZE, _INT)),
     "free": (None, (_POINTER, _POINTER)),
     "address": (_SIZE, (_POINTER,)),
@@ -198,6 +199,12 @@ class CDevice(Device):
     def _reason(self) -> str:
         """What failed last, as far as the library had room for it."""
         return str(self.call("error").decode("utf-8", "replace"))
+
+    def memory(self) -> DeviceMemory:
+        """Return its bytes; see `Device.memory`."""
+        total, free = _SIZE(), _SIZE()
+        self.call("memory", ctypes.addressof(total), ctypes.addressof(free))
+        return DeviceMemory(total.value, free.value)
 
     def allocate(self, nbytes: int, *, on_host: bool = False) -> Memory:
         """Return zeroed memory; see `Device.allocate`."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jitllm import backends
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends.base import BackendUnavailable, DeviceMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,14 @@ class DeviceInfo:
     is_usable : bool
     text : str
         What it is, or why it cannot be used.
+    memory : DeviceMemory or None
+        Its bytes; None where it does not tell, or has the host's.
     """
 
     name: str
     is_usable: bool
     text: str
+    memory: DeviceMemory | None = None
 
 
 def found(name: str) -> DeviceInfo:
@@ -31,6 +34,6 @@ def found(name: str) -> DeviceInfo:
     except BackendUnavailable as error:
         return DeviceInfo(name, False, str(error))
     try:
-        return DeviceInfo(name, True, backend.description)
+        return DeviceInfo(name, True, backend.description, backend.device_memory())
     finally:
         backend.close()

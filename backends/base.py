@@ -81,6 +81,14 @@ class Batch:
     hidden: Floats | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes of a device: all, and those that nobody uses now."""
+
+    total: int
+    free: int
+
+
 class Pool(ABC):
     """Memory of one cache: `n_pages` pages of 64 cells for each of its layers."""
 
@@ -252,6 +260,10 @@ class Backend(ABC):
     def memory_by_device(self) -> dict[str, dict[str, int]]:
         """Return the same for each device."""
         return {self.name: self.memory()}
+
+    def device_memory(self) -> DeviceMemory | None:
+        """Return the memory of the device itself; None where it does not tell, or is the host's."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

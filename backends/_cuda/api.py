@@ -8,6 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from jitllm.backends._gpu.device import Grid
+from jitllm.backends.base import DeviceMemory
 from jitllm.kernels.gpu.compiler import Code
 
 
@@ -40,6 +41,10 @@ class Driver(ABC):
     capability: tuple[int, int]
     total_bytes: int
     is_cpu: bool
+
+    @abstractmethod
+    def memory(self) -> DeviceMemory:
+        """Return all bytes of the device, and those that are free."""
 
     @abstractmethod
     def allocate(self, nbytes: int) -> int:

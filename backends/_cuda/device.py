@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jitllm.backends._cuda.api import Driver, Launch
 from jitllm.backends._cuda.driver import CudaDriver
 from jitllm.backends._gpu.device import Commands, Device, Grid, Memory, whole_words
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends.base import BackendUnavailable, DeviceMemory
 from jitllm.kernels.gpu import compiler as gpu_compiler
 from jitllm.kernels.gpu import ptx as gpu_ptx
 
@@ -105,6 +105,10 @@ class CudaDevice(Device):
         self.max_allocation = driver.total_bytes
         self._pipelines: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._closed = False
+
+    def memory(self) -> DeviceMemory:
+        """Return all bytes of the device, and those that are free."""
+        return self.driver.memory()
 
     def allocate(self, nbytes: int, *, on_host: bool = False) -> CudaMemory:
         """Return zeroed memory; that for the host is on the device too."""

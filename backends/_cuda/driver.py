@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from jitllm.backends._cuda.api import Driver, Launch
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends.base import BackendUnavailable, DeviceMemory
 from jitllm.kernels.gpu.compiler import Code
 
 log = logging.getLogger("jitllm.cuda")
@@ -212,16 +212,23 @@ class CudaDriver(Driver):
 
     # --- memory ---
 
+    def memory(self) -> DeviceMemory:
+        """Return all bytes of the device, and those that are free."""
+        free, total = _SIZE(), _SIZE()
+        at = ctypes.addressof(free), ctypes.addressof(total)
+        self._inside(lambda: self._call("cuMemGetInfo_v2", *at))
+        return DeviceMemory(total.value, free.value)
+
     def allocate(self, nbytes: int) -> int:
         """Allocate; see `Driver.allocate`."""
 
         def work() -> int:
-            address, free, total = _U64(), _SIZE(), _SIZE()
+            address = _U64()
             status = self._status("cuMemAlloc_v2", ctypes.addressof(address), nbytes)
             if status == OUT_OF_MEMORY:
-                self._call("cuMemGetInfo_v2", ctypes.addressof(free), ctypes.addressof(total))
+                there = self.memory()
                 raise BackendUnavailable(
-                    f"{self._label}: {nbytes} bytes are needed, {free.value} of {total.value} are "
+                    f"{self._label}: {nbytes} bytes are needed, {there.free} of {there.total} are "
                     "free"
                 )
             if status:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends._cuda.api import Driver, Launch
-from jitllm.backends.base import BackendUnavailable
+from jitllm.backends.base import BackendUnavailable, DeviceMemory
 from jitllm.kernels.gpu.compiler import Code
 from jitllm.kernels.gpu.simulator import KernelFault, LoadedKernel
 
@@ -38,13 +38,17 @@ class Simulator(Driver):
         self._memory: dict[int, tuple[int, npt.NDArray[np.uint8]]] = {}  # by address, with sizes
         self._list_pieces()
 
+    def memory(self) -> DeviceMemory:
+        """Return all bytes of the device, and those that are free."""
+        used = sum(n for n, _ in self._memory.values())
+        return DeviceMemory(self.total_bytes, self.total_bytes - used)
+
     def allocate(self, nbytes: int) -> int:
         """Allocate; see `Driver.allocate`."""
-        used = sum(n for n, _ in self._memory.values())
-        if used + nbytes > self.total_bytes:
+        if nbytes > (free := self.memory().free):
             raise BackendUnavailable(
-                f"CUDA device {self.name}: {nbytes} bytes are needed, {self.total_bytes - used} "
-                f"of {self.total_bytes} are free"
+                f"CUDA device {self.name}: {nbytes} bytes are needed, {free} of {self.total_bytes} "
+                "are free"
             )
         data = np.zeros(nbytes + GAP + _ALIGNMENT, np.uint8)
         address = -(-int(data.ctypes.data) // _ALIGNMENT) * _ALIGNMENT

@@ -13,6 +13,7 @@ from jitllm.backends._gpu.program import GpuProgram
 from jitllm.backends._gpu.rules import check_type
 from jitllm.backends.base import (
     Backend,
+    DeviceMemory,
     Floats,
     Pool,
     Program,
@@ -129,6 +130,10 @@ class GpuBackend(Backend):
             "caches": sum(pool.page_bytes * pool.n_pages for pool in self._pools) + states,
             "buffers": sum(program.n_bytes for program in self._programs),
         }
+
+    def device_memory(self) -> DeviceMemory:
+        """Return the memory of the device."""
+        return self.device.memory()
 
     def close(self) -> None:
         """Free programs, caches and weights, and the device."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from jitllm.backends.base import DeviceMemory
+
 Grid = tuple[int, int, int]
 
 
@@ -98,6 +100,10 @@ class Device(ABC):
     name: str
     max_allocation: int
     is_cpu: bool
+
+    @abstractmethod
+    def memory(self) -> DeviceMemory:
+        """Return all bytes of the device, and those that are free."""
 
     @abstractmethod
     def allocate(self, nbytes: int, *, on_host: bool = False) -> Memory:

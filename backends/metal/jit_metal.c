@@ -170,6 +170,13 @@ EXPORT const char *jm_name(jm_device *d) { return d->name; }
 EXPORT int jm_is_cpu(jm_device *d) { (void)d; return 0; }
 EXPORT uint64_t jm_max_allocation(jm_device *d) { return SEND(longest_buffer, d->device); }
 
+/* The bytes that the system lets kernels use, and those of them that this process does not. */
+EXPORT void jm_memory(jm_device *d, uint64_t *total, uint64_t *free_bytes) {
+    uint64_t used = SEND(allocated, d->device);
+    *total = SEND(working_set, d->device);
+    *free_bytes = *total > used ? *total - used : 0;
+}
+
 /* --- memory: the host sees all of it, and copies between runs, for which it waits --- */
 
 static int make_room(jm_device *d) {

@@ -27,6 +27,8 @@ typedef struct { NSUInteger width, height, depth; } MTLSize;
     X(MTLDevice, name_of, id, "name", (id, SEL)) \
     X(MTLDevice, supports, bool, "supportsFamily:", (id, SEL, NSInteger)) \
     X(MTLDevice, longest_buffer, NSUInteger, "maxBufferLength", (id, SEL)) \
+    X(MTLDevice, working_set, uint64_t, "recommendedMaxWorkingSetSize", (id, SEL)) \
+    X(MTLDevice, allocated, NSUInteger, "currentAllocatedSize", (id, SEL)) \
     X(MTLDevice, new_queue, id, "newCommandQueue", (id, SEL)) \
     X(MTLDevice, new_fence, id, "newFence", (id, SEL)) \
     X(MTLDevice, new_buffer, id, "newBufferWithLength:options:", \

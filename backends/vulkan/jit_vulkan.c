@@ -19,6 +19,7 @@
 #define INSTANCE_FUNCTIONS(X) X(DestroyInstance) X(EnumeratePhysicalDevices) \
     X(GetPhysicalDeviceProperties2) X(GetPhysicalDeviceFeatures2) \
     X(GetPhysicalDeviceMemoryProperties) X(GetPhysicalDeviceQueueFamilyProperties) \
+    X(EnumerateDeviceExtensionProperties) X(GetPhysicalDeviceMemoryProperties2) \
     X(CreateDevice) X(GetDeviceProcAddr)
 #define DEVICE_FUNCTIONS(X) X(DestroyDevice) X(GetDeviceQueue) X(CreateBuffer) X(DestroyBuffer) \
     X(GetBufferMemoryRequirements) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) \
@@ -38,7 +39,7 @@ typedef struct {
 
 typedef struct {
     char error[512], name[VK_MAX_PHYSICAL_DEVICE_NAME_SIZE];
-    int is_cpu;
+    int is_cpu, tells_budget;   /* VK_EXT_memory_budget */
     uint64_t max_allocation;
     void *loader;
     PFN_vkGetInstanceProcAddr GetInstanceProcAddr;
@@ -182,6 +183,16 @@ static int choose(jv_device *d, const char *wanted) {
     return 0;
 }
 
+static int has_extension(jv_device *d, const char *name) {
+    uint32_t count = 0, found = 0;
+    if (d->EnumerateDeviceExtensionProperties(d->physical, NULL, &count, NULL)) return 0;
+    VkExtensionProperties *all = calloc(count + 1, sizeof *all);
+    if (all && !d->EnumerateDeviceExtensionProperties(d->physical, NULL, &count, all))
+        for (uint32_t i = 0; i < count; i++) found |= !strcmp(all[i].extensionName, name);
+    free(all);
+    return (int)found;
+}
+
 static int open_device(jv_device *d) {
     VkQueueFamilyProperties families[32];
     uint32_t count = 32;
@@ -204,6 +215,7 @@ static int open_device(jv_device *d) {
     DEVICE_FUNCTIONS(LOAD_DEVICE)
     d->GetDeviceQueue(d->device, d->family, 0, &d->queue);
     d->GetPhysicalDeviceMemoryProperties(d->physical, &d->memories);
+    d->tells_budget = has_extension(d, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     VkCommandPoolCreateInfo pool = {VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
     pool.queueFamilyIndex = d->family;
     pool.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
@@ -263,6 +275,21 @@ static int memory_type(jv_device *d, uint32_t allowed, uint32_t need, uint32_t l
             best = (int)i, most = liked;
     }
     return best;
+}
+
+/* All bytes of the heap that buffers are in, and those that are free; of a device that does not
+ * tell what others use, all that there are. */
+EXPORT void jv_memory(jv_device *d, uint64_t *total, uint64_t *free_bytes) {
+    int type = memory_type(d, ~0u, 0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+    uint32_t heap = d->memories.memoryTypes[type].heapIndex;
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+    VkPhysicalDeviceMemoryProperties2 p = {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, &budget};
+    *total = *free_bytes = d->memories.memoryHeaps[heap].size;
+    if (!d->tells_budget) return;
+    d->GetPhysicalDeviceMemoryProperties2(d->physical, &p);
+    uint64_t most = budget.heapBudget[heap], used = budget.heapUsage[heap];
+    *free_bytes = most > used ? most - used : 0;
 }
 
 static int fill_buffer(jv_device *d, jv_buffer *b, int on_host) {

@@ -21,4 +21,7 @@ def command(as_json: bool) -> None:
     width = max(len(device.name) for device in devices)
     for device in devices:
         text = device.text if device.is_usable else f"not usable: {device.text}"
+        if device.memory:
+            free, total = (f"{n / 2**30:.1f}" for n in (device.memory.free, device.memory.total))
+            text += f"; {free} of {total} GiB free"
         click.echo(f"{device.name:<{width}}  {text}".rstrip())

@@ -13,7 +13,7 @@ from models import model_path
 import jitllm
 from jitllm import backends
 from jitllm.backends import reference
-from jitllm.backends.base import BackendUnavailable, Batch, Floats, Program, Tap
+from jitllm.backends.base import BackendUnavailable, Batch, DeviceMemory, Floats, Program, Tap
 from jitllm.llm.cli import main
 from jitllm.llm.errors import BackendError
 
@@ -21,7 +21,7 @@ STORIES = model_path("stories260K")
 _PACKAGE = """
 from typing import Any
 
-from jitllm.backends.base import Backend, BackendUnavailable
+from jitllm.backends.base import Backend, BackendUnavailable, DeviceMemory
 from jitllm.backends.reference import ReferenceBackend, rules
 
 
@@ -32,6 +32,9 @@ def open(**options: Any) -> Backend:
 class Abacus(ReferenceBackend):
     name = "abacus"
     description = "beads on rods"
+
+    def device_memory(self) -> DeviceMemory:
+        return DeviceMemory(10 << 30, 7 << 30)
 
 
 class Missing:
@@ -111,6 +114,7 @@ def test_the_list_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(listed) == backends.names()
     assert listed["cpu"].is_usable and "thread" in listed["cpu"].text
     assert (listed["abacus"].is_usable, listed["abacus"].text) == (True, "beads on rods")
+    assert listed["abacus"].memory == DeviceMemory(10 << 30, 7 << 30)
     assert not listed["broken"].is_usable and "does not load" in listed["broken"].text
     assert main(["devices", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -119,7 +123,7 @@ def test_the_list_of_devices(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert main(["devices"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "abacus     beads on rods" in lines
+    assert "abacus     beads on rods; 7.0 of 10.0 GiB free" in lines
     assert "elsewhere  not usable: the rods are elsewhere" in lines
 
 

@@ -13,6 +13,7 @@
 #define SHARED_UNTRACKED 0x100
 
 static Class device_class;
+static size_t n_allocated;      /* bytes of buffers */
 
 EXPORT void *MTLCreateSystemDefaultDevice(void) { return make(&device_class); }
 
@@ -24,6 +25,8 @@ EXPORT void *MTLCopyAllDevices(void) {
 
 static void *name_of(SELF(Device)) { UNUSED; return string("Metal stand-in"); }
 static unsigned long longest_buffer(SELF(Device)) { UNUSED; return MOST_BYTES; }
+static uint64_t working_set(SELF(Device)) { UNUSED; return MOST_BYTES; }
+static unsigned long allocated(SELF(Device)) { UNUSED; return __atomic_load_n(&n_allocated, __ATOMIC_RELAXED); }
 static void *new_fence(SELF(Device)) { UNUSED; return make(&fence_class); }
 static void *new_queue(SELF(Device)) { UNUSED; return make(&queue_class); }
 
@@ -48,6 +51,7 @@ static void *new_buffer(SELF(Device), size_t size, unsigned long options) {
     if (address == MAP_FAILED) fail("no memory: %s", strerror(errno));
     close(file);
     memset(host, 0xa5, mapped);
+    __atomic_fetch_add(&n_allocated, mapped, __ATOMIC_RELAXED);
     Buffer *made = make(&buffer_class);
     made->host = host, made->device = address, made->mapped = mapped;
     made->shift = (mapped - size) / 16 * 16; /* the end is where the memory ends */
@@ -63,6 +67,7 @@ static uint64_t gpu_address(SELF(Buffer)) {
 
 static void free_buffer(void *pointer) {
     Buffer *self = pointer;
+    __atomic_fetch_sub(&n_allocated, self->mapped, __ATOMIC_RELAXED);
     munmap(self->host, self->mapped);
     /* Its addresses are never given to anything else, so that late use of them is seen. */
     mmap(self->device, self->mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -71,7 +76,8 @@ static void free_buffer(void *pointer) {
 /* --- classes --- */
 
 static CLASS(device_class, "MTLDevice", Device, {"name", name_of}, {"supportsFamily:", supports},
-             {"maxBufferLength", longest_buffer}, {"newCommandQueue", new_queue},
+             {"maxBufferLength", longest_buffer}, {"recommendedMaxWorkingSetSize", working_set},
+             {"currentAllocatedSize", allocated}, {"newCommandQueue", new_queue},
              {"newFence", new_fence}, {"newBufferWithLength:options:", new_buffer},
              {"newLibraryWithSource:options:error:", new_library},
              {"newComputePipelineStateWithFunction:error:", new_pipeline});

@@ -19,7 +19,7 @@ _METHOD = re.compile(
 )
 _SELECTOR = re.compile(r"_(?:NS|MTL)_PRIVATE_DEF_SEL\((\w+),\s*\"([\w:]+)\"\)")
 _ENUM = re.compile(r"_(NS|MTL)_(?:ENUM|OPTIONS)\(NS::(\w+), (\w+)\)\s*\{([^}]*)\}")
-_PLAIN = {"void", "bool", "SEL", "void *", "const void *", "const char *"}
+_PLAIN = {"void", "bool", "SEL", "void *", "const void *", "const char *", "uint64_t"}
 
 
 class Headers:
