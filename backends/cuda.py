@@ -21,7 +21,6 @@ from jitllm.backends._gpu.rules import GpuRules
 from jitllm.backends.base import Backend, Weight
 from jitllm.backends.rules import ByteRules, TensorShape
 from jitllm.kernels import formats
-from jitllm.kernels.cache_types import NAMES
 
 
 def open(
@@ -104,4 +103,4 @@ def _kernels() -> Kernels:
         name, dot, kind = kernel.partition(".")
         return name in names and (not dot or kind.upper() in types)
 
-    return Kernels("cuda", types, NAMES, has)
+    return Kernels("cuda", types, has)

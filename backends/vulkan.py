@@ -14,7 +14,6 @@ from jitllm.backends._gpu.rules import GpuRules
 from jitllm.backends._vulkan_shaders import FOLDER, types
 from jitllm.backends.base import Backend
 from jitllm.backends.rules import ByteRules
-from jitllm.kernels.cache_types import FLOATS
 
 
 def open(
@@ -51,7 +50,7 @@ def rules(n_threads: int | None = None, precision: str = "fast", **options: Any)
 @cache
 def _kernels() -> Kernels:
     names = {path.stem for path in FOLDER.glob("*.spv")}
-    return Kernels("vulkan", types(), FLOATS, names.__contains__)
+    return Kernels("vulkan", types(), names.__contains__)
 
 
 def _code(kernel: str) -> bytes:

@@ -83,7 +83,7 @@ class GpuBackend(Backend):
 
     def new_pool(self, spec: CacheSpec, n_pages: int, kv_dtype: str) -> Pool:
         """Allocate a cache."""
-        pool = GpuPool(self.kernels, self.device, spec, n_pages, kv_dtype)
+        pool = GpuPool(self.device, spec, n_pages, kv_dtype)
         self._pools.append(pool)
         return pool
 

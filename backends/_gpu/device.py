@@ -26,15 +26,12 @@ class Kernels:
         Its name, for messages.
     types : frozenset of str
         Tensor types that kernels read.
-    cache_types : tuple of str
-        Types of caches; their places are what kernels know them by.
     has : callable
         Whether there is a kernel of that name.
     """
 
     backend: str
     types: frozenset[str]
-    cache_types: tuple[str, ...]
     has: Callable[[str], bool]
 
 

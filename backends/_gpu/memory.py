@@ -82,34 +82,26 @@ class GpuPool(Pool):
 
     Parameters
     ----------
-    kernels : Kernels
     device : Device or None
         None where only sizes matter.
     spec : CacheSpec
     n_pages : int
     kv_dtype : str
-        One of the kernels' cache types, or two of them joined by "/".
+        As `Backend.new_pool` takes it.
 
     Raises
     ------
     ValueError
-        If there is no such type.
+        If there is no such type, or the heads are no whole blocks of it.
     BackendUnavailable
-        If kernels lack the type, or the memory is not there.
+        If the memory is not there.
     """
 
-    def __init__(
-        self, kernels: Kernels, device: Device | None, spec: CacheSpec, n_pages: int, kv_dtype: str
-    ) -> None:
+    def __init__(self, device: Device | None, spec: CacheSpec, n_pages: int, kv_dtype: str) -> None:
         self._one = ArrayPool(spec, 1, kv_dtype, np.zeros)
         self.spec, self.n_pages, self.kv_dtype = spec, n_pages, self._one.kv_dtype
-        keys, values = cache_types.pair(self.kv_dtype)
-        known = kernels.cache_types
-        if not {keys, values} <= set(known):
-            raise BackendUnavailable(
-                f"the {kernels.backend} backend has caches of {', '.join(known)}; got {kv_dtype!r}"
-            )
-        self.kinds = known.index(keys), known.index(values)
+        keys, values = map(cache_types.NAMES.index, cache_types.pair(self.kv_dtype))
+        self.kinds = keys, values  # as kernels know them
         self.layers: list[Memory] = []
         try:
             for layer in range(len(spec.layers) if device else 0):

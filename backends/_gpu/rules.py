@@ -61,7 +61,7 @@ class GpuRules(ByteRules):
             {name: self.matrix(tensor) for name, tensor in shapes if len(tensor.shape) > 1},
             {name: np.zeros(tensor.shape, np.float32) for name, tensor in shapes
              if len(tensor.shape) == 1},
-            [GpuPool(self.kernels, None, spec, n_pages, pools.kv_dtype)
+            [GpuPool(None, spec, n_pages, pools.kv_dtype)
              for spec, n_pages in zip(graph.caches, pools.pages, strict=True)],
             max_tokens=max_tokens, taps=frozenset(),
         )  # fmt: skip

@@ -1,17 +1,56 @@
 // Made by backends/_metal_shaders.py of vulkan/compress.comp: change that file.
 #pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
 
 #include <metal_stdlib>
 #include <simd/simd.h>
 
 using namespace metal;
 
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
 struct Run;
+struct U32;
+struct Segments;
 struct F32;
 struct F16;
 struct U16;
-struct U32;
-struct Segments;
 
 struct Run
 {
@@ -20,6 +59,16 @@ struct Run
     ulong segments;
     ulong tables;
     ulong row_segments;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct Segments
+{
+    int v[1];
 };
 
 struct F32
@@ -35,16 +84,6 @@ struct F16
 struct U16
 {
     ushort v[1];
-};
-
-struct U32
-{
-    uint v[1];
-};
-
-struct Segments
-{
-    int v[1];
 };
 
 struct Arguments
@@ -80,6 +119,8 @@ constant uint VALUES = SPIRV_CROSS_CONSTANT_ID_1;
 constant uint KEYS = SPIRV_CROSS_CONSTANT_ID_0;
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
 
+constant spvUnsafeArray<float, 16> _464 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
+
 static inline __attribute__((always_inline))
 uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
 {
@@ -110,12 +151,12 @@ int position_of(device Run* const thread & run, thread const uint& segment, thre
     device Run* param = run;
     uint param_1 = segment;
     uint param_2 = 2u;
-    int _207 = word_of(param, param_1, param_2);
-    uint _208 = row;
+    int _162 = word_of(param, param_1, param_2);
+    uint _163 = row;
     device Run* param_3 = run;
     uint param_4 = segment;
     uint param_5 = 0u;
-    return (_207 + int(_208)) - word_of(param_3, param_4, param_5);
+    return (_162 + int(_163)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -141,28 +182,28 @@ float load_number(thread const uint& type, thread const ulong& base, thread cons
     return as_type<float>(uint((reinterpret_cast<device U16*>(base))->v[i]) << uint(16));
 }
 
-kernel void main0(constant Arguments& _228 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _230 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint i = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    bool _234 = row >= _228.run->n_tokens;
-    bool _244;
-    if (!_234)
+    bool _236 = row >= _230.run->n_tokens;
+    bool _246;
+    if (!_236)
     {
-        _244 = i >= _228.n;
+        _246 = i >= _230.n;
     }
     else
     {
-        _244 = _234;
+        _246 = _236;
     }
-    if (_244)
+    if (_246)
     {
         return;
     }
-    device Run* param = _228.run;
+    device Run* param = _230.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _228.run;
+    device Run* param_2 = _230.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint end = uint(position_of(param_2, param_3, param_4)) + 1u;
@@ -171,47 +212,47 @@ kernel void main0(constant Arguments& _228 [[buffer(0)]], uint3 gl_WorkGroupID [
     float value = 0.0;
     if ((end % RATIO) != 0u)
     {
-        _228.y->v[(row * _228.ldy) + i] = 0.0;
+        _230.y->v[(row * _230.ldy) + i] = 0.0;
         return;
     }
     uint last = end - RATIO;
-    uint _294;
+    uint _296;
     if (OVERLAPS)
     {
-        _294 = last - min(last, RATIO);
+        _296 = last - min(last, RATIO);
     }
     else
     {
-        _294 = last;
+        _296 = last;
     }
-    uint first = _294;
-    uint _349;
+    uint first = _296;
+    uint _351;
     for (uint s = first; s < end; s++)
     {
-        uint _317 = s;
-        device Run* param_5 = _228.run;
+        uint _319 = s;
+        device Run* param_5 = _230.run;
         uint param_6 = segment;
-        uint param_7 = _228.n_caches;
-        uint param_8 = _228.cache;
-        uint param_9 = _317 / 64u;
-        ulong param_10 = _228.pages;
-        uint param_11 = _228.page_bytes;
+        uint param_7 = _230.n_caches;
+        uint param_8 = _230.cache;
+        uint param_9 = _319 / 64u;
+        ulong param_10 = _230.pages;
+        uint param_11 = _230.page_bytes;
         ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
         uint cell = s % 64u;
         if (OVERLAPS && (s >= last))
         {
-            _349 = _228.n + i;
+            _351 = _230.n + i;
         }
         else
         {
-            _349 = i;
+            _351 = i;
         }
-        uint at = _349;
+        uint at = _351;
         uint param_12 = VALUES;
-        ulong param_13 = page + ulong(_228.key_bytes);
-        uint param_14 = (cell * _228.width) + at;
+        ulong param_13 = page + ulong(_230.key_bytes);
+        uint param_14 = (cell * _230.width) + at;
         float score = load_number(param_12, param_13, param_14);
-        score += _228.ape->v[((s % RATIO) * _228.width) + at];
+        score += _230.ape->v[((s % RATIO) * _230.width) + at];
         float before = top;
         top = fast::max(top, score);
         float kept = exp(before - top);
@@ -222,6 +263,6 @@ kernel void main0(constant Arguments& _228 [[buffer(0)]], uint3 gl_WorkGroupID [
         uint param_17 = (at * 64u) + cell;
         value = (value * kept) + (weight * load_number(param_15, param_16, param_17));
     }
-    _228.y->v[(row * _228.ldy) + i] = value / total;
+    _230.y->v[(row * _230.ldy) + i] = value / total;
 }
 

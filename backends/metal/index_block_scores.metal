@@ -1,17 +1,56 @@
 // Made by backends/_metal_shaders.py of vulkan/index_block_scores.comp: change that file.
 #pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
 
 #include <metal_stdlib>
 #include <simd/simd.h>
 
 using namespace metal;
 
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
 struct Run;
+struct U32;
+struct Segments;
 struct F32;
 struct F16;
 struct U16;
-struct U32;
-struct Segments;
 
 struct Run
 {
@@ -20,6 +59,16 @@ struct Run
     ulong segments;
     ulong tables;
     ulong row_segments;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct Segments
+{
+    int v[1];
 };
 
 struct F32
@@ -35,16 +84,6 @@ struct F16
 struct U16
 {
     ushort v[1];
-};
-
-struct U32
-{
-    uint v[1];
-};
-
-struct Segments
-{
-    int v[1];
 };
 
 struct Arguments
@@ -80,6 +119,8 @@ constant uint KEYS = SPIRV_CROSS_CONSTANT_ID_0;
 constant uint LOCAL = SPIRV_CROSS_CONSTANT_ID_3;
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
 
+constant spvUnsafeArray<float, 16> _471 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
+
 static inline __attribute__((always_inline))
 uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
 {
@@ -104,12 +145,12 @@ int position_of(device Run* const thread & run, thread const uint& segment, thre
     device Run* param = run;
     uint param_1 = segment;
     uint param_2 = 2u;
-    int _202 = word_of(param, param_1, param_2);
-    uint _203 = row;
+    int _157 = word_of(param, param_1, param_2);
+    uint _158 = row;
     device Run* param_3 = run;
     uint param_4 = segment;
     uint param_5 = 0u;
-    return (_202 + int(_203)) - word_of(param_3, param_4, param_5);
+    return (_157 + int(_158)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -154,52 +195,52 @@ float max64(thread const float& x, thread uint3& gl_LocalInvocationID, threadgro
     return top;
 }
 
-kernel void main0(constant Arguments& _271 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _273 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     threadgroup float lanes[64];
     uint row = gl_WorkGroupID.y;
     uint lane = gl_LocalInvocationID.x;
-    if (row >= _271.run->n_tokens)
+    if (row >= _273.run->n_tokens)
     {
         return;
     }
-    uint head = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) / _271.n_blocks;
-    uint own = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) % _271.n_blocks;
-    device Run* param = _271.run;
+    uint head = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) / _273.n_blocks;
+    uint own = group_of_row(gl_WorkGroupID, gl_NumWorkGroups) % _273.n_blocks;
+    device Run* param = _273.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _271.run;
+    device Run* param_2 = _273.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint position = uint(position_of(param_2, param_3, param_4));
     uint last = position / BLOCK;
-    uint from = (row * _271.ldq) + (head * DK);
-    bool _325 = own > last;
-    bool _334;
-    if (!_325)
+    uint from = (row * _273.ldq) + (head * DK);
+    bool _327 = own > last;
+    bool _336;
+    if (!_327)
     {
-        _334 = last < _271.top_k;
+        _336 = last < _273.top_k;
     }
     else
     {
-        _334 = _325;
+        _336 = _327;
     }
-    if (_334)
+    if (_336)
     {
         return;
     }
     float best = -3.4028234663852885981170418348452e+38;
-    uint _344 = (own * BLOCK) + lane;
-    for (uint s = _344; s < min(((own + 1u) * BLOCK), (position + 1u)); s += 64u)
+    uint _346 = (own * BLOCK) + lane;
+    for (uint s = _346; s < min(((own + 1u) * BLOCK), (position + 1u)); s += 64u)
     {
-        uint _361 = s;
-        device Run* param_5 = _271.run;
+        uint _363 = s;
+        device Run* param_5 = _273.run;
         uint param_6 = segment;
-        uint param_7 = _271.n_caches;
-        uint param_8 = _271.cache;
-        uint param_9 = _361 / 64u;
-        ulong param_10 = _271.pages;
-        uint param_11 = _271.page_bytes;
+        uint param_7 = _273.n_caches;
+        uint param_8 = _273.cache;
+        uint param_9 = _363 / 64u;
+        ulong param_10 = _273.pages;
+        uint param_11 = _273.page_bytes;
         ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
         float product = 0.0;
         for (uint i = 0u; i < DK; i++)
@@ -207,16 +248,16 @@ kernel void main0(constant Arguments& _271 [[buffer(0)]], uint3 gl_WorkGroupID [
             uint param_12 = KEYS;
             ulong param_13 = page;
             uint param_14 = (i * 64u) + (s % 64u);
-            product += (_271.q->v[from + i] * load_number(param_12, param_13, param_14));
+            product += (_273.q->v[from + i] * load_number(param_12, param_13, param_14));
         }
         best = fast::max(best, product);
     }
     float param_15 = best;
-    float _425 = max64(param_15, gl_LocalInvocationID, lanes);
-    best = _425;
+    float _427 = max64(param_15, gl_LocalInvocationID, lanes);
+    best = _427;
     if (lane == 0u)
     {
-        _271.y->v[(row * _271.ldy) + group_of_row(gl_WorkGroupID, gl_NumWorkGroups)] = ((own + LOCAL) > last) ? 3.4028234663852885981170418348452e+38 : best;
+        _273.y->v[(row * _273.ldy) + group_of_row(gl_WorkGroupID, gl_NumWorkGroups)] = ((own + LOCAL) > last) ? 3.4028234663852885981170418348452e+38 : best;
     }
 }
 

@@ -1,17 +1,56 @@
 // Made by backends/_metal_shaders.py of vulkan/index_scores.comp: change that file.
 #pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
 
 #include <metal_stdlib>
 #include <simd/simd.h>
 
 using namespace metal;
 
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
 struct Run;
+struct U32;
+struct Segments;
 struct F32;
 struct F16;
 struct U16;
-struct U32;
-struct Segments;
 
 struct Run
 {
@@ -20,6 +59,16 @@ struct Run
     ulong segments;
     ulong tables;
     ulong row_segments;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct Segments
+{
+    int v[1];
 };
 
 struct F32
@@ -35,16 +84,6 @@ struct F16
 struct U16
 {
     ushort v[1];
-};
-
-struct U32
-{
-    uint v[1];
-};
-
-struct Segments
-{
-    int v[1];
 };
 
 struct Arguments
@@ -86,6 +125,8 @@ constant uint KEYS = SPIRV_CROSS_CONSTANT_ID_0;
 constant bool WEIGHED = SPIRV_CROSS_CONSTANT_ID_3;
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
 
+constant spvUnsafeArray<float, 16> _426 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
+
 static inline __attribute__((always_inline))
 uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
 {
@@ -116,12 +157,12 @@ int position_of(device Run* const thread & run, thread const uint& segment, thre
     device Run* param = run;
     uint param_1 = segment;
     uint param_2 = 2u;
-    int _207 = word_of(param, param_1, param_2);
-    uint _208 = row;
+    int _162 = word_of(param, param_1, param_2);
+    uint _163 = row;
     device Run* param_3 = run;
     uint param_4 = segment;
     uint param_5 = 0u;
-    return (_207 + int(_208)) - word_of(param_3, param_4, param_5);
+    return (_162 + int(_163)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -147,71 +188,71 @@ float load_number(thread const uint& type, thread const ulong& base, thread cons
     return as_type<float>(uint((reinterpret_cast<device U16*>(base))->v[i]) << uint(16));
 }
 
-kernel void main0(constant Arguments& _228 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& _230 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint s = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    if (row >= _228.run->n_tokens)
+    if (row >= _230.run->n_tokens)
     {
         return;
     }
-    device Run* param = _228.run;
+    device Run* param = _230.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _228.run;
+    device Run* param_2 = _230.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint end = uint(position_of(param_2, param_3, param_4)) + 1u;
-    bool _258 = s >= end;
-    bool _270;
-    if (!_258)
+    bool _260 = s >= end;
+    bool _272;
+    if (!_260)
     {
-        _270 = (end / STRIDE) <= _228.top_k;
+        _272 = (end / STRIDE) <= _230.top_k;
     }
     else
     {
-        _270 = _258;
+        _272 = _260;
     }
-    bool _278;
-    if (!_270)
+    bool _280;
+    if (!_272)
     {
-        _278 = ((s + 1u) % STRIDE) != 0u;
+        _280 = ((s + 1u) % STRIDE) != 0u;
     }
     else
     {
-        _278 = _270;
+        _280 = _272;
     }
-    if (_278)
+    if (_280)
     {
         return;
     }
-    uint _285 = s;
-    device Run* param_5 = _228.run;
+    uint _287 = s;
+    device Run* param_5 = _230.run;
     uint param_6 = segment;
-    uint param_7 = _228.n_caches;
-    uint param_8 = _228.cache;
-    uint param_9 = _285 / 64u;
-    ulong param_10 = _228.pages;
-    uint param_11 = _228.page_bytes;
+    uint param_7 = _230.n_caches;
+    uint param_8 = _230.cache;
+    uint param_9 = _287 / 64u;
+    ulong param_10 = _230.pages;
+    uint param_11 = _230.page_bytes;
     ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
     float total = 0.0;
     for (uint h = 0u; h < HEADS; h++)
     {
         float product = 0.0;
-        float weight = _228.scale;
+        float weight = _230.scale;
         for (uint i = 0u; i < DK; i++)
         {
             uint param_12 = KEYS;
             ulong param_13 = page;
             uint param_14 = (i * 64u) + (s % 64u);
-            product += (_228.q->v[((row * _228.ldq) + (h * DK)) + i] * load_number(param_12, param_13, param_14));
+            product += (_230.q->v[((row * _230.ldq) + (h * DK)) + i] * load_number(param_12, param_13, param_14));
         }
         if (WEIGHED)
         {
-            weight *= _228.w->v[(row * _228.ldw) + h];
+            weight *= _230.w->v[(row * _230.ldw) + h];
         }
         total += (fast::max(product, 0.0) * weight);
     }
-    _228.y->v[(row * _228.ldy) + (s / STRIDE)] = total;
+    _230.y->v[(row * _230.ldy) + (s / STRIDE)] = total;
 }
 

@@ -1,17 +1,56 @@
 // Made by backends/_metal_shaders.py of vulkan/sparse_attention.comp: change that file.
 #pragma clang diagnostic ignored "-Wmissing-prototypes"
+#pragma clang diagnostic ignored "-Wmissing-braces"
 
 #include <metal_stdlib>
 #include <simd/simd.h>
 
 using namespace metal;
 
+template<typename T, size_t Num>
+struct spvUnsafeArray
+{
+    T elements[Num ? Num : 1];
+    
+    thread T& operator [] (size_t pos) thread
+    {
+        return elements[pos];
+    }
+    constexpr const thread T& operator [] (size_t pos) const thread
+    {
+        return elements[pos];
+    }
+    
+    device T& operator [] (size_t pos) device
+    {
+        return elements[pos];
+    }
+    constexpr const device T& operator [] (size_t pos) const device
+    {
+        return elements[pos];
+    }
+    
+    constexpr const constant T& operator [] (size_t pos) const constant
+    {
+        return elements[pos];
+    }
+    
+    threadgroup T& operator [] (size_t pos) threadgroup
+    {
+        return elements[pos];
+    }
+    constexpr const threadgroup T& operator [] (size_t pos) const threadgroup
+    {
+        return elements[pos];
+    }
+};
+
 struct Run;
+struct U32;
+struct Segments;
 struct F32;
 struct F16;
 struct U16;
-struct U32;
-struct Segments;
 
 struct Run
 {
@@ -20,6 +59,16 @@ struct Run
     ulong segments;
     ulong tables;
     ulong row_segments;
+};
+
+struct U32
+{
+    uint v[1];
+};
+
+struct Segments
+{
+    int v[1];
 };
 
 struct F32
@@ -35,16 +84,6 @@ struct F16
 struct U16
 {
     ushort v[1];
-};
-
-struct U32
-{
-    uint v[1];
-};
-
-struct Segments
-{
-    int v[1];
 };
 
 #ifndef SPIRV_CROSS_CONSTANT_ID_4
@@ -98,8 +137,10 @@ constant uint DK = SPIRV_CROSS_CONSTANT_ID_2;
 #define SPIRV_CROSS_CONSTANT_ID_6 false
 #endif
 constant bool SINKS = SPIRV_CROSS_CONSTANT_ID_6;
-constant int _455 = int(SINKS);
+constant int _457 = int(SINKS);
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
+
+constant spvUnsafeArray<float, 16> _778 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
 
 static inline __attribute__((always_inline))
 uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
@@ -125,12 +166,12 @@ int position_of(device Run* const thread & run, thread const uint& segment, thre
     device Run* param = run;
     uint param_1 = segment;
     uint param_2 = 2u;
-    int _211 = word_of(param, param_1, param_2);
-    uint _212 = row;
+    int _166 = word_of(param, param_1, param_2);
+    uint _167 = row;
     device Run* param_3 = run;
     uint param_4 = segment;
     uint param_5 = 0u;
-    return (_211 + int(_212)) - word_of(param_3, param_4, param_5);
+    return (_166 + int(_167)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -195,7 +236,7 @@ float sum64(thread const float& x, thread uint3& gl_LocalInvocationID, threadgro
 }
 
 static inline __attribute__((always_inline))
-float value_of(thread const ulong& head, thread const uint& cell, thread const uint& i, constant Arguments& v_326)
+float value_of(thread const ulong& head, thread const uint& cell, thread const uint& i, constant Arguments& v_328)
 {
     if (KEYS_ONLY)
     {
@@ -205,12 +246,12 @@ float value_of(thread const ulong& head, thread const uint& cell, thread const u
         return load_number(param, param_1, param_2);
     }
     uint param_3 = VALUES;
-    ulong param_4 = head + ulong(v_326.key_bytes);
+    ulong param_4 = head + ulong(v_328.key_bytes);
     uint param_5 = (cell * DV) + i;
     return load_number(param_3, param_4, param_5);
 }
 
-kernel void main0(constant Arguments& v_326 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+kernel void main0(constant Arguments& v_328 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     threadgroup float lanes[64];
     threadgroup float query[DK];
@@ -221,95 +262,95 @@ kernel void main0(constant Arguments& v_326 [[buffer(0)]], uint3 gl_WorkGroupID 
     uint row = gl_WorkGroupID.y;
     uint own = group_of_row(gl_WorkGroupID, gl_NumWorkGroups);
     uint lane = gl_LocalInvocationID.x;
-    if (row >= v_326.run->n_tokens)
+    if (row >= v_328.run->n_tokens)
     {
         return;
     }
-    device Run* param = v_326.run;
+    device Run* param = v_328.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    uint _371;
+    uint _373;
     if (JOINT)
     {
-        _371 = 0u;
+        _373 = 0u;
     }
     else
     {
-        _371 = own / v_326.heads_per_key;
+        _373 = own / v_328.heads_per_key;
     }
-    uint first = _371;
-    device Run* param_2 = v_326.run;
+    uint first = _373;
+    device Run* param_2 = v_328.run;
     uint param_3 = segment;
     uint param_4 = row;
     float position = float(position_of(param_2, param_3, param_4));
     for (uint i = lane; i < DK; i += 64u)
     {
-        query[i] = v_326.q->v[((row * v_326.ldq) + (own * DK)) + i];
+        query[i] = v_328.q->v[((row * v_328.ldq) + (own * DK)) + i];
     }
     for (uint i_1 = lane; i_1 < DV; i_1 += 64u)
     {
         sum[i_1] = 0.0;
     }
-    float _442;
+    float _444;
     if (SINKS)
     {
-        _442 = v_326.sinks->v[own];
+        _444 = v_328.sinks->v[own];
     }
     else
     {
-        _442 = -1000000015047466219876688855040.0;
+        _444 = -1000000015047466219876688855040.0;
     }
-    float top = _442;
-    float total = float(_455);
+    float top = _444;
+    float total = float(_457);
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    uint _465;
-    uint _535;
-    float _626;
+    uint _467;
+    uint _537;
+    float _628;
     uint group = first;
     for (;;)
     {
         if (JOINT)
         {
-            _465 = v_326.n_kv_heads;
+            _467 = v_328.n_kv_heads;
         }
         else
         {
-            _465 = first + 1u;
+            _467 = first + 1u;
         }
-        if (group < _465)
+        if (group < _467)
         {
-            uint _484 = uint(v_326.lists->v[2u * group]);
-            uint end = uint(v_326.lists->v[(2u * group) + 1u]);
-            for (uint start = _484; start < end; start += 64u)
+            uint _486 = uint(v_328.lists->v[2u * group]);
+            uint end = uint(v_328.lists->v[(2u * group) + 1u]);
+            for (uint start = _486; start < end; start += 64u)
             {
                 float number = -1.0;
                 float score = 0.0;
                 if ((start + lane) < end)
                 {
-                    number = v_326.chosen->v[((row * v_326.ldc) + start) + lane];
+                    number = v_328.chosen->v[((row * v_328.ldc) + start) + lane];
                 }
                 bool seen = (number >= 0.0) && (number <= position);
                 if (seen)
                 {
-                    _535 = uint(number);
+                    _537 = uint(number);
                 }
                 else
                 {
-                    _535 = 0u;
+                    _537 = 0u;
                 }
-                uint s = _535;
+                uint s = _537;
                 ulong head = 0ul;
                 if (seen)
                 {
-                    uint _548 = s;
-                    device Run* param_5 = v_326.run;
+                    uint _550 = s;
+                    device Run* param_5 = v_328.run;
                     uint param_6 = segment;
-                    uint param_7 = v_326.n_caches;
-                    uint param_8 = v_326.cache;
-                    uint param_9 = _548 / 64u;
-                    ulong param_10 = v_326.pages;
-                    uint param_11 = v_326.page_bytes;
-                    head = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11) + ulong(group * v_326.head_bytes);
+                    uint param_7 = v_328.n_caches;
+                    uint param_8 = v_328.cache;
+                    uint param_9 = _550 / 64u;
+                    ulong param_10 = v_328.pages;
+                    uint param_11 = v_328.page_bytes;
+                    head = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11) + ulong(group * v_328.head_bytes);
                     for (uint i_2 = 0u; i_2 < DK; i_2++)
                     {
                         uint param_12 = KEYS;
@@ -317,28 +358,28 @@ kernel void main0(constant Arguments& v_326 [[buffer(0)]], uint3 gl_WorkGroupID 
                         uint param_14 = (i_2 * 64u) + (s % 64u);
                         score += (query[i_2] * load_number(param_12, param_13, param_14));
                     }
-                    score *= v_326.scale;
+                    score *= v_328.scale;
                 }
                 float before = top;
                 float param_15 = seen ? score : (-1000000015047466219876688855040.0);
-                float _617 = max64(param_15, gl_LocalInvocationID, lanes);
-                top = fast::max(top, _617);
+                float _619 = max64(param_15, gl_LocalInvocationID, lanes);
+                top = fast::max(top, _619);
                 float kept = exp(before - top);
                 if (seen)
                 {
-                    _626 = exp(score - top);
+                    _628 = exp(score - top);
                 }
                 else
                 {
-                    _626 = 0.0;
+                    _628 = 0.0;
                 }
-                float weight = _626;
+                float weight = _628;
                 weights[lane] = weight;
                 heads[lane] = head;
                 cells[lane] = s % 64u;
                 float param_16 = weight;
-                float _659 = sum64(param_16, gl_LocalInvocationID, lanes);
-                total = (total * kept) + _659;
+                float _661 = sum64(param_16, gl_LocalInvocationID, lanes);
+                total = (total * kept) + _661;
                 for (uint i_3 = lane; i_3 < DV; i_3 += 64u)
                 {
                     float part = 0.0;
@@ -349,7 +390,7 @@ kernel void main0(constant Arguments& v_326 [[buffer(0)]], uint3 gl_WorkGroupID 
                             ulong param_17 = heads[j];
                             uint param_18 = cells[j];
                             uint param_19 = i_3;
-                            part += (weights[j] * value_of(param_17, param_18, param_19, v_326));
+                            part += (weights[j] * value_of(param_17, param_18, param_19, v_328));
                         }
                     }
                     sum[i_3] = (sum[i_3] * kept) + part;
@@ -364,18 +405,18 @@ kernel void main0(constant Arguments& v_326 [[buffer(0)]], uint3 gl_WorkGroupID 
             break;
         }
     }
-    float _742;
+    float _744;
     for (uint i_4 = lane; i_4 < DV; i_4 += 64u)
     {
         if (total > 0.0)
         {
-            _742 = sum[i_4] / total;
+            _744 = sum[i_4] / total;
         }
         else
         {
-            _742 = 0.0;
+            _744 = 0.0;
         }
-        v_326.y->v[((row * v_326.ldy) + (own * DV)) + i_4] = _742;
+        v_328.y->v[((row * v_328.ldy) + (own * DV)) + i_4] = _744;
     }
 }
 

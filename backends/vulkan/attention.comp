@@ -25,7 +25,8 @@ layout(push_constant) uniform Arguments {
     float scale, cap;        // caches: number of this one, and of all, 16 bits each
     uint ldk, ldv;
 };
-shared float query[DK], weights[64], sum[DV];
+#include "query.glsl"
+shared float weights[64];
 
 void main() {
     uint lane = gl_LocalInvocationID.x, row = gl_WorkGroupID.y, head = group_of_row();
@@ -41,10 +42,11 @@ void main() {
         else if (near > 0) lo = max(0, position - (CAUSAL ? near - 1 : near / 2));
         if (ALONE) lo = max(lo, start);
     }
-    for (uint i = lane; i < DK; i += 64) query[i] = q.v[row * ldq + head * DK + i];
-    for (uint i = lane; i < DV; i += 64) sum[i] = 0;
+    for (uint i = lane; i < DK; i += 64) numbers[i] = q.v[row * ldq + head * DK + i];
+    for (uint i = lane; i < DV; i += 64) numbers[DK + i] = 0;
     float top = SINKS ? sinks.v[head] : -1e30, total = SINKS ? 1 : 0;
     barrier();
+    rotate(0, DK, ALONE ? 0 : hadamard_of_keys(KEYS, DK));
     for (int block = lo / 64; block * 64 < hi; block++) {
         int key = block * 64 + int(lane);
         bool seen = key >= lo && key < hi;
@@ -56,10 +58,9 @@ void main() {
         if (seen) {
             if (ALONE) {
                 uint from = uint(first_row + key - start) * ldk + group * DK;
-                for (uint i = 0; i < DK; i++) score += query[i] * F32(pages).v[from + i];
+                for (uint i = 0; i < DK; i++) score += numbers[i] * F32(pages).v[from + i];
             } else {
-                for (uint i = 0; i < DK; i++)
-                    score += query[i] * load_number(KEYS, page, i * PAGE + lane);
+                score = score_of(page + lane * item_bytes(KEYS));
             }
             score *= scale;
             if (cap > 0) score = cap * tanh_(score / cap);
@@ -80,13 +81,14 @@ void main() {
             for (int j = from; j < until; j++) {
                 float value = ALONE
                     ? F32(values).v[uint(first_row + block * 64 + j - start) * ldv + group * DV + i]
-                    : load_number(VALUES, page + key_bytes, uint(j) * DV + i);
+                    : number_of(VALUES, page + key_bytes + j * row_bytes(VALUES, DV), 1, i);
                 part += weights[j] * value;
             }
-            sum[i] = sum[i] * kept + part;
+            numbers[DK + i] = numbers[DK + i] * kept + part;
         }
         barrier();
     }
+    rotate(DK, DV, ALONE ? 0 : hadamard_of_values(VALUES, DV));
     for (uint i = lane; i < DV; i += 64)
-        y.v[row * ldy + head * DV + i] = total > 0 ? sum[i] / total : 0;
+        y.v[row * ldy + head * DV + i] = total > 0 ? numbers[DK + i] / total : 0;
 }

@@ -1,4 +1,24 @@
-// Numbers of a cache: type 0 is float32, 1 float16, 2 bfloat16.
+#include "run.glsl"
+#include "types/iq4_levels.glsl"
+
+// Numbers of a cache, whose type is a place of cache_types.NAMES: float32, float16, bfloat16, then
+// types of blocks of 32 numbers.
+const uint Q8_0 = 3, Q5_1 = 4, Q5_0 = 5, Q4_1 = 6, Q4_0 = 7, IQ4_NL = 8;
+
+bool has_blocks(uint type) { return type >= Q8_0; }
+bool has_low(uint type) { return type == Q5_1 || type == Q4_1; }  // a number that codes begin at
+bool has_fifths(uint type) { return type == Q5_1 || type == Q5_0; }  // bits beside the nibbles
+uint fifths_at(uint type) { return has_low(type) ? 4 : 2; }
+uint codes_at(uint type) { return fifths_at(type) + (has_fifths(type) ? 4 : 0); }
+uint block_bytes(uint type) { return codes_at(type) + (type == Q8_0 ? 32 : 16); }
+
+// Items of a row are numbers, or bytes of blocks.
+uint item_bytes(uint type) { return has_blocks(type) ? 1 : type == 0 ? 4 : 2; }
+
+uint row_bytes(uint type, uint n) {
+    return has_blocks(type) ? n / 32 * block_bytes(type) : n * item_bytes(type);
+}
+
 float load_number(uint type, uint64_t base, uint i) {
     if (type == 0) return F32(base).v[i];
     if (type == 1) return float(F16(base).v[i]);
@@ -18,35 +38,27 @@ void store_number(uint type, uint64_t base, uint i, float x) {
     }
 }
 
-const uint PAGE = 64;
-
-// What a run says of a segment; tables are offsets into the page numbers, one for each cache.
-layout(buffer_reference, std430, buffer_reference_align = 4) buffer Segments {
-    int v[];  // [S, 8]: row, rows, position, n_cross, state_in, state_out, tables, 0
-};
-
-layout(buffer_reference, std430, buffer_reference_align = 8) buffer Run {
-    uint n_tokens, n_outputs;
-    uint64_t segments, tables;  // tables: [S, caches, 2] offset and length, then page numbers
-    uint64_t row_segments;      // [T] the segment of each row
-};
-
-uint64_t page_of(Run run, uint segment, uint n_caches, uint cache, uint block, uint64_t pages,
-                 uint page_bytes) {
-    U32 tables = U32(run.tables);
-    uint entry = (segment * n_caches + cache) * 2;
-    uint page = tables.v[tables.v[entry] + block % tables.v[entry + 1]];
-    return pages + uint64_t(page) * page_bytes;
+// A float16 whose bytes lie `step` apart.
+float half_at(uint64_t at, uint step) {
+    if (step == 1) return float(F16(at).v[0]);
+    return unpackHalf2x16(uint(U8(at).v[0]) | uint(U8(at).v[step]) << 8).x;
 }
 
-uint segment_of(Run run, uint row) { return U32(run.row_segments).v[row]; }
-
-const uint ROW = 0, ROWS = 1, POSITION = 2, N_CROSS = 3, STATE_IN = 4, STATE_OUT = 5;
-
-int word_of(Run run, uint segment, uint word) {
-    return Segments(run.segments).v[segment * 8 + word];
+// What the code of number i of a block stands for before it is scaled.
+float code_at(uint type, uint64_t block, uint step, uint i) {
+    U8 bytes = U8(block);
+    if (type == Q8_0) return float(int(uint(bytes.v[(2 + i) * step]) << 24) >> 24);
+    uint code = uint(bytes.v[(codes_at(type) + i % 16) * step]) >> i / 16 * 4 & 15;
+    if (type == IQ4_NL) return LEVELS[code];
+    if (has_fifths(type))
+        code |= (uint(bytes.v[(fifths_at(type) + i / 8) * step]) >> i % 8 & 1) << 4;
+    return has_low(type) ? float(code) : float(int(code) - (has_fifths(type) ? 16 : 8));
 }
 
-int position_of(Run run, uint segment, uint row) {
-    return word_of(run, segment, POSITION) + int(row) - word_of(run, segment, ROW);
+// Number i of a row whose items lie `step` items apart.
+float number_of(uint type, uint64_t row, uint step, uint i) {
+    if (!has_blocks(type)) return load_number(type, row, i * step);
+    uint64_t block = row + i / 32 * block_bytes(type) * step;
+    float x = half_at(block, step) * code_at(type, block, step, i % 32);
+    return has_low(type) ? x + half_at(block + 2 * step, step) : x;
 }

@@ -2,7 +2,7 @@
 // of each other, and that of a segment's last row writes the state, [TAPS - 1, width].
 #version 450
 #include "common.glsl"
-#include "caches.glsl"
+#include "run.glsl"
 #include "states.glsl"
 #include "activations.glsl"
 layout(local_size_x = 64) in;

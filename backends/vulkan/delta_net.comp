@@ -2,7 +2,7 @@
 // y = q^T state.
 #version 450
 #include "common.glsl"
-#include "caches.glsl"
+#include "run.glsl"
 #include "states.glsl"
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint HEADS = 1;

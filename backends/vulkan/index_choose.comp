@@ -3,7 +3,7 @@
 // equal scores the first count. Rows that see no more than top_k need no scores.
 #version 450
 #include "common.glsl"
-#include "caches.glsl"
+#include "run.glsl"
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint SIZE = 1;
 layout(constant_id = 1) const bool BLOCKS = false;

@@ -2,7 +2,7 @@
 // workgroup of a segment's last row writes the state behind it: 1 + token of the last ones.
 #version 450
 #include "common.glsl"
-#include "caches.glsl"
+#include "run.glsl"
 #include "states.glsl"
 #include "types/type.glsl"  // becomes the file of a type
 layout(local_size_x = 64) in;

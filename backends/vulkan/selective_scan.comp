@@ -2,7 +2,7 @@
 // s = softplus(steps): state = exp(a s) state + s x b, y = c . state + d x.
 #version 450
 #include "common.glsl"
-#include "caches.glsl"
+#include "run.glsl"
 #include "states.glsl"
 #include "activations.glsl"
 layout(local_size_x = 64) in;

@@ -3,7 +3,7 @@
 // from the state.
 #version 450
 #include "common.glsl"
-#include "caches.glsl"
+#include "run.glsl"
 #include "states.glsl"
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint FORM = 0;

@@ -1,4 +1,4 @@
-"""What a run says: `Run` and `Segments` of backends/vulkan/caches.glsl, and pages of a cache."""
+"""What a run says: `Run` and `Segments` of backends/vulkan/run.glsl, and pages of a cache."""
 
 from jitllm.kernels.gpu.vocabulary import inline, load_i32, load_i64, load_u32, remainder_u32
 
