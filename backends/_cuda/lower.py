@@ -1,10 +1,11 @@
 """Lowering to CUDA's own products and attention; all else is `_gpu_lower`'s.
 
-Activations are rounded to int8 or float16 once for all products that read a value. A product whose
-only reader is an addition adds the other operand itself, unless its output is tapped.
+Activations are rounded to int8 or float16 once for all products that read a value. Unless somebody
+looks at what is between, a product whose only reader is an addition adds the other operand itself,
+so does a norm that another norm follows, and heads are normed, turned and written in one dispatch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jitllm.backends._cuda.attention import attention
+from jitllm.backends._cuda.heads import emit_heads, find_heads
 from jitllm.backends._cuda.products import (
     HALF,
     INT8,
@@ -21,7 +23,7 @@ from jitllm.backends._cuda.products import (
     Scheme,
     scheme_of,
 )
-from jitllm.backends._cuda.rounding import OPS, rounded_binary, rounds
+from jitllm.backends._cuda.rounding import OPS, rms_norm, rounded_binary, rounds
 from jitllm.backends._gpu import core as gpu_core
 from jitllm.backends._gpu.dispatch import MOST_ROWS, Form, Place
 from jitllm.backends._gpu.lower import Lowering
@@ -47,13 +49,13 @@ class CudaLowering(Lowering):
     def __init__(self, exact: bool, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.exact = exact
-        self.done: set[str] = set()  # nodes that a dispatch before does
         self._rounded: dict[tuple[Place, str, int, str], Place] = {}
         self._grouped: dict[tuple[Place, Scheme], Grouped] = {}
         self._readers_of: dict[int, list[Node]] = {}
         for node in self.graph.nodes:
             for value in node.inputs:
                 self._readers_of.setdefault(value.id, []).append(node)
+        self.heads = find_heads(self)
 
     # --- what several products read ---
 
@@ -104,9 +106,9 @@ class CudaLowering(Lowering):
         """Return the nodes that read a value."""
         return self._readers_of.get(value.id, [])
 
-    def give(self, place: Place) -> None:
+    def give(self, place: Place, *, now: bool = False) -> None:
         """Let later dispatches use the memory, and that of rounded rows of what was there."""
-        super().give(place)
+        super().give(place, now=now)
         self._forget([place])
 
     def emit_forms(
@@ -212,11 +214,24 @@ def _matmul(lowering: CudaLowering, node: Node) -> None:
     )  # fmt: skip
 
 
-def _add(lowering: CudaLowering, node: Node) -> None:
-    if node.name not in lowering.done:
-        gpu_core.two_operands(lowering, node, gpu_core.ADD)
+def _rope(lowering: CudaLowering, node: Node) -> None:
+    _heads_or(gpu_core.rope, lowering, node)
+
+
+def _norm(lowering: CudaLowering, node: Node) -> None:
+    _heads_or(rms_norm, lowering, node)
+
+
+def _heads_or(
+    otherwise: Callable[[CudaLowering, Node], None], lowering: CudaLowering, node: Node
+) -> None:
+    """Emit all that an attention needs of its heads if this is the first of it."""
+    if node.name in lowering.heads:
+        emit_heads(lowering, lowering.heads[node.name])
+    else:
+        otherwise(lowering, node)
 
 
 CudaLowering.own = {
-    **OPS, "matmul": _matmul, "add": _add, "attention": attention,
+    **OPS, "matmul": _matmul, "rope": _rope, "rms_norm": _norm, "attention": attention,
 }  # fmt: skip

@@ -24,8 +24,6 @@ def rms_norm(lowering: Any, node: Node) -> None:
 
     A norm that is added to a value of which the next norm is made does all of it.
     """
-    if node.name in lowering.done:
-        return
     after = _added_and_normed(lowering, node)
     if after:
         _norm_added(lowering, node, *after)

@@ -74,19 +74,25 @@ def _columns(lowering: Lowering, node: Node) -> None:
     lowering.share(node.outputs[0], node.inputs[0], node.attrs["start"])
 
 
-def _rope(lowering: Lowering, node: Node) -> None:
+def rope(lowering: Lowering, node: Node) -> None:
+    """Emit the rotation of each head."""
     (x,), attrs, y = node.inputs, node.attrs, lowering.new(node.outputs[0])
-    frequencies, source = attrs["frequencies"], lowering.place(x)
-    key = frequencies.tobytes()
-    if key not in lowering.angles:
-        room = lowering.row_place(8 * len(frequencies))
-        lowering.angles[key] = room, frequencies
+    source = lowering.place(x)
     lowering.emit(
-        "rope", [lowering.count("T"), source, y, lowering.angles[key][0]],
+        "rope", [lowering.count("T"), source, y, angles_of(lowering, node)],
         [source.stride, y.stride, x.width, attrs["head_dim"], attrs["n_rot"],
          float(attrs["magnitude"])],
         [y], groups=-(-x.width // LANES), rows="T", constants=(attrs["kind"] == "neox",),
     )  # fmt: skip
+
+
+def angles_of(lowering: Lowering, node: Node) -> Place:
+    """Return where the host writes the angles of a rope's pairs, the same for equal ropes."""
+    frequencies = node.attrs["frequencies"]
+    key: bytes = frequencies.tobytes()
+    if key not in lowering.angles:
+        lowering.angles[key] = lowering.row_place(8 * len(frequencies)), frequencies
+    return lowering.angles[key][0]
 
 
 def _scale_by_position(lowering: Lowering, node: Node) -> None:
@@ -148,7 +154,7 @@ def write_keys(lowering: Lowering, node: Node) -> AttentionCall:
     alone, kinds, layout = attrs["cache"] < 0, (0, 0), (0, 0, 0)
     keys, values = kv if alone else (pages_of(lowering, node), None)
     if not alone:
-        if kv:
+        if kv and node.name not in lowering.kept:
             keep(lowering, node)
         pool = lowering.pools[attrs["cache"]]
         kinds = pool.kinds
@@ -208,7 +214,7 @@ OPS: dict[str, Callable[[Lowering, Node], None]] = {
     ),
     "glu": lambda low, node: two_operands(low, node, GLU, ACTIVATIONS.index(node.attrs["act"])),
     "columns": _columns,
-    "rope": _rope,
+    "rope": rope,
     "scale_by_position": _scale_by_position,
     "attention": attention,
     "select_outputs": _select_outputs,

@@ -72,6 +72,8 @@ class Lowering:
         self.max_tokens, self.taps = max_tokens, taps
         self.max_outputs = most_outputs(graph, max_tokens)
         self.dispatches: list[Dispatch] = []
+        self.done: set[str] = set()  # nodes that a dispatch before does
+        self.kept: set[str] = set()  # those whose keys and values have been written
         self.cuts: list[Cut] = []
         self.arenas = {"T": Arena(), "O": Arena(), "best": Arena(), "fixed": Arena()}
         self.best: dict[int, Best] = {}  # what finds so many logits of each row
@@ -89,6 +91,7 @@ class Lowering:
         self._readers = Counter(value.id for node in graph.nodes for value in node.inputs)
         self._reads: list[Place] = []
         self._writes: list[Place] = []
+        self._given: list[Place] = []
         self.tokens, self.positions, self.output_rows, self.row_segments = (
             self.row_place(4) for _ in range(4)
         )
@@ -100,7 +103,8 @@ class Lowering:
 
         for node in self.graph.nodes:
             self.node = node
-            operation(self, node)(self, node)
+            if node.name not in self.done:
+                operation(self, node)(self, node)
             out = node.outputs[0]
             self._cut(node, out)
             for value in node.inputs:
@@ -155,9 +159,15 @@ class Lowering:
         """Return a place of `nbytes` bytes in a space, for each row where its rows count."""
         return Place(space, self.arenas[space].take(nbytes), nbytes)
 
-    def give(self, place: Place) -> None:
-        """Let later dispatches use the memory; barriers keep earlier ones right."""
-        self.arenas[place.space].give(place.start, place.size)
+    def give(self, place: Place, *, now: bool = False) -> None:
+        """Let dispatches behind the next barrier use the memory, or `now` all later ones.
+
+        Those before the barrier may run beside what uses the memory still, and so they do.
+        """
+        if now:
+            self.arenas[place.space].give(place.start, place.size)
+        else:
+            self._given.append(place)
 
     def share(self, value: Value, source: Value, first: int) -> None:
         """Make a value the columns of another from `first` on."""
@@ -256,6 +266,9 @@ class Lowering:
         wait = _meet(reads, self._writes) or _meet(writes, self._writes + self._reads)
         if wait:
             self._reads, self._writes = [], []
+            for place in self._given:
+                self.arenas[place.space].give(place.start, place.size)
+            self._given.clear()
         self._reads += reads
         self._writes += writes
         self.dispatches.append(Dispatch(tuple(forms), rows, barrier=wait, **options))

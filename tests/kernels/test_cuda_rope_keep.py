@@ -1,5 +1,6 @@
 """Heads before attention on the simulated GPU: the numbers of norms, rotation and cells."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ POSITIONS = np.concatenate([np.arange(first, first + rows) for rows, first in SE
 
 def _wanted(
     kv: str, sizes: tuple[int, int, int], n_rot: int, kind: str, w: Floats | None,
-    parts: tuple[Floats, Floats, Floats], frequencies: Floats,
+    parts: Sequence[Floats], frequencies: Floats,
 ) -> tuple[Floats, Any]:  # fmt: skip
     """Return the twins' queries, and their pages, 0xFF where nothing is written."""
     heads, dk, _ = sizes
