@@ -82,6 +82,27 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawStep:
+    """What one sampler does: its name, the number that it goes by, and the fewest it keeps."""
+
+    name: str
+    amount: float = 0.0
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How a token is chosen: steps on the `n` largest logits, which descend; the last one chooses.
+
+    Steps do what the samplers of that name do, see `jitllm.llm.sampling`; `amount` of "min_p" is a
+    logarithm, that of "dist" the random number.
+    """
+
+    n: int
+    steps: tuple[DrawStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceMemory:
     """Bytes of a device: all, and those that nobody uses now."""
 
@@ -208,8 +229,31 @@ class Program(ABC):
         """Run a batch as `best` does, with pauses as in `steps`."""
         raise BackendUnavailable(f"{type(self).__name__} finds no largest logits")
 
+    def can_draw(self, draw: Draw) -> bool:
+        """Whether `draw` does all steps of this one; for a device that cannot, the host does."""
+        return False
+
+    def draw(self, batch: Batch, draws: Sequence[Draw]) -> Ints:
+        """Run a batch and choose a token for each output row; returns ids int32 [O].
+
+        An id is below 0 where the largest logit is NaN or infinite. The program has no taps.
+
+        Parameters
+        ----------
+        batch : Batch
+            With output rows.
+        draws : sequence of Draw
+            One for each output row, which the program can do.
+
+        Raises
+        ------
+        BackendUnavailable
+            If it cannot.
+        """
+        raise BackendUnavailable(f"{type(self).__name__} chooses no tokens")
+
     def logits(self, row: int) -> Floats:
-        """Return the logits of output row `row` of the last `best`, float32 [vocab_size].
+        """Return the logits of output row `row` of the last `best` or `draw`, float32 [vocab_size].
 
         They are there until the program runs again.
         """

@@ -10,7 +10,8 @@ from jitllm.llm.generate import GenerationStream, Prompt
 from jitllm.llm.progress import ProgressBar
 from jitllm.llm.request import Request
 from jitllm.llm.results import Generation
-from jitllm.llm.state.contents import common_prefix
+from jitllm.llm.state.contents import Contents, common_prefix
+from jitllm.llm.state.logits import Need
 from jitllm.llm.state.pages import pages_of
 from jitllm.llm.state.together import compute_together
 
@@ -125,11 +126,13 @@ class _Lanes:
     def _compute(self) -> None:
         """Compute the logits that the next step of every lane needs."""
         started = time.perf_counter()
-        needed = [contents for s in self._streams.values() for contents in s.needed()]
-        once = {id(contents): contents for contents in needed}  # samples share a prompt
-        n_best = [stream.n_best for stream in self._streams.values()]
-        most = None if None in n_best else max(filter(None, n_best), default=None)
-        compute_together(self._model.engine, once.values(), n_best=most)
+        once, needs = dict[int, Contents](), dict[int, Need]()
+        for stream in self._streams.values():
+            need = stream.need
+            for contents in stream.needed():  # samples share a prompt
+                key = id(contents)
+                once[key], needs[key] = contents, need.join(needs.get(key, need))
+        compute_together(self._model.engine, [*once.values()], needs=[*needs.values()])
         seconds = time.perf_counter() - started
         for stream in self._streams.values():
             stream.waited(seconds)

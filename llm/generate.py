@@ -26,6 +26,7 @@ from jitllm.llm.results import (
 from jitllm.llm.sampling import top_logprobs
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.engine import Cancel, Cancelled
+from jitllm.llm.state.logits import Need
 from jitllm.llm.state.sequence import Sequence as TokenSequence
 from jitllm.llm.stops import StopStrings
 
@@ -231,9 +232,9 @@ class GenerationStream(Iterator[Chunk]):
         return [self._sequence.contents] if goes_on else []
 
     @property
-    def n_best(self) -> int | None:
-        """How many of the largest logits are enough for the next step; None for all."""
-        return None if self.request.params.logprobs is not None else self.chain.needs()
+    def need(self) -> Need:
+        """What the next step needs of the logits."""
+        return Need() if self.request.params.logprobs is not None else Need.of(self.chain)
 
     def waited(self, seconds: float) -> None:
         """Count time in which what it needs was computed."""
@@ -318,7 +319,7 @@ class GenerationStream(Iterator[Chunk]):
         params, sequence = self.request.params, self._start()
         ends = {*self.model.eog_ids, *params.stop_token_ids}
         while self._goes_on(sequence):
-            token = sequence.compute_last(self.n_best).sample(self.chain)
+            token = sequence.compute_last(self.need).sample(self.chain)
             if token in ends:
                 return "stop"
             yield self._keep(sequence, token)
@@ -332,7 +333,7 @@ class GenerationStream(Iterator[Chunk]):
         sequence = self._sequence = self._prompt.start(params.prompt_logprobs, is_set)
         self.request = dataclasses.replace(self.request, params=settled(sequence, params))
         if self._goes_on(sequence):
-            sequence.compute_last(self.n_best, is_set)
+            sequence.compute_last(self.need, is_set)
         if not self.request.goes_on:
             self.chain.accept_many(sequence.token_ids)
         sequence.generation_began(self.request.params, self.chain, self.request.lacks())

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from jitllm.backends._gpu.device import Commands, Device, Memory
 from jitllm.backends._gpu.dispatch import Cut, Dispatch, Form, Place
+from jitllm.backends._gpu.draw import can_draw, words_of
 from jitllm.backends._gpu.lower import (
     MOST_GROUPS,
     N_OUTPUTS,
@@ -24,7 +25,9 @@ from jitllm.backends.base import (
     PAGE_TOKENS,
     Batch,
     BestSteps,
+    Draw,
     Floats,
+    Ints,
     Program,
     Segment,
     Steps,
@@ -49,7 +52,7 @@ class GpuProgram(Program):
         self.device, self.graph, self.closed = device, lowering.graph, False
         self.max_tokens, self._lowering = lowering.max_tokens, lowering
         self._memory: dict[str, Memory] = {}
-        self._recorded: dict[tuple[int, int, int], list[Commands]] = {}
+        self._recorded: dict[tuple[int, ...], list[Commands]] = {}
         self._rows = 0, 0  # classes of the run
         self._run = np.zeros(lowering.space_bytes()["run"], np.uint8)
         self._reads_caches = [n for n in self.graph.nodes if n.attrs.get("cache", -1) >= 0]
@@ -96,15 +99,33 @@ class GpuProgram(Program):
 
     def best_steps(self, batch: Batch, k: int, tap: Tap | None = None) -> BestSteps:
         """Run a batch and find the largest logits on the device; see `Program.best`."""
-        size, n = min(size for size in self._lowering.best if size >= k), len(batch.output_rows)
+        size, n = self._size(k), len(batch.output_rows)
         rows = self._begin(batch)
         yield from self._walk(batch, self._pieces(rows, size), tap, rows)
         place, found = self._lowering.best[size].found, np.empty((n, 2, size), np.int32)
         self._memory[place.space].download(found, self._offset(place, rows))
         return found[:, 0, :k].copy(), found[:, 1, :k].copy().view(np.float32)
 
+    def _size(self, k: int) -> int:
+        """How many are found where k are wanted."""
+        return min(size for size in self._lowering.best if size >= k)
+
+    def can_draw(self, draw: Draw) -> bool:
+        """Whether the kernel does what is wanted; see `Program.can_draw`."""
+        return draw.n <= self.most_best and can_draw(draw)
+
+    def draw(self, batch: Batch, draws: Sequence[Draw]) -> Ints:
+        """Run a batch and choose tokens on the device; see `Program.draw`."""
+        size = self._size(max(draw.n for draw in draws))
+        best, ids = self._lowering.best[size], np.empty(len(draws), np.int32)
+        rows = self._begin(batch, (best.draws, words_of(draws)))
+        for commands in self._pieces(rows, size, is_drawn=True):
+            commands.run()
+        self._memory[best.drawn.space].download(ids, self._offset(best.drawn, rows))
+        return ids
+
     def logits(self, row: int) -> Floats:
-        """Return the logits of a row of the last `best`; see `Program.logits`."""
+        """Return the logits of a row of the last run; see `Program.logits`."""
         output = self._lowering.place(self.graph.output)
         found = self._download(output, 1, self.graph.vocab_size, self._rows, first=row)
         return found.reshape(-1)
@@ -116,15 +137,18 @@ class GpuProgram(Program):
             memory.free()
         self._memory, self.closed = {}, True
 
-    def _begin(self, batch: Batch) -> tuple[int, int]:
-        """Check and write what a run reads; returns the classes of its row counts."""
+    def _begin(self, batch: Batch, *more: tuple[Place, npt.NDArray[Any]]) -> tuple[int, int]:
+        """Check and write what a run reads; returns the classes of its row counts.
+
+        `more` are places of the run block, and what is to be there.
+        """
         n_tokens, n_outputs = len(batch.tokens), len(batch.output_rows)
         if not 1 <= n_tokens <= self.max_tokens:
             raise ValueError(f"expected 1 to {self.max_tokens} tokens, got {n_tokens}")
         self._check_ids(batch)
         few, most = self._lowering.max_outputs, self.max_tokens
         self._rows = _class(n_tokens, most), _class(n_outputs, few if n_outputs <= few else most)
-        self._set_inputs(batch)
+        self._set_inputs(batch, more)
         return self._rows
 
     # --- memory ---
@@ -156,25 +180,26 @@ class GpuProgram(Program):
 
     # --- recordings ---
 
-    def _pieces(self, rows: tuple[int, int], n_best: int = 0) -> list[Commands]:
+    def _pieces(
+        self, rows: tuple[int, int], n_best: int = 0, *, is_drawn: bool = False
+    ) -> list[Commands]:
         """Return the recorded pieces of a run, which end at the cuts.
 
-        The last one finds the `n_best` largest logits.
+        The last one finds the `n_best` largest logits, and draws tokens from them if `is_drawn`.
         """
         for space in ("O", "best") if n_best else ("O",):
             if self._reserve(space, self._lowering.arenas[space].size * rows[1]):
                 self._forget()
-        key = *rows, n_best
+        key = *rows, n_best, is_drawn
         if key not in self._recorded:
             if len(self._recorded) == _KEPT:
                 _free(self._recorded.pop(next(iter(self._recorded))))
-            self._recorded[key] = self._record(rows, n_best)
+            more = self._lowering.best[n_best].dispatches if n_best else ()
+            self._recorded[key] = self._record(rows, more if is_drawn else more[:-1])
         return self._recorded[key]
 
-    def _record(self, rows: tuple[int, int], n_best: int) -> list[Commands]:
-        dispatches, pieces, start = self._lowering.dispatches, list[Commands](), 0
-        if n_best:
-            dispatches = [*dispatches, *self._lowering.best[n_best].dispatches]
+    def _record(self, rows: tuple[int, int], more: Sequence[Dispatch]) -> list[Commands]:
+        dispatches, pieces, start = [*self._lowering.dispatches, *more], list[Commands](), 0
         try:
             for stop in [*(cut.stop for cut in self._lowering.cuts), len(dispatches)]:
                 pieces.append(self.device.commands())
@@ -221,7 +246,7 @@ class GpuProgram(Program):
         if batch.tokens.min() < 0 or batch.tokens.max() >= count:
             raise ValueError(f"token ids must be from 0 to {count - 1}")
 
-    def _set_inputs(self, batch: Batch) -> None:
+    def _set_inputs(self, batch: Batch, more: Sequence[tuple[Place, npt.NDArray[Any]]]) -> None:
         """Write the run block and the page tables."""
         lowering, n = self._lowering, len(batch.tokens)
         self._set_tables(batch)
@@ -236,6 +261,8 @@ class GpuProgram(Program):
             (lowering.output_rows, batch.output_rows),
         ):
             self._put(place, np.asarray(values, np.int32))
+        for place, values in more:
+            self._put(place, values)
         self._set_segments(batch.segments)
         for (rows, fan), place in lowering.counts.items():
             count = n if rows == "T" else len(batch.output_rows)

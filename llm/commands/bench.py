@@ -117,16 +117,20 @@ def measure(model: "Model", case: Case, repetitions: int) -> list[float]:
 
 
 def _seconds(model: "Model", head: list[int], steps: list[list[int]]) -> float:
+    from jitllm.llm.sampling import chain
+    from jitllm.llm.state.logits import Need
+
     with model.sequence(head or None) as sequence:
         if head:
             _ = sequence.logits
+        need = Need.of(chain("greedy"))
         start = time.perf_counter()
         for step in steps:
             if len(step) > 1:
                 sequence.append(step)
-            else:  # as a generation does, which takes no more logits from the device than it needs
+            else:  # as a generation does: the device chooses a token if it can
                 sequence.push(step[0])
-                sequence.compute_last(1)
+                sequence.compute_last(need)
         return time.perf_counter() - start
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.errors import SamplingError
 from jitllm.llm.sampling.order import Floats, Positions, descending
 from jitllm.llm.sampling.params import SamplingParams
@@ -192,6 +193,16 @@ class Sampler:
         `n` is None.
         """
         return None
+
+    def draw_step(self) -> DrawStep | None:
+        """Return what a device may do in place of `apply`, None if no record can say it.
+
+        Nothing changes: `drawn` is called if the device did it.
+        """
+        return None
+
+    def drawn(self) -> None:
+        """Change as `apply` would: a device did its work."""
 
     def accept(self, token: int) -> None:
         """Take note of a token of the prompt or of the output."""

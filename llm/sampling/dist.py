@@ -4,6 +4,7 @@ from typing import Self
 
 import numpy as np
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context
 from jitllm.llm.sampling.params import SamplingParams
 from jitllm.llm.sampling.seeded import SeededSampler
@@ -30,6 +31,14 @@ class Dist(SeededSampler):
         target = total * self.rng.uniform()
         candidates.selected = min(int(np.searchsorted(running, target, side="left")), len(p) - 1)
         candidates.probs = (p / total).astype(np.float32)
+
+    def draw_step(self) -> DrawStep:
+        """Return the step with the number that comes next."""
+        return DrawStep(self.name, self.rng.peek())
+
+    def drawn(self) -> None:
+        """Draw that number."""
+        self.rng.uniform()
 
 
 SAMPLER = Dist

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.params import SamplingParams
 from jitllm.llm.sampling.softmax import raise_unusable
@@ -21,6 +22,10 @@ class Greedy(Sampler):
     def needs(self, n: int | None) -> int | None:
         """Return 1."""
         return 1
+
+    def draw_step(self) -> DrawStep:
+        """Return the step."""
+        return DrawStep(self.name)
 
     def apply(self, candidates: Candidates) -> None:
         """Set `candidates.selected`; SamplingError if the largest logit is not finite."""

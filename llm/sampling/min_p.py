@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.params import SamplingParams
 from jitllm.llm.sampling.softmax import largest, log32
@@ -36,6 +37,10 @@ class MinP(Sampler):
     def from_params(cls, params: SamplingParams, context: Context) -> Self | None:
         """Build; `min_p <= 0` keeps all tokens."""
         return cls(params.min_p, params.min_keep) if params.min_p > 0 else None
+
+    def draw_step(self) -> DrawStep:
+        """Return the step, by the logarithm of p."""
+        return DrawStep(self.name, float(self.log_p), self.min_keep)
 
     def apply(self, candidates: Candidates) -> None:
         """Keep what reaches the threshold; sorts only if `min_keep` asks for more."""

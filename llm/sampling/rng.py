@@ -27,15 +27,29 @@ class Mt19937:
         self._bits = np.random.MT19937(0)
         legacy: Any = np.random.RandomState(seed).get_state(legacy=False)
         self._bits.state = {"bit_generator": "MT19937", "state": legacy["state"]}
+        self._ahead: Mt19937 | None = None  # what `peek` draws from
+        self._next: float | None = None
+
+    def peek(self) -> float:
+        """Return what the next `uniform` will return; the state stays."""
+        if self._next is None:
+            if self._ahead is None:
+                self._ahead = Mt19937.from_state(self.state())
+            self._next = self._ahead.uniform()
+        return self._next
 
     def uniform(self) -> float:
         """Return a double in [0, 1) from two 32-bit draws, the first one low."""
+        if self._next is None:
+            self._ahead = None
+        self._next = None
         low = self._bits.random_raw()
         high = self._bits.random_raw()
         return min((low + high * _TWO_32) / (_TWO_32 * _TWO_32), _BELOW_ONE_64)
 
     def uniform_float32(self) -> float:
         """Return a float32 in [0, 1) from one 32-bit draw."""
+        self._ahead = self._next = None
         return min(float(np.float32(self._bits.random_raw())) / _TWO_32, _BELOW_ONE_32)
 
     def discrete(self, probs: NDArray[np.float32]) -> int:
@@ -66,6 +80,7 @@ class Mt19937:
                 f"got {key.shape} and {pos}"
             )
         generator = cls.__new__(cls)
+        generator._ahead = generator._next = None
         generator._bits = np.random.MT19937(0)
         generator._bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": pos}}
         return generator

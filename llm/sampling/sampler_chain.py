@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jitllm.backends.base import Draw, DrawStep
 from jitllm.llm.sampling.base import Candidates, Ids, LogitsFunction, Sampler
 from jitllm.llm.sampling.errors import SamplingError
 from jitllm.llm.sampling.softmax import raise_unusable
@@ -34,7 +35,7 @@ class SamplerChain:
     Attributes
     ----------
     last
-        The candidates after the last `sample`, None before.
+        The candidates after the last `sample`, None before, and where a device chose the token.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SamplerChain:
         self.last: Candidates | None = None
         self._history = array("i")
         self._listeners = _listeners(self.samplers)
+        self._is_data = all(map(_speaks_for_itself, self.samplers))
 
     def __repr__(self) -> str:
         return f"SamplerChain({' -> '.join(s.name for s in self.samplers)}, seed={self.seed})"
@@ -83,6 +85,25 @@ class SamplerChain:
         for sampler in reversed(self.samplers):
             n = sampler.needs(n)
         return None if self.logits_processors else n
+
+    def draw(self) -> Draw | None:
+        """Return how a device may choose the next token, None if it cannot.
+
+        Nothing changes: if it did, `drawn` follows.
+        """
+        n, steps = self.needs() if self._is_data else None, list[DrawStep]()
+        for sampler in self.samplers if n else ():
+            step = sampler.draw_step()
+            if step is None:
+                return None
+            steps.append(step)
+        return Draw(n, tuple(steps)) if n else None
+
+    def drawn(self) -> None:
+        """Go on as after `sample`: a device chose the token, as `draw` says."""
+        for sampler in self.samplers:
+            sampler.drawn()
+        self.last = None
 
     def sample_from(self, candidates: Candidates) -> int:
         """Choose one of some candidates, as `sample` does of all.
@@ -181,6 +202,12 @@ class SamplerChain:
         self.seed = int(state["seed"])
         self._history = array("i", np.asarray(state["history"], dtype=np.intc).tolist())
         self.last = None
+
+
+def _speaks_for_itself(sampler: Sampler) -> bool:
+    """Whether `draw_step` is of the class that has `apply`, or of one derived from it."""
+    return next("draw_step" in vars(c) for c in type(sampler).__mro__
+                if vars(c).keys() & {"apply", "draw_step"})  # fmt: skip
 
 
 def _listeners(samplers: Iterable[Sampler]) -> tuple[Sampler, ...]:

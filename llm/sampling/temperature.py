@@ -4,6 +4,7 @@ from typing import Self
 
 import numpy as np
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.params import SamplingParams
 from jitllm.llm.sampling.softmax import log32, ordered_sum, softmax
@@ -46,6 +47,12 @@ class Temperature(Sampler):
         if params.temperature == 1 and params.dynatemp_range <= 0:
             return None
         return cls(params.temperature, params.dynatemp_range, params.dynatemp_exponent)
+
+    def draw_step(self) -> DrawStep | None:
+        """Return the step of a fixed temperature that divides."""
+        if self.dynamic_range > 0 or self.temperature <= _COLDEST:
+            return None
+        return DrawStep(self.name, float(self.temperature))
 
     def apply(self, candidates: Candidates) -> None:
         """Scale the logits."""

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.order import top_positions
 from jitllm.llm.sampling.params import SamplingParams
@@ -32,6 +33,10 @@ class TopK(Sampler):
     def needs(self, n: int | None) -> int | None:
         """Return k, whatever comes later."""
         return self.k
+
+    def draw_step(self) -> DrawStep:
+        """Return the step, by k."""
+        return DrawStep(self.name, self.k)
 
     def apply(self, candidates: Candidates) -> None:
         """Keep and sort; of equal logits the first ones stay."""

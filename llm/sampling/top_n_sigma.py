@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.params import SamplingParams
 from jitllm.llm.sampling.softmax import largest, ordered_sum
@@ -33,6 +34,10 @@ class TopNSigma(Sampler):
     def from_params(cls, params: SamplingParams, context: Context) -> Self | None:
         """Build; `top_n_sigma <= 0` changes nothing."""
         return cls(params.top_n_sigma) if params.top_n_sigma > 0 else None
+
+    def draw_step(self) -> DrawStep:
+        """Return the step, by n."""
+        return DrawStep(self.name, float(self.n))
 
     def apply(self, candidates: Candidates) -> None:
         """Mask; mean and deviation are those of the logits above -inf."""

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.order import Floats, top_positions
 from jitllm.llm.sampling.params import SamplingParams
@@ -40,6 +41,10 @@ class TopP(Sampler):
     def from_params(cls, params: SamplingParams, context: Context) -> Self | None:
         """Build; `top_p >= 1` keeps all tokens."""
         return cls(params.top_p, params.min_keep) if params.top_p < 1 else None
+
+    def draw_step(self) -> DrawStep:
+        """Return the step, by p."""
+        return DrawStep(self.name, float(self.p), self.min_keep)
 
     def apply(self, candidates: Candidates) -> None:
         """Keep the head, sorted."""

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from jitllm.backends.base import DrawStep
 from jitllm.llm.sampling.base import Candidates, Context, Sampler
 from jitllm.llm.sampling.params import SamplingParams
 from jitllm.llm.sampling.softmax import log32, ordered_sum, softmax
@@ -36,6 +37,10 @@ class TypicalP(Sampler):
     def from_params(cls, params: SamplingParams, context: Context) -> Self | None:
         """Build; `typical_p >= 1` keeps all tokens."""
         return cls(params.typical_p, params.min_keep) if params.typical_p < 1 else None
+
+    def draw_step(self) -> DrawStep:
+        """Return the step, by p."""
+        return DrawStep(self.name, float(self.p), self.min_keep)
 
     def apply(self, candidates: Candidates) -> None:
         """Keep, ordered from the most to the least typical."""

@@ -19,7 +19,7 @@ from jitllm.llm.models.loading import OpenModel
 from jitllm.llm.state.batches import Piece, batch_of
 from jitllm.llm.state.budget import sizes_within
 from jitllm.llm.state.cells import Cells
-from jitllm.llm.state.logits import LastRows, Logits
+from jitllm.llm.state.logits import LastRows, Logits, Need
 from jitllm.llm.state.pages import PagePool
 from jitllm.llm.state.reserve import Reserve, remembers, run_rows
 from jitllm.llm.state.slots import SlotPool
@@ -208,19 +208,20 @@ class Engine:
             values = self._run_batch(batch, hooks)
         return np.split(values, np.cumsum([len(piece.rows) for piece in pieces])[:-1])
 
-    def run_last(self, pieces: Sequence[Piece], n_best: int | None = None) -> list[Logits]:
+    def run_last(self, pieces: Sequence[Piece], needs: Sequence[Need]) -> Sequence[Logits]:
         """Run pieces of several texts at once; returns the logits of each row that is wanted.
 
         Parameters
         ----------
         pieces : sequence of Piece
             As for `run_pieces`.
-        n_best : int, optional
-            How many of the largest are enough; others may stay on the device.
+        needs : sequence of Need
+            One for each such row.
         """
         with self.turn(), self._writing(pieces, is_changed=bool(self.hooks)) as batch:
-            if n_best and n_best <= self._program.most_best and not self.hooks:
-                return self._run_best(batch, n_best)
+            program, n_vocab = self._program, self.graph.vocab_size
+            if not self.hooks and (rows := self._last_rows.run(program, batch, needs, n_vocab)):
+                return rows
             return [Logits(row) for row in self._run_batch(batch, self.hooks)]
 
     def encode(
@@ -382,11 +383,6 @@ class Engine:
         for piece in pieces:
             if piece.cells:
                 piece.cells.commit(piece.stop)
-
-    def _run_best(self, batch: Batch, n_best: int) -> list[Logits]:
-        self._last_rows.fetch()
-        with device_errors():
-            return self._last_rows.run(self._program, batch, n_best, self.graph.vocab_size)
 
     def _run_batch(self, batch: Batch, hooks: list[Hooks], *, in_encoder: bool = False) -> Floats:
         taps = frozenset[str]().union(*(hook.taps for hook in hooks))

@@ -12,7 +12,7 @@ from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.continuation import Continuation
 from jitllm.llm.state.engine import Cancel, Cancelled, Engine, Floats, Hooks
 from jitllm.llm.state.history import History
-from jitllm.llm.state.logits import Logits
+from jitllm.llm.state.logits import Logits, Need
 from jitllm.llm.state.together import compute_together
 from jitllm.llm.state_files.file import StateFile
 
@@ -133,20 +133,20 @@ class RunningSequence:
         """Return the logits behind the last token, float32 [V], which must not be changed."""
         return self.compute_last().whole()
 
-    def compute_last(self, n_best: int | None = None, cancelled: Cancel | None = None) -> Logits:
+    def compute_last(self, need: Need | None = None, cancelled: Cancel | None = None) -> Logits:
         """Return the logits behind the last token.
 
         Parameters
         ----------
-        n_best : int, optional
-            How many of the largest are enough; others may stay on the device.
+        need : Need, optional
+            What of them is needed; without, all.
         cancelled : callable, optional
             Asked before every run; if true, Cancelled is raised.
         """
         self._check_open()
         if not self._now.ids:
             raise ValueError("expected a sequence with tokens, got an empty one; append some")
-        compute_together(self._engine, [self._now], cancelled, n_best)
+        compute_together(self._engine, [self._now], cancelled, [need or Need()])
         assert self._now.logits is not None
         return self._now.logits
 

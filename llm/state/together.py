@@ -1,12 +1,13 @@
 """Logits of several sequences, computed in common runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from jitllm.llm.state.batches import Piece
 from jitllm.llm.state.contents import Contents
 from jitllm.llm.state.engine import Cancel, Cancelled, Engine
+from jitllm.llm.state.logits import Need
 
 _NO_ROWS = np.empty(0, np.intp)
 _LAST_ROW = np.zeros(1, np.intp)
@@ -14,9 +15,9 @@ _LAST_ROW = np.zeros(1, np.intp)
 
 def compute_together(
     engine: Engine,
-    sequences: Iterable[Contents],
+    sequences: Sequence[Contents],
     cancelled: Cancel | None = None,
-    n_best: int | None = None,
+    needs: Sequence[Need] = (),
 ) -> None:
     """Compute the logits behind the last token of several sequences of one model.
 
@@ -26,12 +27,12 @@ def compute_together(
     Parameters
     ----------
     engine : Engine
-    sequences : iterable of Contents
+    sequences : sequence of Contents
         With tokens.
     cancelled : callable, optional
         Asked before every run; if true, Cancelled is raised.
-    n_best : int, optional
-        How many of the largest logits are enough; others may stay on the device.
+    needs : sequence of Need, optional
+        What of the logits of each is needed; without, all.
 
     Raises
     ------
@@ -39,6 +40,7 @@ def compute_together(
         If the caches have no page free.
     """
     waiting = [contents for contents in sequences if contents.logits is None]
+    need_of = {id(c): need for c, need in zip(sequences, needs, strict=bool(needs))}
     for contents in waiting:
         contents.need_last()
         engine.check_whole(contents.n_done, len(contents.ids) - contents.n_done)
@@ -46,7 +48,8 @@ def compute_together(
         if cancelled and cancelled():
             raise Cancelled
         chosen = list(_next_pieces(waiting[: engine.max_outputs], engine))
-        rows = iter(engine.run_last([piece for _, piece in chosen], n_best))
+        wanted = [need_of.get(id(c), Need()) for c, piece in chosen if len(piece.rows)]
+        rows = iter(engine.run_last([piece for _, piece in chosen], wanted))
         for contents, piece in chosen:
             contents.n_done = piece.stop
             if len(piece.rows):

@@ -1,4 +1,4 @@
-"""Where the largest logits are enough, the others stay on the device, and nothing else changes."""
+"""Logits stay on the device where a token or the largest are enough, and nothing else changes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from device_logits import KeepingProgram, keep_logits
 from driver import opens, simulate_cuda
+from host_draw import chosen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import model_path
@@ -16,6 +17,7 @@ import jitllm
 from jitllm.backends._gpu.program import GpuProgram
 from jitllm.llm.sampling import SamplingParams, chain
 from jitllm.llm.sampling.base import Candidates
+from jitllm.llm.sampling.top_k import TopK
 
 V, TEXT, EOGS = 600, "Once upon a time", (2, 3)
 COLD: dict[str, Any] = {"temperature": 0.0}
@@ -30,6 +32,13 @@ SEVERAL: list[dict[str, Any]] = [
     {**DRY, **BIAS, "repetition_penalty": 1.1, "top_k": 20},
     {"samplers": "top_k;adaptive_p", "adaptive_target": 0.3},
     {"samplers": "top_k:30;top_n_sigma:1;temperature:1.2"},
+]  # fmt: skip
+
+
+DRAWN: list[dict[str, Any]] = [
+    COLD, {}, {"top_k": 1}, {"top_k": 128, "top_p": 0.5}, {"min_p": 0.2, "min_keep": 3},
+    {"typical_p": 0.4}, {"typical_p": 0.7, "min_keep": 5, "temperature": 2.0, "top_p": 0.7},
+    {"samplers": "top_k:30;top_n_sigma:1;temperature:1.2"}, {"samplers": "top_k:9;greedy"},
 ]  # fmt: skip
 
 
@@ -61,6 +70,55 @@ def test_the_largest_give_the_same_tokens(wishes: dict[str, Any], seed: int) -> 
         whole.accept(token)
         part.accept(token)
     assert str(whole.state()) == str(part.state())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DRAWN), st.integers(0, 2**32 - 1), st.integers(0, 7))
+def test_who_draws_makes_no_difference(wishes: dict[str, Any], seed: int, devices: int) -> None:
+    """Some of the tokens are chosen elsewhere, others here."""
+    rng, params = np.random.default_rng(seed), SamplingParams.create(**wishes, seed=seed)
+    here = chain(params, n_vocab=V, eog_ids=EOGS)
+    there = here.clone()
+    for step in range(12):
+        logits = _logits(rng, step % 3)
+        draw, state = there.draw(), str(there.state())
+        assert draw is not None and draw == there.draw() and state == str(there.state())
+        if devices >> step % 3 & 1:
+            token = chosen(logits, draw)[0]
+            there.drawn()
+            assert there.last is None
+        else:
+            token = there.sample(logits)
+        assert token == here.sample(logits)
+        assert str(here.state()) == str(there.state())
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"top_k": 0}, {"repetition_penalty": 1.1}, DRY, BIAS, {"mirostat": 2}, {"top_n_sigma": 1.0},
+        {"xtc_probability": 0.5}, {"dynatemp_range": 0.5}, {"samplers": "top_k;temperature:0"},
+        {"samplers": "top_k;adaptive_p", "adaptive_target": 0.3}, {"samplers": "temperature;top_k"},
+    ],
+)  # fmt: skip
+def test_what_devices_do_not_draw(wishes: dict[str, Any]) -> None:
+    assert chain(SamplingParams.create(**wishes), n_vocab=V, eog_ids=EOGS).draw() is None
+
+
+def test_own_samplers_draw_on_the_host() -> None:
+    class Half(TopK):
+        """Changes what is done; what it says of itself is inherited."""
+
+        def apply(self, candidates: Candidates) -> None:
+            candidates.keep(slice(self.k // 2))
+
+    class Named(TopK):
+        """Changes nothing."""
+
+    processed = chain("top_k:3", logits_processors=[lambda ids, logits: None])
+    for built in (chain(Half(8)), chain("top_k:9", lambda ids, logits: None), processed):
+        assert built.draw() is None
+    assert chain(Named(8), seed=3).draw() == chain("top_k:8", seed=3).draw() is not None
 
 
 @pytest.mark.parametrize(
@@ -105,16 +163,18 @@ def model() -> Iterator[jitllm.Model]:
         yield model
 
 
-@pytest.fixture
-def program(model: jitllm.Model) -> KeepingProgram:
+@pytest.fixture(params=[False, True], ids=["best", "draw"])
+def program(request: pytest.FixtureRequest, model: jitllm.Model) -> KeepingProgram:
     """What runs `model`, which keeps its logits."""
-    return keep_logits(model)
+    return keep_logits(model, is_drawing=request.param)
 
 
-def test_each_token_copies_the_largest_alone(
+def test_each_token_copies_the_id_or_the_largest_alone(
     plain: jitllm.Model, model: jitllm.Model, program: KeepingProgram
 ) -> None:
-    for wishes, n_bytes in ((COLD, 8), ({"seed": 5}, 320), ({"seed": 5, **DRY, "top_k": 3}, 0)):
+    sizes = (4, 4) if program.is_drawing else (8, 320)
+    several = COLD, {"seed": 5}, {"seed": 5, **DRY, "top_k": 3}
+    for wishes, n_bytes in zip(several, (*sizes, 0), strict=True):
         with model.sequence(TEXT) as sequence:
             _ = sequence.logits
             program.n_bytes = 0
@@ -128,7 +188,8 @@ def test_several_at_once(plain: jitllm.Model, model: jitllm.Model, program: Keep
     prompts = ["Once", "A big dog", "The"]
     wishes: dict[str, Any] = {"seed": 3, "max_tokens": 9, "n": 2}
     found = model.generate(prompts, **wishes)
-    assert program.n_bytes == 320 * (3 + 6 * 8)  # samples share a prompt
+    each = 4 if program.is_drawing else 320
+    assert program.n_bytes == 3 * 320 + 6 * 8 * each  # samples share a prompt
     expected = plain.generate(prompts, **wishes)
     assert [r.token_ids for r in found] == [r.token_ids for r in expected]
 
@@ -143,7 +204,7 @@ def test_streams_that_take_turns_do_not_disturb_each_other(
                 next(stream)
             if not step:
                 program.n_bytes = 0  # of prompts all logits are here
-        assert program.n_bytes == 2 * 8 * 8
+        assert program.n_bytes == 2 * 8 * (4 if program.is_drawing else 8)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +258,7 @@ def test_what_nobody_has_is_not_copied(model: jitllm.Model, program: KeepingProg
     program.n_bytes = 0
     sequence.close()
     model.generate("Tom", max_tokens=3, **COLD)
-    assert program.n_bytes == 3 * 8
+    assert program.n_bytes == 3 * (4 if program.is_drawing else 8)
 
 
 def _count(program: Any, copy: str, patch: pytest.MonkeyPatch) -> list[int]:
@@ -215,22 +276,27 @@ def _count(program: Any, copy: str, patch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("device", ["cuda", "metal", "vulkan"])
 def test_devices_give_the_same_tokens(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each token 4 bytes come back; up go what a run is, and page tables."""
     simulate_cuda(monkeypatch)
     if not opens(device):
         pytest.skip(f"no device for {device} here")
     several: list[dict[str, Any]] = [COLD, {"seed": 1}, {"seed": 2, "repetition_penalty": 1.3}]
+    batch: dict[str, Any] = {"seed": 3, "max_tokens": 4, "n": 2, "top_k": 100, "typical_p": 0.9}
     with jitllm.load(model_path("stories260K"), device=device, progress=False) as model:
         with monkeypatch.context() as patch:
             patch.setattr(GpuProgram, "most_best", 128)  # also where a processor does the work
             down, up = (_count(model.engine._program, c, patch) for c in ("download", "upload"))
             found = [model.generate(TEXT, max_tokens=5, **wishes).token_ids for wishes in several]
-            assert down[:11] == [8] * 5 + [8 * 64] * 5 + [8 * 64]
+            assert down[:11] == [4] * 10 + [8 * 64]
             assert len(up) == 2 * 15 and max(up[2:10]) < 300  # page tables, and what a run is
-            sequence = _stopped(model)
-            assert sequence.contents.logits.n_best == 1
-            logits = sequence.logits
+            down.clear()
+            several_found = model.generate(["Once", "A big dog"], **batch)
+            assert down == [8 * 128 * 2] + [4 * 4] * 3  # samples share a prompt
+            logits = _stopped(model).logits
         with monkeypatch.context() as patch:
             patch.setattr(GpuProgram, "most_best", 0)
             expected = [model.generate(TEXT, max_tokens=5, **wishes) for wishes in several]
             assert found == [result.token_ids for result in expected]
+            expected = model.generate(["Once", "A big dog"], **batch)
+            assert [r.token_ids for r in several_found] == [r.token_ids for r in expected]
             np.testing.assert_array_equal(_stopped(model).logits, logits)

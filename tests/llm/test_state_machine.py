@@ -291,7 +291,7 @@ def model(
     path = conformance_model(name, tmp_path_factory.mktemp("state") / "model.gguf")
     with jitllm.load(path, n_ctx=N_CTX, n_threads=1, progress=False) as model:
         if of:
-            keep_logits(model)
+            keep_logits(model, is_drawing=True)
         yield model
 
 
