@@ -18,11 +18,12 @@ ELEMENTS: dict[str, list[Constants]] = {
     "keep": [(keys, (4 * keys + 3) % len(NAMES)) for keys in range(len(NAMES))],
     "decay_gate": [(0,), (1,), (2,)], "softmax_mix": [(1, 0), (0, 0), (0, 1)],
     "stream_gates": [(4,)], "stream_read": [(4,)], "stream_write": [(4, 0), (4, 1)],
-    "list_positions": [()], "whole_blocks": [()], "compress": [(1, 1, 4, 1), (0, 2, 128, 0)],
+    "list_positions": [()], "whole_blocks": [()],
+    "compress": [(1, 1, 4, 1, 128), (3, 8, 128, 0, 1024)],
     "index_scores": [(1, 128, 64, 1, 1)], "index_block_scores": [(1, 128, 128, 1)],
     "index_choose": [(1, 0), (128, 1)],
     "best": [(k, is_last) for k in (1, 64, 128) for is_last in (0, 1)], "draw": [()],
-    "sparse_attention": [(1, 1, 576, 512, 1, 0, 0), (1, 1, 128, 128, 0, 1, 1)],
+    "sparse_attention": [(1, 1, 576, 512, 1, 0, 0), (3, 8, 128, 128, 0, 1, 1)],
 }  # fmt: skip
 SCANS: dict[str, list[Constants]] = {
     "causal_conv": [(4, 1, 1), (2, 0, 0)],
@@ -36,7 +37,7 @@ SCANS: dict[str, list[Constants]] = {
 _PRODUCT = (0, 1, 0, 0, 1)  # bias and residual
 PRODUCTS: dict[str, Constants] = {
     "quantize": (), "to_half": (0,), "group_rows": (32,), "embed.q4_k": (),
-    "ngram_embed.q4_k": (3, 16), "matvec.q4_k": (1, 8, *_PRODUCT),
+    "ngram_embed.q4_k": (3, 16), "matvec.q4_k": (1, 8, *_PRODUCT), "matvec_gated.q4_k": (2, 0),
     "matmul.q4_k": (32, 2, *_PRODUCT), "matmul_half.q4_k": (64, 1, *_PRODUCT),
     "matvec_float.f16": (1, 8, *_PRODUCT), "matmul_float.q4_k": (32, *_PRODUCT),
 }  # fmt: skip
