@@ -5,6 +5,8 @@ SIGNATURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "executor.run_ops": ("intp", ("intp",) * 5),
     "executor.worker_loop": ("intp", ("intp",) * 3),
     "fibers.advance": ("intp", ("intp",) * 3),
-    "fibers.place": ("intp", ("intp",) * 5),
+    "fibers.place": ("intp", ("intp",) * 6),
     "fibers.run_groups": ("intp", ("intp",)),
+    "fiber_races.watch": ("intp", ("intp",) * 6),
+    "fiber_trace.record": ("intp", ("intp",) * 6),
 }

@@ -1,10 +1,11 @@
 """Runs GPU kernels in the simulator on NumPy arrays.
 
 Every kernel runs twice, its threads in ascending and in descending order: if the bits differ, a
-barrier is missing.
+barrier is missing. In the second run every access is watched for races too.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -17,6 +18,7 @@ from jitllm.kernels.gpu import compiler as gpu_compiler
 from jitllm.kernels.gpu import host as gpu_host
 from jitllm.kernels.gpu import neutral as gpu_neutral
 from jitllm.kernels.gpu import ptx as gpu_ptx
+from jitllm.kernels.gpu import races
 from jitllm.kernels.gpu import simulator as gpu_simulator
 from jitllm.kernels.gpu.compiler import Code
 
@@ -57,7 +59,12 @@ def launch(
 
 
 def launch_function(
-    function: Any, threads: int, arguments: Sequence[Any], grid: int | Sequence[int] = 1
+    function: Any,
+    threads: int,
+    arguments: Sequence[Any],
+    grid: int | Sequence[int] = 1,
+    *,
+    is_watched: bool = True,
 ) -> None:
     """Run a function that is written as kernels are."""
 
@@ -66,6 +73,11 @@ def launch_function(
         text = gpu_ptx.generate(neutral, "entry", gpu_ptx.target_of(cc))
         return gpu_compiler.of_neutral(neutral, "entry", text.encode())
 
+    run(load_function(function, threads), arguments, grid, ptx, is_watched=is_watched)
+
+
+def load_function(function: Any, threads: int) -> gpu_simulator.LoadedKernel:
+    """Compile such a function for the simulator, once."""
     key = id(function), threads
     if key not in _loaded:
         neutral = gpu_neutral.of_function(function, threads)
@@ -73,7 +85,7 @@ def launch_function(
         code = gpu_compiler.of_neutral(neutral, symbol, gpu_host.generate(neutral, symbol))
         _loaded[key] = gpu_simulator.LoadedKernel(code)
         _kept.append(function)
-    run(_loaded[key], arguments, grid, ptx)
+    return _loaded[key]
 
 
 _kept: list[Any] = []  # so that no other function gets their ids
@@ -84,12 +96,15 @@ def run(
     arguments: Sequence[Any],
     grid: int | Sequence[int],
     ptx: Callable[[tuple[int, int]], Code],
+    *,
+    is_watched: bool = True,
 ) -> None:
     """Run a loaded kernel twice, and compare; on a GPU too if tests are to use one."""
     sizes = [grid] if isinstance(grid, int) else list(grid)
     x, y, z = sizes + [1] * (3 - len(sizes))
     whole = x, y, z
-    results = [_run(kernel, arguments, whole, is_reversed) for is_reversed in (False, True)]
+    watchers = None, _races() if is_watched else None
+    results = [_run(kernel, arguments, whole, bool(i), one) for i, one in enumerate(watchers)]
     for forward, backward in zip(*results, strict=True):
         if not np.array_equal(forward, backward):
             differ = np.flatnonzero(forward != backward)
@@ -104,8 +119,17 @@ def run(
         array.reshape(-1).view(np.uint8)[:] = data
 
 
+@cache
+def _races() -> races.Races:
+    return races.Races()
+
+
 def _run(
-    kernel: gpu_simulator.LoadedKernel, arguments: Sequence[Any], grid: Any, is_reversed: bool
+    kernel: gpu_simulator.LoadedKernel,
+    arguments: Sequence[Any],
+    grid: Any,
+    is_reversed: bool,
+    watcher: races.Races | None,
 ) -> list[npt.NDArray[np.uint8]]:
     """Run once on copies of the arrays; returns the copies."""
     memory: dict[int, npt.NDArray[np.uint8]] = {}
@@ -118,7 +142,9 @@ def _run(
         values.append(0 if argument is None else argument)
     packed = gpu_simulator.packed(kernel.code.parameters, values)
     pieces = _allowed(list(memory.values()))
-    kernel.run(packed, grid, pieces, is_reversed=is_reversed)
+    if watcher:
+        watcher.begin()
+    kernel.run(packed, grid, pieces, is_reversed=is_reversed, watcher=watcher)
     return [data[GUARD:-GUARD] for data in memory.values()]
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jitllm.backends._cuda.api import Driver, Launch
 from jitllm.backends.base import BackendUnavailable, DeviceMemory
 from jitllm.kernels.gpu.compiler import Code
-from jitllm.kernels.gpu.simulator import KernelFault, LoadedKernel
+from jitllm.kernels.gpu.simulator import KernelFault, LoadedKernel, Watcher
 
 GAP = 4096  # bytes between pieces of memory
 _ALIGNMENT = 256  # what CUDA gives
@@ -29,12 +29,18 @@ class Simulator(Driver):
     ----------
     total_bytes : int or None
         Its memory; by default that of the machine.
+
+    Attributes
+    ----------
+    watcher : Watcher or None
+        Who is told of every load and store of kernels; at first, no one.
     """
 
     is_cpu, name, capability = True, "simulator", (8, 0)
 
     def __init__(self, total_bytes: int | None = None) -> None:
         self.total_bytes = total_bytes or _memory_bytes()
+        self.watcher: Watcher | None = None
         self._memory: dict[int, tuple[int, npt.NDArray[np.uint8]]] = {}  # by address, with sizes
         self._list_pieces()
 
@@ -97,9 +103,13 @@ class Simulator(Driver):
 
     def _run_all(self, graph: Sequence[Sequence[Launch]]) -> None:
         for group in graph:
+            if self.watcher:
+                self.watcher.begin()
             for launch in reversed(group):
                 try:
-                    launch.function.run(launch.arguments, launch.grid, self._pieces)
+                    launch.function.run(
+                        launch.arguments, launch.grid, self._pieces, watcher=self.watcher
+                    )
                 except KernelFault as error:
                     raise BackendUnavailable(f"CUDA device {self.name}: {error}") from error
 

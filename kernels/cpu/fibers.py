@@ -16,9 +16,12 @@ from jitllm.kernels.cpu.fiber_layout import (
     BAD_Z,
     END,
     ENDED,
+    EPOCH,
     FOR_WARP,
+    FOR_WORDS,
     FRAME_BYTES,
     FRAME_START,
+    GROUP_START,
     GROUP_X,
     GROUP_Y,
     GROUP_Z,
@@ -45,6 +48,7 @@ from jitllm.kernels.cpu.fiber_layout import (
     START,
     SWITCH,
     THREAD,
+    TURN,
     USES_FIBERS,
     WARP,
 )
@@ -53,20 +57,33 @@ from jitllm.kernels.simd import load_i64, store_i64
 
 
 @inline
-def _get(state, word):
+def get(state, word):
+    """Return a word of the state."""
     return load_i64(state + 8 * word)
+
+
+@inline
+def _count(address):
+    store_i64(address, load_i64(address) + 1)
+
+
+@inline
+def turn(state):
+    """Return where the number of times is that the running thread's warp has met."""
+    first = get(state, THREAD) // WARP * WARP
+    return get(state, RECORDS) + 8 * (RECORD_WORDS * first + TURN)
 
 
 @inline
 def _thread_at(state, position):
     """Thread at a place in the order, which may be reversed."""
-    last = _get(state, N_THREADS) - 1
-    return last - position if _get(state, REVERSED) else position
+    last = get(state, N_THREADS) - 1
+    return last - position if get(state, REVERSED) else position
 
 
 @inline
 def _record(state, position):
-    return _get(state, RECORDS) + 8 * RECORD_WORDS * _thread_at(state, position)
+    return get(state, RECORDS) + 8 * RECORD_WORDS * _thread_at(state, position)
 
 
 @inline
@@ -90,17 +107,20 @@ def _next(state, position, kind):
     if not _agree(state, position + 1 - WARP, position + 1, 1):
         return -1
     if kind == FOR_WARP:
+        _count(turn(state))
+    if kind == FOR_WARP or kind == FOR_WORDS:
         return position + 1 - WARP
-    if position + 1 < _get(state, N_THREADS):
+    if position + 1 < get(state, N_THREADS):
         return position + 1
     if kind == ENDED or not _agree(state, 0, position + 1, WARP):
         return -1
+    _count(state + 8 * EPOCH)
     return 0
 
 
 def advance(state, kind, site):
     """Note what the running thread waits for; returns where the next one's stack pointer is."""
-    position = _get(state, POSITION)
+    position = get(state, POSITION)
     record = _record(state, position)
     store_i64(record + 8 * KIND, kind)
     store_i64(record + 8 * SITE, site)
@@ -115,13 +135,13 @@ def advance(state, kind, site):
 @inline
 def _prepare(state):
     """Give every thread a new stack, at whose top it will find where to begin."""
-    for thread in range(_get(state, N_THREADS)):
-        top = _get(state, STACKS) + (thread + 1) * _get(state, STACK_BYTES)
-        frame = top - _get(state, FRAME_BYTES)
-        for i in range(0, _get(state, FRAME_BYTES), 8):
+    for thread in range(get(state, N_THREADS)):
+        top = get(state, STACKS) + (thread + 1) * get(state, STACK_BYTES)
+        frame = top - get(state, FRAME_BYTES)
+        for i in range(0, get(state, FRAME_BYTES), 8):
             store_i64(frame + i, 0)
-        store_i64(frame + _get(state, FRAME_START), _get(state, RUN_FIBER))
-        record = _get(state, RECORDS) + 8 * RECORD_WORDS * thread
+        store_i64(frame + get(state, FRAME_START), get(state, RUN_FIBER))
+        record = get(state, RECORDS) + 8 * RECORD_WORDS * thread
         store_i64(record + 8 * STACK, frame)
         store_i64(record + 8 * HALF, 0)
 
@@ -129,19 +149,21 @@ def _prepare(state):
 @inline
 def _run_group(state):
     """Run a workgroup; returns whether all its threads came to an end."""
-    if _get(state, POISON):
-        call_word(_get(state, POISON), 0)
-    if not _get(state, USES_FIBERS):
-        for position in range(_get(state, N_THREADS)):
+    _count(state + 8 * EPOCH)
+    store_i64(state + 8 * GROUP_START, get(state, EPOCH))
+    if get(state, POISON):
+        call_word(get(state, POISON), 0)
+    if not get(state, USES_FIBERS):
+        for position in range(get(state, N_THREADS)):
             store_i64(state + 8 * THREAD, _thread_at(state, position))
-            call_word(_get(state, RUN_THREAD), 0)
+            call_word(get(state, RUN_THREAD), 0)
         return True
     _prepare(state)
     store_i64(state + 8 * POSITION, 0)
     store_i64(state + 8 * THREAD, _thread_at(state, 0))
-    call_kernel(_get(state, SWITCH), state + 8 * MAIN, _record(state, 0) + 8 * STACK, 0, 0)
+    call_kernel(get(state, SWITCH), state + 8 * MAIN, _record(state, 0) + 8 * STACK, 0, 0)
     ended = True
-    for position in range(_get(state, N_THREADS)):
+    for position in range(get(state, N_THREADS)):
         if load_i64(_record(state, position) + 8 * KIND) != ENDED:
             ended = False
     return ended
@@ -150,10 +172,10 @@ def _run_group(state):
 @inline
 def _is_allowed(state, table, address, n_bytes):
     """Whether bytes are in one piece of a table, which is in ascending order."""
-    first, end = 0, _get(state, table + 1)
+    first, end = 0, get(state, table + 1)
     while first < end:
         middle = (first + end) // 2
-        piece = _get(state, table) + 8 * PIECE_WORDS * middle
+        piece = get(state, table) + 8 * PIECE_WORDS * middle
         if address < load_i64(piece + 8 * START):
             end = middle
         elif address >= load_i64(piece + 8 * END):
@@ -163,31 +185,45 @@ def _is_allowed(state, table, address, n_bytes):
     return False
 
 
-def place(state, table, address, n_bytes, alignment):
-    """Return `address` if a thread may touch it, else where no harm is done; notes the first.
-
-    `table` is PIECES or ARRAYS.
-    """
+@inline
+def touch(state, table, address, n_bytes, alignment):
+    """Return `address` if a thread may touch it, else where no harm is done; notes the first."""
     if address % alignment == 0 and _is_allowed(state, table, address, n_bytes):
         return address
-    if _get(state, BAD_BYTES) == 0:
+    if get(state, BAD_BYTES) == 0:
         store_i64(state + 8 * BAD_BYTES, n_bytes)
         store_i64(state + 8 * BAD_ADDRESS, address)
         store_i64(state + 8 * BAD_TABLE, table)
-        store_i64(state + 8 * BAD_THREAD, _get(state, THREAD))
-        store_i64(state + 8 * BAD_X, _get(state, GROUP_X))
-        store_i64(state + 8 * BAD_Y, _get(state, GROUP_Y))
-        store_i64(state + 8 * BAD_Z, _get(state, GROUP_Z))
-    return _get(state, SPARE)
+        store_i64(state + 8 * BAD_THREAD, get(state, THREAD))
+        store_i64(state + 8 * BAD_X, get(state, GROUP_X))
+        store_i64(state + 8 * BAD_Y, get(state, GROUP_Y))
+        store_i64(state + 8 * BAD_Z, get(state, GROUP_Z))
+    return get(state, SPARE)
+
+
+def place(state, table, address, n_bytes, alignment, what):
+    """Return where a load or store goes to.
+
+    Parameters
+    ----------
+    state : int
+        Where the words of the simulated GPU are.
+    table : int
+        PIECES or ARRAYS: the memory that it is in.
+    address, n_bytes, alignment : int
+    what : int
+        Twice the number of its place in the source; 1 more for stores.
+    """
+    return touch(state, table, address, n_bytes, alignment)
 
 
 def run_groups(state):
     """Run all workgroups of a grid; returns 0, or 1 if the current one's threads went apart."""
-    for z in range(_get(state, GROUPS_Z)):
+    for z in range(get(state, GROUPS_Z)):
         store_i64(state + 8 * GROUP_Z, z)
-        for y in range(_get(state, GROUPS_Y)):
+        for y in range(get(state, GROUPS_Y)):
             store_i64(state + 8 * GROUP_Y, y)
-            for x in range(_get(state, GROUPS_X)):
+            for x in range(get(state, GROUPS_X)):
                 store_i64(state + 8 * GROUP_X, x)
                 if not _run_group(state):
                     return 1

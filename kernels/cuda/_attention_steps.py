@@ -14,9 +14,11 @@ from jitllm.kernels.gpu.vocabulary import (
     shuffle_xor_f32,
     store_f32x4,
     store_shared_i32x4,
+    sync_threads,
     sync_warp,
     to_i32,
     unroll,
+    warp,
 )
 
 HIDDEN = np.float32(-np.inf)
@@ -43,12 +45,13 @@ def sum_of_row(x):
     return x + shuffle_xor_f32(x, 2)
 
 
-def scores_of(kind, dk, staged, alone):
+def scores_of(kind, dk, staged, alone, sharers):
     """Make stage(upper, lower, room, factor) and scores(queries..., keys, step, c, r, ..., sums).
 
     The first puts what a lane has of the queries, times `factor`, to its place in shared memory;
     the second multiplies them with the 64 keys of a page. If queries are not `staged`, there is
-    no first, and the second reads them from where they are.
+    no first, and the second reads them from where they are. Of `sharers` warps with the same
+    queries each puts a part of them there, and they wait for each other.
     """
     read, is_wide = key_reader(kind), dk > 128
     product = multiply_pairs if alone else multiply
@@ -64,8 +67,10 @@ def scores_of(kind, dk, staged, alone):
     @inline
     def stage(upper, lower, room, factor):
         if staged:
-            for d in range(0, dk, 16):
+            for d in range(16 * (warp() & (sharers - 1)), dk, 16 * sharers):
                 store_shared_i32x4(room + 32 * d, words(upper, lower, d, factor))
+        if sharers > 1:
+            sync_threads()
 
     @inline
     def scores(upper, lower, room, factor, keys, step, c, r, first, last, sums):

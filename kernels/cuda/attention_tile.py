@@ -173,7 +173,7 @@ def attention_tile(
         shaper(adjusted(capped, slopes, reach), NOTE_BYTES),
         capped or slopes or reach,
     )
-    stage, score = scores_of(keys, dk, staged, alone)
+    stage, score = scores_of(keys, dk, staged, alone, WARPS if parts > 1 else 1)
     weigh, softmax = weigher(values, dv, chunks), softmax_of(n_sums)
     find, cell_bytes = _finder(group, dv, parts), row_bytes(values, dv)
 
@@ -185,7 +185,7 @@ def attention_tile(
         c, r = lane() >> 2, lane() & 3
         key_head, first_head, column, tile, part = find()
         room, note = shared(room_bytes) + 16 * lane(), shared(NOTES_BYTES) + 16 * thread()
-        if parts == 1 and staged:  # else all warps have the same queries and write the same words
+        if parts == 1 and staged:  # else all warps have the same queries
             room += 32 * dk * warp()
         token = tokens * tile
         scores, sums, state = registers_f32(SUMS), registers_f32(n_sums), registers_f32(4)

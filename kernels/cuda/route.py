@@ -17,6 +17,7 @@ from jitllm.kernels.gpu.vocabulary import (
     load_shared_i32,
     load_u32,
     maximum,
+    minimum,
     shared,
     shuffle_i32,
     shuffle_xor_f32,
@@ -110,7 +111,7 @@ def _drop_groups(ranks, worths, n, n_group, kept):
 @inline
 def _take_best(ranks, n):
     """Return the number of the best rank, of equals the lowest, and take it."""
-    place = to_i32(lane())
+    place = to_i32(minimum(lane(), n - 1))  # TAKEN is above -inf: it must be there too
     best = load_shared_f32(ranks + 4 * lane()) if lane() < n else TAKEN
     for e in range(lane() + THREADS, n, THREADS):
         rank = load_shared_f32(ranks + 4 * e)
@@ -121,6 +122,7 @@ def _take_best(ranks, n):
         if other > best or (other == best and at < place):
             best, place = other, at
     place = shuffle_i32(place, 0)  # lanes disagree where ranks are NaN
+    sync_warp()
     if lane() == 0:
         store_shared_f32(ranks + 4 * place, TAKEN)
     sync_warp()

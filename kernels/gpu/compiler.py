@@ -47,6 +47,8 @@ class Code:
         Bytes that a workgroup shares.
     sites : tuple of str
         The function that each call which synchronizes stands in.
+    accesses : tuple of str
+        The places in the source that load and store.
     data : bytes
         PTX text, or an object file.
     """
@@ -56,6 +58,7 @@ class Code:
     parameters: str
     shared: int
     sites: tuple[str, ...]
+    accesses: tuple[str, ...]
     data: bytes
 
     @property
@@ -128,7 +131,10 @@ def _code(
 
 def of_neutral(neutral: Neutral, entry: str, data: bytes) -> Code:
     """Return the code that was made of a kernel's IR."""
-    return Code(entry, neutral.threads, neutral.parameters, neutral.shared, neutral.sites, data)
+    return Code(
+        entry, neutral.threads, neutral.parameters, neutral.shared, neutral.sites,
+        neutral.accesses, data,
+    )  # fmt: skip
 
 
 def _pack(code: Code) -> bytes:
@@ -141,7 +147,8 @@ def _pack(code: Code) -> bytes:
 def _unpack(stored: bytes) -> Code:
     head, _, data = stored.partition(b"\n")
     fields: dict[str, Any] = json.loads(head)
-    return Code(**{**fields, "sites": tuple(fields["sites"])}, data=data)
+    fields |= {name: tuple(fields[name]) for name in ("sites", "accesses")}
+    return Code(**fields, data=data)
 
 
 @cache

@@ -35,7 +35,7 @@ def generate(neutral: Neutral, symbol: str) -> bytes:
         If kernels cannot be simulated here; see `require`.
     """
     require()
-    unit, machine = parse(check_accesses(neutral.text)), jit.machine()
+    unit, machine = parse(check_accesses(neutral.text, neutral.accesses)), jit.machine()
     unit.triple, unit.data_layout = machine.triple, str(machine.target_data)
     for array in unit.global_variables:
         array.linkage = llvm.Linkage.external  # until the prelude has found them
@@ -173,7 +173,7 @@ define ptr @jit_tell(i32 %site, i32 %x) {{
   %words = call ptr @jit_turn()
   %at = call ptr @jit_lane(ptr %words)
   store i32 %x, ptr %at
-  call void @jit_wait(i64 {layout.FOR_WARP}, i32 %site)
+  call void @jit_wait(i64 {layout.FOR_WORDS}, i32 %site)
   ret ptr %words
 }}
 define i32 @jit_shuffle(i32 %site, i32 %x, i32 %which) {{
@@ -200,12 +200,6 @@ define i32 @jit_to_i32(float %x) alwaysinline {{
   %y = call i32 @llvm.fptosi.sat.i32.f32(float %x)
   ret i32 %y
 }}
-define <4 x i32> @jit_stream_i32x4(i64 %address) alwaysinline {{
-  %from = inttoptr i64 %address to ptr addrspace(1)
-  %at = call ptr addrspace(1) @jit_place_1(ptr addrspace(1) %from, i64 16, i64 16)
-  %v = load <4 x i32>, ptr addrspace(1) %at, align 16
-  ret <4 x i32> %v
-}}
 declare i32 @llvm.vector.reduce.add.v4i32(<4 x i32>)
 declare i32 @llvm.vector.reduce.add.v32i32(<32 x i32>)
 declare float @llvm.vector.reduce.fadd.v16f32(float, <16 x float>)
@@ -216,12 +210,13 @@ def _place(space: int, table: int) -> str:
     """Return what a load or store goes to: see `fibers.place`."""
     pointer = f"ptr addrspace({space})"
     return f"""
-define {pointer} @jit_place_{space}({pointer} %at, i64 %n, i64 %alignment) {{
+define {pointer} @jit_place_{space}({pointer} %at, i64 %n, i64 %alignment, i64 %what) {{
   %state = load ptr, ptr @jit_state
   %block = ptrtoint ptr %state to i64
   %place = call ptr @jit_pointer(i64 {layout.PLACE})
   %address = ptrtoint {pointer} %at to i64
-  %there = call i64 %place(i64 %block, i64 {table}, i64 %address, i64 %n, i64 %alignment)
+  %there = call i64 %place(i64 %block, i64 {table}, i64 %address, i64 %n, i64 %alignment,
+                           i64 %what)
   %pointer = inttoptr i64 %there to {pointer}
   ret {pointer} %pointer
 }}"""
@@ -343,7 +338,7 @@ def _mma(name: str) -> str:
         at = f"getelementptr i8, ptr %own, i64 {plane * layout.PLANE_BYTES}"
         lines.append(f"  %at{plane} = {at}\n  store i32 %{word}in, ptr %at{plane}")
     lines += [
-        f"  call void @jit_wait(i64 {layout.FOR_WARP}, i32 %site)",
+        f"  call void @jit_wait(i64 {layout.FOR_WORDS}, i32 %site)",
         f"  %thread = call i64 @jit_word(i64 {layout.THREAD})",
         "  %row = and i64 %thread, 28\n  %pair = and i64 %thread, 3\n  %even = mul i64 %pair, 8",
         "  %odd = add i64 %even, 4",

@@ -5,6 +5,8 @@ widened to int64 when loaded, except those of `load_i32` and of vectors: int32, 
 passed on as they are. Vectors are tuples and lie at multiples of their size.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
@@ -15,6 +17,7 @@ from jitllm.kernels.simd import F32, I32, I64, declare
 
 GLOBAL, SHARED = 1, 3  # LLVM's address spaces
 SHARED_NAME = "jit_shared"  # how the names of shared arrays begin
+ACCESS_NAME = "jit_at"  # and those of addresses: then come the file and the line
 _I8, _I16, _F16 = ir.IntType(8), ir.IntType(16), ir.HalfType()
 
 
@@ -41,8 +44,13 @@ def _narrow(builder: Any, value: Any, base: Any, how: str) -> Any:
     return builder.trunc(builder.lshr(bits, ir.Constant(I32, 16)), _I16)
 
 
-def _at(builder: Any, address: Any, base: Any, space: int) -> Any:
-    return builder.inttoptr(address, ir.PointerType(base, space))
+def _at(builder: Any, address: Any, base: Any, space: int, loc: Any) -> Any:
+    return builder.inttoptr(address, ir.PointerType(base, space), name=_name(loc))
+
+
+def _name(loc: Any) -> str:
+    """Return how the value is called by which the IR says where in the source an access is."""
+    return f"{ACCESS_NAME}.{re.sub(r'[^a-z0-9_]', '_', Path(loc.filename).stem)}.{loc.line}."
 
 
 def _loader(base: Any, kind: Any, how: str = "", *, align: int, space: int = GLOBAL) -> Any:
@@ -50,8 +58,8 @@ def _loader(base: Any, kind: Any, how: str = "", *, align: int, space: int = GLO
 
     @intrinsic
     def load(typing_context, address):
-        def codegen(context, builder, sig, args):
-            value = builder.load(_at(builder, args[0], base, space))
+        def codegen(context, builder, sig, args, loc=None):
+            value = builder.load(_at(builder, args[0], base, space, loc))
             value.align = align
             return _widen(builder, value, how)
 
@@ -63,8 +71,8 @@ def _loader(base: Any, kind: Any, how: str = "", *, align: int, space: int = GLO
 def _storer(base: Any, kind: Any, how: str = "", *, align: int, space: int = GLOBAL) -> Any:
     @intrinsic
     def store(typing_context, address, value):
-        def codegen(context, builder, sig, args):
-            at = _at(builder, args[0], base, space)
+        def codegen(context, builder, sig, args, loc=None):
+            at = _at(builder, args[0], base, space, loc)
             builder.store(_narrow(builder, args[1], base, how), at).align = align
             return context.get_dummy_value()
 
@@ -95,8 +103,8 @@ def _vectors(base: Any, kind: Any, n: int, *, space: int = GLOBAL) -> tuple[Any,
 
     @intrinsic
     def load(typing_context, address):
-        def codegen(context, builder, sig, args):
-            value = builder.load(_at(builder, args[0], vector, space))
+        def codegen(context, builder, sig, args, loc=None):
+            value = builder.load(_at(builder, args[0], vector, space, loc))
             value.align = 4 * n
             return elements_of(builder, value, n)
 
@@ -104,8 +112,8 @@ def _vectors(base: Any, kind: Any, n: int, *, space: int = GLOBAL) -> tuple[Any,
 
     @intrinsic
     def store(typing_context, address, values):
-        def codegen(context, builder, sig, args):
-            at = _at(builder, args[0], vector, space)
+        def codegen(context, builder, sig, args, loc=None):
+            at = _at(builder, args[0], vector, space, loc)
             builder.store(vector_of(builder, args[1], base, n), at).align = 4 * n
             return context.get_dummy_value()
 
@@ -153,9 +161,9 @@ def stream_i32x4(typing_context, address):
     """Load four int32 that no other thread will want soon, such as weights."""
     vector = ir.VectorType(I32, 4)
 
-    def codegen(context, builder, sig, args):
+    def codegen(context, builder, sig, args, loc=None):
         load = declare(builder, "jit_stream_i32x4", vector, [I64])
-        return elements_of(builder, builder.call(load, args), 4)
+        return elements_of(builder, builder.call(load, args, name=_name(loc)), 4)
 
     return types.UniTuple(types.int32, 4)(types.intp), codegen
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from jitllm.kernels.gpu.text import clean, number_sites, request_unrolling
+from jitllm.kernels.gpu.text import access_sites, clean, number_sites, request_unrolling
 
 ENTRY = "jit_kernel"  # takes addresses and whole numbers as int64, the rest as float
 MAX_THREADS, MAX_SHARED = 1024, 48 * 1024  # of a workgroup, on every GPU
@@ -37,6 +37,8 @@ class Neutral:
         Bytes that a workgroup shares.
     sites : tuple of str
         The function that each call which synchronizes stands in.
+    accesses : tuple of str
+        The places in the source that load and store; see `text.access_sites`.
     float64 : bool
         Whether the kernel may compute in float64.
     """
@@ -46,6 +48,7 @@ class Neutral:
     parameters: str
     shared: int
     sites: tuple[str, ...]
+    accesses: tuple[str, ...]
     float64: bool
 
 
@@ -92,7 +95,7 @@ def of_function(function: Any, threads: int, float64: bool = False) -> Neutral:
     shared = sum(map(int, re.findall(r"^@jit_shared\S* = .*\[(\d+) x i8\]", text, re.M)))
     if shared > MAX_SHARED:
         raise ValueError(f"a workgroup has at most {MAX_SHARED} bytes shared, got {shared}")
-    return Neutral(text, threads, letters, shared, sites, float64)
+    return Neutral(text, threads, letters, shared, sites, access_sites(text), float64)
 
 
 def parameters_of(function: Any) -> str:

@@ -7,6 +7,7 @@ starts as 0xFF bytes, NaN as float32 and float16.
 import ctypes
 import ctypes.util
 import threading
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from jitllm.kernels.gpu import stacks as gpu_stacks
 from jitllm.kernels.gpu.compiler import Code
 
 STACK_BYTES = 32 * 1024
-_WAITS = ("waits for the workgroup", "waits for its warp", "has ended")
+_WAITS = ("waits for the workgroup", *["waits for its warp"] * 2, "has ended")
 _run_one_grid = threading.Lock()
 
 
@@ -29,8 +30,32 @@ class KernelFault(RuntimeError):
     """A kernel did what would go wrong on a GPU.
 
     Threads that had to meet did not, or one wanted to read or write where no memory is, or at an
-    address that is not aligned.
+    address that is not aligned. If someone watches, also: what that one found.
     """
+
+
+class Watcher(ABC):
+    """Is told of every load and store; see `jitllm.kernels.gpu.races` and `.trace`."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Learn that all launches so far are over before the next ones begin."""
+
+    @abstractmethod
+    def words(self, code: Code, grid: tuple[int, int, int]) -> dict[int, int]:
+        """Return the words of a GPU's state by which to watch a launch; none if not wanted."""
+
+    @abstractmethod
+    def report(self, state: npt.NDArray[np.int64], arrays: npt.NDArray[np.int64]) -> str:
+        """Say what was found in a launch that is over; "" if all is well.
+
+        Parameters
+        ----------
+        state : array
+            Words of `jitllm.kernels.cpu.fiber_layout`.
+        arrays : array
+            Where each shared array begins and ends.
+        """
 
 
 class LoadedKernel:
@@ -51,7 +76,7 @@ class LoadedKernel:
 
     def run(
         self, arguments: bytes, grid: tuple[int, int, int], pieces: npt.NDArray[np.int64],
-        *, is_reversed: bool = False,
+        *, is_reversed: bool = False, watcher: Watcher | None = None,
     ) -> None:  # fmt: skip
         """Run all workgroups of a grid.
 
@@ -65,6 +90,8 @@ class LoadedKernel:
             Where each piece of memory that the kernel may touch begins and ends, int64 [n, 2].
         is_reversed : bool
             Whether the last thread goes first: if that changes a result, a barrier is missing.
+        watcher : Watcher or None
+            Who is told of every load and store.
 
         Raises
         ------
@@ -83,12 +110,16 @@ class LoadedKernel:
             pieces = _in_order(pieces)
             gpu.set(self._words(grid, is_reversed, ctypes.addressof(block)))
             gpu.set({layout.PIECES: pieces.ctypes.data, layout.N_PIECES: len(pieces)})
+            watch = watcher.words(self.code, grid) if watcher else {}
+            gpu.set({layout.PLACE: gpu.place, **watch})
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._begin)(gpu.address)
             has_diverged = gpu.run_groups(gpu.address)
             if bad := gpu.bad_access({layout.PIECES: pieces, layout.ARRAYS: self._arrays}):
                 raise KernelFault(f"{self.code.name}: {bad}")
             if has_diverged:
                 raise KernelFault(f"{self.code.name}: {gpu.where_threads_are(self.code)}")
+            if watcher and watch and (found := watcher.report(gpu.state, self._arrays)):
+                raise KernelFault(f"{self.code.name}: {found}")
 
     def _words(self, grid: tuple[int, int, int], is_reversed: bool, block: int) -> dict[int, int]:
         return {
@@ -115,12 +146,12 @@ class _Gpu:
     """The memory of a simulated GPU, and the functions that its threads change over with."""
 
     def __init__(self) -> None:
-        self._state = np.zeros(layout.STATE_WORDS, np.int64)
+        self.state = np.zeros(layout.STATE_WORDS, np.int64)
         self._records = np.zeros((layout.MAX_THREADS, layout.RECORD_WORDS), np.int64)
         self._scratch = np.zeros(2 * layout.HALF_BYTES, np.uint8)
         self._spare = np.full(2 * layout.SPARE_BYTES, 0xFF, np.uint8)
         self._stacks = np.empty(layout.MAX_THREADS * STACK_BYTES + 64, np.uint8)
-        self.address = self._state.ctypes.data
+        self.address, self.place = self.state.ctypes.data, jit.address("fibers", "place")
         self.run_groups = jit.function("fibers", "run_groups")
         (switch,) = jit.load(gpu_stacks.switch_object(), gpu_stacks.SWITCH)
         processor = levels.processor(levels.current())
@@ -131,17 +162,16 @@ class _Gpu:
             layout.STACK_BYTES: STACK_BYTES, layout.FRAME_BYTES: frame_bytes,
             layout.FRAME_START: frame_start, layout.SWITCH: switch,
             layout.ADVANCE: jit.address("fibers", "advance"), layout.EXP2: _exp2(),
-            layout.PLACE: jit.address("fibers", "place"),
             layout.SPARE: -(-self._spare.ctypes.data // 64) * 64,
         })  # fmt: skip
 
     def set(self, words: dict[int, int]) -> None:
         """Set words of the state."""
-        self._state[list(words)] = list(words.values())
+        self.state[list(words)] = list(words.values())
 
     def bad_access(self, tables: dict[int, npt.NDArray[np.int64]]) -> str:
         """Say what the first bad access was, if there was one."""
-        n, at, thread, *group, table = self._state[layout.BAD_BYTES :][:7].tolist()
+        n, at, thread, *group, table = self.state[layout.BAD_BYTES :][:7].tolist()
         if not n:
             return ""
         self._spare[:] = 0xFF
@@ -161,7 +191,7 @@ class _Gpu:
 
     def where_threads_are(self, code: Code) -> str:
         """Say what the threads of the current workgroup wait for."""
-        x, y, z = (int(self._state[w]) for w in (layout.GROUP_X, layout.GROUP_Y, layout.GROUP_Z))
+        x, y, z = (int(self.state[w]) for w in (layout.GROUP_X, layout.GROUP_Y, layout.GROUP_Z))
         records = self._records[: code.threads]
         parts, first = list[str](), 0
         changes = np.any(np.diff(records[:, [layout.KIND, layout.SITE]], axis=0), axis=1)

@@ -44,22 +44,40 @@ _ACCESS = re.compile(
     r"^(  (?:\S+ = load (?P<load>[^,]+)|store (?P<store><[^>]+>|\w+) [^,]+), "
     r"ptr addrspace\((?P<space>\d)\) )(?P<at>\S+)(, align (?P<align>\d+))", re.M
 )  # fmt: skip
-_DECLARE = "declare ptr addrspace({0}) @jit_place_{0}(ptr addrspace({0}), i64, i64)\n"
+_STREAM = re.compile(
+    r"^  (?P<v>%\S+) = call <4 x i32> @jit_stream_i32x4\(i64 (?P<from>[^)]+)\)", re.M
+)
+_STREAM_LINES = r"""  \g<v>.from = inttoptr i64 \g<from> to ptr addrspace(1)
+  \g<v> = load <4 x i32>, ptr addrspace(1) \g<v>.from, align 16"""
+_SOURCE = re.compile(r"%jit_at\.(\w+)\.(\d+)\.")
+_DECLARE = "declare ptr addrspace({0}) @jit_place_{0}(ptr addrspace({0}), i64, i64, i64)\n"
 _BYTES = {"i8": 1, "i16": 2, "half": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}
 
 
-def check_accesses(text: str) -> str:
-    """Let every load and store ask `jit_place_<address space>` where to go."""
-    numbers = count()
+def access_sites(text: str) -> tuple[str, ...]:
+    """Return the places in the source that load and store, such as `norm.py:33`."""
+    found = (match.expand(r"\1.py:\2") for match in _SOURCE.finditer(text))
+    return tuple(dict.fromkeys(found))
+
+
+def check_accesses(text: str, sites: tuple[str, ...]) -> str:
+    """Let every load and store ask `jit_place_<address space>` where to go.
+
+    It is told the address, the bytes, the alignment, and twice the number of the place in the
+    source (see `access_sites`), plus 1 if it is a store.
+    """
+    numbers, places = count(), {site: 2 * i for i, site in enumerate(sites)}
 
     def change(match: re.Match[str]) -> str:
         size = _size_of(match["load"] or match["store"])
         place, pointer = f"%jit.place{next(numbers)}", f"ptr addrspace({match['space']})"
-        arguments = f"{pointer} {match['at']}, i64 {size}, i64 {match['align']}"
+        source = _SOURCE.match(match["at"])
+        what = (places[source.expand(r"\1.py:\2")] if source else -2) + bool(match["store"])
+        arguments = f"{pointer} {match['at']}, i64 {size}, i64 {match['align']}, i64 {what}"
         call = f"call {pointer} @jit_place_{match['space']}({arguments})"
         return f"  {place} = {call}\n{match[1]}{place}{match[6]}"
 
-    text = _ACCESS.sub(change, text)
+    text = _ACCESS.sub(change, _STREAM.sub(_STREAM_LINES, text))
     return text + "".join(
         _DECLARE.format(space) for space in "13" if f"@jit_place_{space}(" in text
     )

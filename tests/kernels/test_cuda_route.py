@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gpu_launch import launch
 from gpu_rows import count, few, rows_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jitllm.backends.base import Floats
@@ -92,6 +92,7 @@ def test_numbers_of_no_expert_reach_no_foreign_memory() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from([-1.0, 0.0, 2.0, np.nan, -np.inf, np.inf]), min_size=17,
                 max_size=17))  # fmt: skip
+@example([-np.inf, np.nan] * 8 + [-np.inf])
 def test_of_equals_the_lower_id_comes_first(values: list[float]) -> None:
     logits = np.array([values], np.float32)
     ids, _ = _route(logits, 4, "sigmoid_topk")
