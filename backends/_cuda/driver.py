@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -60,7 +61,17 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
 }
 OUT_OF_MEMORY = 2
 # After these the context is lost: every later call of the process fails.
-FATAL = frozenset({214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720})
+FATAL = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
+_FORKED = (
+    "a CUDA device that was opened before a fork cannot be used after it: open it in the new "
+    "process, and start that with multiprocessing's 'spawn' if this one has used CUDA"
+)
+_REASONS = {  # what the driver's own texts do not say
+    3: f"; {_FORKED}",
+    221: "; it is part of NVIDIA's driver: libnvidia-ptxjitcompiler.so.1",
+    222: "; a driver of version 470 or newer is needed",
+    223: "; is CUDA_DISABLE_PTX_JIT set?",
+}
 _SMALL, _MOST_UNREAD = 1 << 16, 256  # bytes that are copied, and how often, to upload them later
 _MAJOR, _MINOR = 75, 76  # attributes of devices
 _LOCAL_BYTES, _REGISTERS = 3, 4  # attributes of functions
@@ -132,10 +143,13 @@ class CudaDriver(Driver):
         self._lock, self._lost, self._label = threading.RLock(), "", "CUDA"
         source = library() if source is None else source
         self._functions: dict[str, Any] = {}
+        self._pid = os.getpid()
         self._unread: list[npt.NDArray[Any]] = []
         for name, arguments in FUNCTIONS.items():
             if not hasattr(source, name):
-                raise BackendUnavailable(f"NVIDIA's driver is too old: it lacks {name}")
+                raise BackendUnavailable(
+                    f"NVIDIA's driver is too old: it lacks {name}, which 470 and newer have"
+                )
             function = getattr(source, name)
             function.restype, function.argtypes = _INT, arguments
             self._functions[name] = function
@@ -159,13 +173,19 @@ class CudaDriver(Driver):
             raise self._failure(name, status)
 
     def _status(self, name: str, *arguments: Any) -> int:
-        if self._lost:
+        if self._is_lost():
             raise BackendUnavailable(self._lost)
         return int(self._functions[name](*arguments))
 
+    def _is_lost(self) -> bool:
+        """Return whether all that there was is gone; `_lost` says why."""
+        if not self._lost and os.getpid() != self._pid:
+            self._lost = f"{self._label}: {_FORKED}"
+        return bool(self._lost)
+
     def _failure(self, name: str, status: int, reason: str = "") -> BackendUnavailable:
         error, text = (self._text(f"cuGetError{what}", status) for what in ("Name", "String"))
-        message = f"{self._label}: {name}: {error} ({text}){reason}"
+        message = f"{self._label}: {name}: {error} ({text}){_REASONS.get(status, '')}{reason}"
         if status in FATAL:
             self._lost = f"{message}; the device cannot be used again by this process"
         return BackendUnavailable(self._lost or message)
@@ -183,6 +203,8 @@ class CudaDriver(Driver):
 
     def _inside(self, work: Any) -> Any:
         """Do something with the device's context as the thread's current one."""
+        if self._is_lost():  # a lock that was taken before a fork is never given back
+            raise BackendUnavailable(self._lost)
         with self._lock:
             self._call("cuCtxPushCurrent_v2", self._context)
             try:
@@ -244,7 +266,7 @@ class CudaDriver(Driver):
 
     def free(self, address: int) -> None:
         """Give memory back."""
-        if not self._lost:
+        if not self._is_lost():
             self._inside(lambda: self._call("cuMemFree_v2", address))
 
     def upload(self, address: int, data: npt.NDArray[Any]) -> None:
@@ -320,7 +342,7 @@ class CudaDriver(Driver):
 
     def unload(self, function: Function) -> None:
         """Forget a kernel."""
-        if not self._lost:
+        if not self._is_lost():
             self._inside(lambda: self._call("cuModuleUnload", function.module))
 
     # --- graphs ---
@@ -391,12 +413,12 @@ class CudaDriver(Driver):
             self._call("cuGraphExecDestroy", graph.handle)
             self._call("cuGraphDestroy", graph.source)
 
-        if not self._lost:
+        if not self._is_lost():
             self._inside(work)
 
     def close(self) -> None:
         """Leave the device."""
-        if not self._lost:
+        if not self._is_lost():
             self._inside(lambda: self._call("cuStreamDestroy_v2", self._stream))
             self._call("cuDevicePrimaryCtxRelease_v2", self._device)
         self._lost = self._lost or "the CUDA device was closed"

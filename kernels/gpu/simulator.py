@@ -22,6 +22,7 @@ from jitllm.kernels.gpu import stacks as gpu_stacks
 from jitllm.kernels.gpu.compiler import Code
 
 STACK_BYTES = 32 * 1024
+MOST_GROUPS = (1 << 31) - 1, 65535, 65535  # along each axis, on every GPU
 _WAITS = ("waits for the workgroup", *["waits for its warp"] * 2, "has ended")
 _run_one_grid = threading.Lock()
 
@@ -104,6 +105,8 @@ class LoadedKernel:
                 f"{self.code.name} takes {self.code.argument_bytes} bytes of arguments "
                 f"({self.code.parameters}), got {len(arguments)}"
             )
+        if any(n > most for n, most in zip(grid, MOST_GROUPS, strict=True)):
+            raise KernelFault(f"{self.code.name}: a grid of {grid}, GPUs take up to {MOST_GROUPS}")
         block = ctypes.create_string_buffer(arguments, len(arguments))
         with _run_one_grid:
             gpu = _gpu()

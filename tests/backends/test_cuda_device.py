@@ -297,6 +297,27 @@ def test_a_lost_device_says_so_at_every_call(library: Any) -> None:
 
 
 @needs_compiler
+def test_a_device_of_the_process_before_a_fork(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = CudaDevice(fake.driver())
+    memory, live = device.allocate(4), fake.live()
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    with pytest.raises(BackendUnavailable, match="Small GPU: .* opened before a fork .*'spawn'"):
+        memory.upload(np.zeros(1, np.float32))
+    memory.free()
+    device.close()
+    assert fake.live() == live  # that process frees it
+    fake.library.fake_reset()
+
+
+@needs_compiler
+@pytest.mark.parametrize("status, reason", [(3, "before a fork"), (222, "470 or newer")])
+def test_errors_that_have_a_reason(fake: Fake, status: int, reason: str) -> None:
+    fake.fail("cuInit", status)
+    with pytest.raises(BackendUnavailable, match=f"^CUDA: cuInit: .*{reason}"):
+        fake.driver()
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     "name", ["cuInit", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuStreamCreate"]
 )
@@ -317,7 +338,7 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_driver_without_a_function() -> None:
-    with pytest.raises(BackendUnavailable, match="too old: it lacks cuInit"):
+    with pytest.raises(BackendUnavailable, match="too old: it lacks cuInit, which 470"):
         CudaDriver("", object())
 
 

@@ -197,6 +197,14 @@ def test_arguments_are_counted() -> None:
     assert code.argument_bytes == len(gpu_simulator.packed(code.parameters, [0] * 7))
 
 
+def test_grids_are_no_larger_than_gpus_take() -> None:
+    def kernel(x: A) -> None:
+        gpu.store_f32(x + 4 * gpu.group_y(), ONE)
+
+    with pytest.raises(gpu_simulator.KernelFault, match=r"a grid of \(1, 65536, 1\), GPUs take"):
+        launch_function(kernel, 32, [np.zeros(65536, np.float32)], (1, 65536))
+
+
 def test_arguments_of_all_kinds() -> None:
     def kernel(y: A, n: U, f: F, m: U) -> None:
         if gpu.thread() == 0:
