@@ -13,14 +13,10 @@ from jitllm.backends.base import Batch, Draw, Floats, Ints, Program, Tap
 
 
 class KeepingProgram(Program):
-    """Runs another program; `best` and `draw` give the host what it asks for, and count the bytes.
+    """Runs another program; `best` gives the host what it asks for, and counts the bytes."""
 
-    With `is_drawing` it chooses tokens.
-    """
-
-    def __init__(self, program: Program, *, is_drawing: bool) -> None:
+    def __init__(self, program: Program) -> None:
         self.program, self.max_tokens, self.n_bytes = program, program.max_tokens, 0
-        self.is_drawing = is_drawing
         self._kept = np.empty((0, 0), np.float32)
 
     @property
@@ -44,19 +40,6 @@ class KeepingProgram(Program):
         self.n_bytes += 2 * ids.nbytes
         return ids, np.take_along_axis(logits, ids, 1)
 
-    def can_draw(self, draw: Draw) -> bool:
-        """As GPUs can, if it does."""
-        return self.is_drawing and draw.n <= self.most_best
-
-    def draw(self, batch: Batch, draws: Sequence[Draw]) -> Ints:
-        """Choose by the host's samplers."""
-        self._kept.fill(np.nan)
-        logits = self._kept = self.program.run(batch).copy()
-        pairs = zip(logits, draws, strict=True)
-        ids = [chosen(row, draw)[0] if np.isfinite(row.max()) else -1 for row, draw in pairs]
-        self.n_bytes += 4 * len(ids)
-        return np.array(ids, np.int32)
-
     def logits(self, row: int) -> Floats:
         """Return all of a row."""
         logits: Floats = self._kept[row].copy()
@@ -68,8 +51,26 @@ class KeepingProgram(Program):
         self.program.close()
 
 
+class DrawingProgram(KeepingProgram):
+    """Chooses tokens too, by the host's samplers."""
+
+    def can_draw(self, draw: Draw) -> bool:
+        """As GPUs can."""
+        return draw.n <= self.most_best
+
+    def draw(self, batch: Batch, draws: Sequence[Draw]) -> Ints:
+        """Return a token for each row."""
+        self._kept.fill(np.nan)
+        logits = self._kept = self.program.run(batch).copy()
+        pairs = zip(logits, draws, strict=True)
+        ids = [chosen(row, draw)[0] if np.isfinite(row.max()) else -1 for row, draw in pairs]
+        self.n_bytes += 4 * len(ids)
+        return np.array(ids, np.int32)
+
+
 def keep_logits(model: Model, *, is_drawing: bool = False) -> KeepingProgram:
     """Let the logits of a model stay where they are computed; returns what runs it."""
     engine = model.engine
-    engine._program = keeping = KeepingProgram(engine._program, is_drawing=is_drawing)
+    kind = DrawingProgram if is_drawing else KeepingProgram
+    engine._program = keeping = kind(engine._program)
     return keeping

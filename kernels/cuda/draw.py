@@ -1,8 +1,12 @@
 """A token of each row, chosen among its largest logits by steps that the row brings along.
 
-All is float32, sums go from left to right: as the samplers of `jitllm.llm.sampling` compute, but
-that these round exponentials and logarithms once, and draw in float64. A workgroup has a row, a
-thread one of its logits; what is to be known of all of them each thread finds out for itself.
+All is float32, and sums go from left to right, as in the samplers of `jitllm.llm.sampling`. These
+take exponentials and logarithms that are rounded once, below 2 ulp here, and draw with a sum and a
+number of float64: tokens differ where that number is within 5e-7 of the end of a token's share, or
+a sum of shares is as near to a bound.
+
+A workgroup has a row, a thread one of its logits; what is to be known of all of them each thread
+finds out for itself.
 """
 
 import numpy as np

@@ -57,9 +57,11 @@ def test_draws(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(f"no device for {device} here")
     monkeypatch.setattr(GpuProgram, "most_best", 128)  # also where a processor does the work
     rng = np.random.default_rng(3)
-    table = rng.normal(0, 3, (40, 700)).astype(np.float32)
+    table = rng.normal(0, 3, (43, 700)).astype(np.float32)
     table[20:30] = np.round(table[20:30])
     table[30:35, 9:] = -np.inf
+    table[40:42, 5] = np.nan, np.inf
+    table[42] = -np.inf
     backend = backends.open_backend(device)
     program = _program(backend, table)
     n_others, n_drawn = 0, 0
@@ -82,4 +84,7 @@ def test_draws(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
             some = each[start : start + 64]
             want = [chosen(table[i], one)[0] for one in some]
             assert draw([i] * len(some), some).tolist() == want
+    some = _draws(chains[:3])
+    assert program.draw(_batch([40, 41, 42], [0, 1, 2]), some).tolist() == [-1] * 3
+    assert program.draw(_batch([5, 40, 3, 2], [1, 3]), some[:2])[0] == -1
     backend.close()

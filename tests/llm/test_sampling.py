@@ -85,6 +85,23 @@ def test_generator_is_numpys_legacy_stream(seed: int) -> None:
     assert [ours.uniform() for _ in range(1000)] == ((low + high * 2.0**32) / 2.0**64).tolist()
 
 
+def test_a_look_at_the_next_number_changes_nothing() -> None:
+    plain, ours = Mt19937(7), Mt19937(7)
+    for step in range(900):  # past the end of the generator's 624 words
+        if step % 3:
+            before = str(ours.state())
+            seen = ours.peek()
+            assert seen == ours.peek() and str(ours.state()) == before
+            if step % 3 == 1:
+                ours = Mt19937.from_state(ours.state())
+        if step % 7:
+            want = plain.uniform()
+            assert ours.uniform() == want and (step % 3 == 0 or seen == want)
+        else:
+            assert ours.uniform_float32() == plain.uniform_float32()
+    assert str(ours.state()) == str(plain.state())
+
+
 def test_first_word_of_the_default_seed_is_the_published_one() -> None:
     expected = np.float32(3499211612) / np.float32(2**32)  # std::mt19937's first output
     assert Mt19937(5489).uniform_float32() == expected

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_logits import KeepingProgram, keep_logits
+from device_logits import DrawingProgram, KeepingProgram, keep_logits
 from driver import opens, simulate_cuda
 from host_draw import chosen
 from hypothesis import given, settings
@@ -172,7 +172,7 @@ def program(request: pytest.FixtureRequest, model: jitllm.Model) -> KeepingProgr
 def test_each_token_copies_the_id_or_the_largest_alone(
     plain: jitllm.Model, model: jitllm.Model, program: KeepingProgram
 ) -> None:
-    sizes = (4, 4) if program.is_drawing else (8, 320)
+    sizes = (4, 4) if isinstance(program, DrawingProgram) else (8, 320)
     several = COLD, {"seed": 5}, {"seed": 5, **DRY, "top_k": 3}
     for wishes, n_bytes in zip(several, (*sizes, 0), strict=True):
         with model.sequence(TEXT) as sequence:
@@ -188,7 +188,7 @@ def test_several_at_once(plain: jitllm.Model, model: jitllm.Model, program: Keep
     prompts = ["Once", "A big dog", "The"]
     wishes: dict[str, Any] = {"seed": 3, "max_tokens": 9, "n": 2}
     found = model.generate(prompts, **wishes)
-    each = 4 if program.is_drawing else 320
+    each = 4 if isinstance(program, DrawingProgram) else 320
     assert program.n_bytes == 3 * 320 + 6 * 8 * each  # samples share a prompt
     expected = plain.generate(prompts, **wishes)
     assert [r.token_ids for r in found] == [r.token_ids for r in expected]
@@ -204,7 +204,7 @@ def test_streams_that_take_turns_do_not_disturb_each_other(
                 next(stream)
             if not step:
                 program.n_bytes = 0  # of prompts all logits are here
-        assert program.n_bytes == 2 * 8 * (4 if program.is_drawing else 8)
+        assert program.n_bytes == 2 * 8 * (4 if isinstance(program, DrawingProgram) else 8)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,17 @@ def test_what_nobody_has_is_not_copied(model: jitllm.Model, program: KeepingProg
     program.n_bytes = 0
     sequence.close()
     model.generate("Tom", max_tokens=3, **COLD)
-    assert program.n_bytes == 3 * (4 if program.is_drawing else 8)
+    assert program.n_bytes == 3 * (4 if isinstance(program, DrawingProgram) else 8)
+
+
+def test_unusable_logits_are_an_error(
+    model: jitllm.Model, program: KeepingProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = program.program.run
+    monkeypatch.setattr(program.program, "run", lambda *batch: whole(*batch) * np.float32(np.nan))
+    for wishes in (COLD, {"seed": 1}):
+        with pytest.raises(jitllm.SamplingError, match="the largest logit is nan"):
+            model.generate(TEXT, max_tokens=2, **wishes)
 
 
 def _count(program: Any, copy: str, patch: pytest.MonkeyPatch) -> list[int]:
