@@ -1,6 +1,7 @@
 // A token of each row, chosen among its largest logits by steps that the row brings along; see
-// kernels/cuda/draw.py. A workgroup has a row, a lane one of its logits; what is to be known of all
-// of them each lane finds out for itself.
+// kernels/cuda/draw.py, also for the errors: larger where quotients have 2.5 ulp, as is allowed.
+// A workgroup has a row, a lane one of its logits; what is to be known of all of them each lane
+// finds out for itself.
 #version 450
 #include "common.glsl"
 layout(local_size_x = 128) in;

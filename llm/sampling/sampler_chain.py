@@ -206,8 +206,10 @@ class SamplerChain:
 
 def _speaks_for_itself(sampler: Sampler) -> bool:
     """Whether `draw_step` is of the class that has `apply`, or of one derived from it."""
-    return next("draw_step" in vars(c) for c in type(sampler).__mro__
-                if vars(c).keys() & {"apply", "draw_step"})  # fmt: skip
+    for kind in type(sampler).__mro__:
+        if "draw_step" in vars(kind) or "apply" in vars(kind):
+            return "draw_step" in vars(kind)
+    return False
 
 
 def _listeners(samplers: Iterable[Sampler]) -> tuple[Sampler, ...]:
