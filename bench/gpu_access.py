@@ -1,9 +1,10 @@
 """How CUDA kernels touch memory, found without a GPU: `python bench/gpu_access.py MODEL`.
 
-A prompt and a token run in the simulator. Of each kernel's largest launch the workgroup in the
+A prompt and two tokens run in the simulator. Of each kernel's largest launch the workgroup in the
 middle is recorded: for every place in the source that loads or stores, the 32-byte sectors that a
-warp takes at once and how much of them it uses, or the passes over the banks of shared memory. With
-`--races`, what every thread touches is compared with what the others did instead.
+warp takes at once, how much of them it uses and how often the workgroup takes them again; or the
+passes over the banks of shared memory, and the part of them that would be enough. With `--races`,
+what every thread touches is compared with what the others did instead.
 """
 
 import argparse
@@ -88,8 +89,8 @@ def row(site: Site) -> str:
     if site.distinct:
         again = f"{site.steps / site.distinct:.1f}"
     what += " shared" if site.is_shared else ""
-    used = "" if site.is_shared else f"{site.efficiency:.0%}"
-    return f"  {site.place:30}{what:22}{site.requests:8}{each:>7}{used:>6}{again:>7}"
+    used = f"{site.efficiency:.0%}"
+    return f"  {site.place:30}{what:22}{site.requests:8}{each:>7}{used:>6}{again:>7}".rstrip()
 
 
 def main() -> None:

@@ -27,12 +27,13 @@ class Site:
         What a thread loads or stores at once.
     requests : int
         How often a warp did.
-    used_bytes : int
-        Different bytes that each request touched, summed.
     steps : int
         Sectors of 32 bytes that requests take, or passes over the banks of shared memory.
     distinct : int
         Sectors that are left when those of several requests count once; 0 for shared memory.
+    efficiency : float
+        Part that is used of the sectors' bytes; of shared memory, the passes that would be enough
+        without conflicts of banks, of those that it takes.
     """
 
     place: str
@@ -40,14 +41,9 @@ class Site:
     is_store: bool
     lane_bytes: int
     requests: int
-    used_bytes: int
     steps: int
     distinct: int
-
-    @property
-    def efficiency(self) -> float:
-        """Part that is used of what requests move."""
-        return self.used_bytes / (self.steps * (BANKS * BANK_BYTES if self.is_shared else 32))
+    efficiency: float
 
 
 class Trace(Watcher):
@@ -100,15 +96,10 @@ class Trace(Watcher):
         for kind in kinds.tolist():
             chosen = np.all(np.stack([place, store, shared, size], 1) == kind, axis=1)
             number, is_store, is_shared, n_bytes = kind
-            request = _requests(thread[chosen])
-            steps = _passes if is_shared else _sectors
-            used = len(np.unique(np.stack([request, address[chosen]]), axis=1).T)
-            found.append(Site(
-                self._places[number], bool(is_shared), bool(is_store), n_bytes,
-                len(np.unique(request)), used * n_bytes,
-                steps(request, address[chosen], thread[chosen], n_bytes),
-                0 if is_shared else len(np.unique(address[chosen] // SECTOR_BYTES)),
-            ))  # fmt: skip
+            measure = _passes if is_shared else _sectors
+            numbers = measure(address[chosen], thread[chosen], n_bytes)
+            names = self._places[number], bool(is_shared), bool(is_store), n_bytes
+            found.append(Site(*names, *numbers))
         return found
 
 
@@ -131,16 +122,24 @@ def _requests(thread: _Ints) -> _Ints:
     return times * (layout.MAX_THREADS // WARP) + thread // WARP
 
 
-def _sectors(request: _Ints, address: _Ints, thread: _Ints, n_bytes: int) -> int:
-    """Return the sectors that all requests take."""
-    return len(np.unique(np.stack([request, address // SECTOR_BYTES]), axis=1).T)
+def _count(*columns: _Ints) -> int:
+    """Return how many different rows there are."""
+    return len(np.unique(np.stack(columns), axis=1).T)
 
 
-def _passes(request: _Ints, address: _Ints, thread: _Ints, n_bytes: int) -> int:
-    """Return the passes over shared memory that all requests take.
+def _sectors(address: _Ints, thread: _Ints, n_bytes: int) -> tuple[int, int, int, float]:
+    """Return requests, sectors, different sectors and the part that is used."""
+    request, sector = _requests(thread), address // SECTOR_BYTES
+    sectors, used = _count(request, sector), _count(request, address) * n_bytes
+    return _count(request), sectors, _count(sector), used / (sectors * SECTOR_BYTES)
+
+
+def _passes(address: _Ints, thread: _Ints, n_bytes: int) -> tuple[int, int, int, float]:
+    """Return requests, passes over shared memory, 0, and the part that is needed.
 
     Lanes with more than 4 bytes go in groups of 32 words. In a pass, each bank gives one word.
     """
+    request = _requests(thread)
     words = max(1, n_bytes // BANK_BYTES)
     part = request * WARP + thread % WARP * words // WARP
     word = (address[:, None] // BANK_BYTES + np.arange(words)).ravel()
@@ -148,4 +147,5 @@ def _passes(request: _Ints, address: _Ints, thread: _Ints, n_bytes: int) -> int:
     banks, counts = np.unique(np.stack([parts, words_of % BANKS]), axis=1, return_counts=True)
     ends = np.flatnonzero(np.diff(banks[0], append=-1))
     starts = np.concatenate([[0], ends[:-1] + 1])
-    return int(np.maximum.reduceat(counts, starts).sum()) if len(counts) else 0
+    passes = int(np.maximum.reduceat(counts, starts).sum())
+    return _count(request), passes, 0, _count(part) / passes
