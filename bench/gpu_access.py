@@ -1,8 +1,8 @@
 """How CUDA kernels touch memory, found without a GPU: `python bench/gpu_access.py MODEL`.
 
-A prompt and two tokens run in the simulator. Of each kernel's largest launch the workgroup in the
-middle is recorded: for every place in the source that loads or stores, the 32-byte sectors that a
-warp takes at once, how much of them it uses and how often the workgroup takes them again; or the
+A prompt and two tokens run in the simulator. Of each kernel's largest launch the first workgroup is
+recorded: for every place in the source that loads or stores, the 32-byte sectors that a warp takes
+at once, how much of them it uses and how often the workgroup takes them again; or the
 passes over the banks of shared memory, and the part of them that would be enough. With `--races`,
 what every thread touches is compared with what the others did instead.
 """
@@ -52,7 +52,6 @@ class Recorder(Watcher):
         if not kernel.startswith(self._kernels) or self._largest.get(self._now, 0) >= groups:
             return {}
         self._largest[self._now] = groups
-        self._trace.group = groups // 2
         return self._trace.words(code, grid)
 
     def report(self, state: Any, arrays: Any) -> str:

@@ -216,6 +216,24 @@ def test_a_model_over_the_driver_has_the_simulators_bits(
         assert np.array_equal(driver, simulator)
 
 
+def test_what_nobody_wrote_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All memory is NaN before it is written, in place of zeros: no kernel uses what was there."""
+    monkeypatch.setenv("JITLLM_CUDA", "simulator")
+    allocate, results = Simulator.allocate, []
+
+    def poisoned(driver: Simulator, nbytes: int) -> int:
+        address = allocate(driver, nbytes)
+        ctypes.memset(address, 0xFF, nbytes)
+        return address
+
+    for method in (allocate, poisoned):
+        monkeypatch.setattr(Simulator, "allocate", method)
+        with Runner(model_path("stories260K"), "cuda", kv_dtype="f16") as runner:
+            results.append([runner.forward([1, 403, 407, 261]), runner.forward([378], 4)])
+    for zeroed, other in zip(*results, strict=True):
+        assert np.array_equal(zeroed, other)
+
+
 @needs_compiler
 def test_time_of_a_graph(fake: Fake) -> None:
     driver = fake.driver()
