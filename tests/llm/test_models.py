@@ -30,7 +30,8 @@ from jitllm.llm.models import llama, smollm3
 from jitllm.llm.models.loading import open_model
 
 FORMS = {name: conformance_architecture(name).replace("-", "_") for name in conformance_names()}
-OWN = [name for name, architecture in FORMS.items() if architecture in models.names()]
+KNOWN = frozenset(models.names())
+OWN = [name for name, architecture in FORMS.items() if architecture in KNOWN]
 
 
 @pytest.fixture(scope="session")
