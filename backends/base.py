@@ -270,6 +270,8 @@ class Backend(ABC):
     name: str
     description = ""
     """What the device is, for people."""
+    holds_pools = False
+    """Whether caches and states take their memory when they are made, not when it is used."""
 
     @abstractmethod
     def add_weight(self, weight: Weight) -> None:

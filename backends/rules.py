@@ -33,8 +33,10 @@ class PoolSizes:
 class ByteRules(ABC):
     """The bytes of everything that a backend would allocate.
 
-    They are those that the backend's `memory` tells afterwards.
+    They are those that the backend's `memory` tells afterwards. `holds_pools` is the backend's.
     """
+
+    holds_pools = False
 
     @abstractmethod
     def weight_bytes(self, tensor: TensorShape) -> int:

@@ -4,6 +4,7 @@ import logging
 import operator
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from jitllm.kernels.cache_types import spelled
@@ -26,7 +27,7 @@ def load(
     *,
     n_ctx: int = 0,
     device: str | Sequence[str] = "cpu",
-    n_gpu_layers: int | Literal["all"] | None = None,
+    n_gpu_layers: int | Literal["all", "auto"] | None = None,
     n_threads: int | None = None,
     kv_dtype: str | tuple[str, str] = "f16",
     precision: Literal["fast", "exact"] = "fast",
@@ -47,8 +48,8 @@ def load(
         logged.
     device : str or sequence of str
         One of `jitllm.backends.names()`, which runs the model alone, or several that share it.
-    n_gpu_layers : int or str, optional
-        How many layers go to the devices: see `jitllm.llm.placing.Placing`.
+    n_gpu_layers, **placing
+        Fields of `jitllm.llm.placing.Placing`; what was taken is `Model.placing`.
     n_threads : int, optional
         By default one for each free core.
     kv_dtype : str or pair of str
@@ -58,14 +59,12 @@ def load(
     precision : str
         "exact" keeps activations in float32.
     cache_bytes : int, optional
-        Most bytes of caches and states of all sequences, by default half of the machine's memory;
-        what is not used costs nothing. More raises BackendError before it is allocated.
+        Most bytes of caches and states of all sequences. By default half of the machine's memory,
+        where what is not used costs nothing, or on GPUs what one full sequence needs.
     prefix_cache : int
         Bytes of these that may hold earlier prompts and answers; see `Model.prefix_cache`.
     progress : bool
         Show progress on stderr where something takes longer than a second.
-    **placing
-        `split`, `overrides`, `cpu_moe`, `n_cpu_moe`, `n_cpu_ffn`, `offload_kv`: see there, too.
 
     Raises
     ------
@@ -85,12 +84,29 @@ def load(
     limits = _checked_limits(cache_bytes, prefix_cache)
     places = Placing(device, n_gpu_layers, **placing).checked()
     settings = {"device": ",".join(places.devices), "precision": precision, "kv_dtype": kv_dtype}
-    with GGUFFile(resolve(ref, progress=progress)) as file, LoadProgress(progress) as shown:
+    options: dict[str, Any] = {"n_threads": n_threads, "precision": precision}
+    path = resolve(ref, progress=progress)
+    places, n_ctx = _settled(path, places, n_ctx, cache_bytes, {**options, "kv_dtype": kv_dtype})
+    with GGUFFile(path) as file, LoadProgress(progress) as shown:
         tokenizer, tokenizer_error = _tokenizer(file)
-        opened = open_model(file, places, n_ctx=n_ctx or None, progress=shown.update,
-                            n_threads=n_threads, precision=precision)  # fmt: skip
+        opened = open_model(file, places, n_ctx=n_ctx or None, progress=shown.update, **options)
         _warn_of_length(opened)
-        return Model(opened, tokenizer, file, settings, tokenizer_error, **limits)
+        return Model(opened, tokenizer, file, settings, tokenizer_error, placing=places, **limits)
+
+
+def _settled(
+    path: str | os.PathLike[str],
+    places: Placing,
+    n_ctx: int,
+    cache_bytes: int | None,
+    options: dict[str, Any],
+) -> tuple[Placing, int]:
+    """Return where the model goes, and its `n_ctx`, with numbers where there was "auto"."""
+    if not places.is_auto:
+        return places.settled(), n_ctx
+    from jitllm.llm.plan_auto import settled
+
+    return settled(Path(path), places, n_ctx=n_ctx, cache_bytes=cache_bytes, **options)
 
 
 def checked_n_ctx(n_ctx: object) -> int:

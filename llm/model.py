@@ -11,6 +11,7 @@ from jitllm.llm.errors import UnsupportedArchitecture
 from jitllm.llm.identity import Identity
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.models.loading import OpenModel
+from jitllm.llm.placing import Placing
 from jitllm.llm.scoring import Scoring
 from jitllm.llm.state.engine import Engine
 from jitllm.llm.state.prefixes import PrefixCache
@@ -53,6 +54,8 @@ class Model(Scoring):
         Name, files, parameters and tensor types.
     settings : dict
         Device, precision, kv_dtype and n_ctx.
+    placing : Placing
+        Where its parts are, with the numbers that "auto" led to.
     prefix_cache : PrefixCache
         What earlier prompts left for later ones, if `load` was asked for that.
     last_result : Generation or None
@@ -67,6 +70,7 @@ class Model(Scoring):
         settings: Mapping[str, str],
         tokenizer_error: str = "",
         *,
+        placing: Placing,
         cache_bytes: int | None = None,
         prefix_bytes: int = 0,
     ) -> None:
@@ -81,6 +85,7 @@ class Model(Scoring):
         super().__init__(tokenizer, file.metadata, n_vocab, tokenizer_error)
         self.config, self.n_ctx, self.head = opened.config, opened.n_ctx, opened.head
         self.settings: dict[str, Any] = {**settings, "n_ctx": self.n_ctx}
+        self.placing = placing
         self.identity = Identity.of(file, opened.config.architecture)
         self.last_result: Generation | None = None
         self.prefix_cache = PrefixCache(self.engine, prefix_bytes)

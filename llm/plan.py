@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitllm.backends.placement import CPU, Placement
 from jitllm.llm.api import checked_n_ctx
-from jitllm.llm.placing import as_number
+from jitllm.llm.placing import Placing
 from jitllm.llm.plan_sizes import ModelSizes, PlanSettings, Share
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Plan:
     placement : Placement
     shares : tuple of Share
         One for each device that holds something.
+    placing : Placing
+        What was asked for, with numbers in place of "auto" and the split that was taken.
     """
 
     model: str
@@ -58,6 +60,27 @@ class Plan:
     output_on_device: bool
     placement: Placement
     shares: tuple[Share, ...]
+    placing: Placing
+
+    @property
+    def n_placed(self) -> int:
+        """Layers on the devices, the output being one: `n_gpu_layers` of llama.cpp."""
+        return self.n_layers_on_device + self.output_on_device
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the numbers that layers were placed by; nothing where one device has all."""
+        if self.placing.n_gpu_layers is None:
+            return {}
+        others = {"split": self.placing.split, "n_cpu_moe": self.placing.n_cpu_moe}
+        given = {name: value for name, value in others.items() if value}
+        return {"n_gpu_layers": self.placing.n_gpu_layers, **given}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `jitllm.load` that lead to this plan."""
+        known = {
+            "n_ctx": self.n_ctx, "kv_dtype": self.kv_dtype, "cache_bytes": self.cache_bytes
+        }  # fmt: skip
+        return known | self.placing.arguments()
 
     @property
     def total(self) -> int:
@@ -136,7 +159,8 @@ def plan(
     n_ctx : int
         0 for what the model was made for.
     n_gpu_layers : int or str, optional
-        As for `jitllm.load`.
+        As for `jitllm.load`; "auto" asks the devices, which must be there. Several devices without
+        a `split` are asked too, and share equally if one is missing.
     progress : bool
         As for `jitllm.load`.
     **settings
@@ -154,8 +178,12 @@ def plan(
     """
     given = PlanSettings(device=device, n_ctx=n_ctx, n_gpu_layers=n_gpu_layers, **settings)
     with open_sizes(ref, given, progress=progress) as sizes:
+        if given.is_auto:
+            from jitllm.llm.plan_auto import automatic
+
+            return automatic(sizes)
         n_ctx = checked_n_ctx(n_ctx) or sizes.config.max_position_embeddings
-        return plan_of(sizes, n_ctx, as_number(n_gpu_layers))
+        return plan_of(sizes, n_ctx, given.placing.settled())
 
 
 def open_sizes(
@@ -168,15 +196,14 @@ def open_sizes(
     return ModelSizes(Path(resolve(ref, progress=progress)), settings, is_tight=is_tight)
 
 
-def plan_of(sizes: ModelSizes, n_ctx: int, n_gpu_layers: int) -> Plan:
+def plan_of(sizes: ModelSizes, n_ctx: int, placing: Placing) -> Plan:
     """Return the plan of an open file."""
-    placement = sizes.placement(n_gpu_layers)
-    devices = sizes.settings.devices
+    placement, devices = placing.placement(sizes.n_layers), placing.devices
     return Plan(
         sizes.name, n_ctx, sizes.settings.n_sequences, sizes.kv_dtype, sizes.cache_bytes(n_ctx),
         sizes.n_layers,
         sum(device in devices for device in placement.layers), placement.output in devices,
-        placement, sizes.shares(n_ctx, placement),
+        placement, sizes.shares(n_ctx, placement), placing.explicit(sizes.n_layers),
     )  # fmt: skip
 
 

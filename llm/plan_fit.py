@@ -1,21 +1,20 @@
 """`fit`: the longest context, or the most layers on a device, that a budget of bytes allows."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jitllm.llm.api import checked_n_ctx
 from jitllm.llm.errors import BackendError
-from jitllm.llm.placing import as_number
+from jitllm.llm.placing import AUTO, Placing
 from jitllm.llm.plan import Budget, Plan, fit_together, n_bytes, open_sizes, plan_of
+from jitllm.llm.plan_auto import Search, largest
 from jitllm.llm.plan_sizes import ModelSizes, PlanSettings
 
 Ref = str | os.PathLike[str]
 Model = Ref | Mapping[str, Any]
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,10 @@ def fit(
     """Return the largest configuration of models, loaded together, that a budget allows.
 
     Where `n_gpu_layers` is "auto", most layers on the devices are looked for, at the given `n_ctx`:
-    as many as possible for the first model, then for the second. Else the longest context is, the
-    same for all models that were given no `n_ctx`. Only sequences that were planned for
-    (`n_sequences`) get memory. Several devices share the layers by their budgets, unless `split`
-    says otherwise.
+    as many as possible for the first model, then for the second, in the order of
+    `jitllm.llm.plan_auto`. Else the longest context is, the same for all models that were given no
+    `n_ctx`. Only sequences that were planned for (`n_sequences`) get memory. Several devices share
+    the layers by their budgets, unless `split` says otherwise.
 
     Parameters
     ----------
@@ -120,8 +119,6 @@ def _opened(model: Any, common: Mapping[str, Any], budget: Budget, *, progress: 
     if "ref" not in own:
         raise ValueError(f'expected "ref" among the settings of a model, got {sorted(own)}')
     ref, settings = own.pop("ref"), PlanSettings(**{**common, **own})
-    if settings.split is None and isinstance(budget, Mapping):
-        settings = replace(settings, split=[n_bytes(budget.get(d, 0)) for d in settings.devices])
     checked_n_ctx(settings.n_ctx)
     return open_sizes(ref, settings, progress=progress, is_tight=True)
 
@@ -132,7 +129,7 @@ def _longest(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[P
 
     def plans(n_ctx: int) -> tuple[Plan, ...]:
         return tuple(
-            plan_of(s, s.settings.n_ctx or n_ctx, as_number(s.settings.n_gpu_layers))
+            plan_of(s, s.settings.n_ctx or n_ctx, _by_budget(s.settings.placing, budget))
             for s in opened
         )
 
@@ -143,40 +140,32 @@ def _longest(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[P
 
 
 def _most_layers(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[Plan, ...]:
-    numbers = [0 if s.settings.n_gpu_layers == AUTO else as_number(s.settings.n_gpu_layers)
-               for s in opened]  # fmt: skip
-
-    def plans() -> tuple[Plan, ...]:
-        return tuple(
-            plan_of(s, s.settings.n_ctx or most, n) for s, n in zip(opened, numbers, strict=True)
-        )
-
-    if not fit_together(plans(), budget):
-        raise _too_little(plans(), budget, "no layer on the devices")
+    plans = list[Plan]()
+    for sizes in opened:
+        placing = _by_budget(sizes.settings.placing, budget)
+        if placing.n_gpu_layers == AUTO:
+            placing = replace(placing, n_gpu_layers=0)
+        plans.append(plan_of(sizes, sizes.settings.n_ctx or most, placing))
+    if not fit_together(plans, budget):
+        raise _too_little(plans, budget, "no layer on the devices")
     for i, sizes in enumerate(opened):
-        if sizes.settings.n_gpu_layers == AUTO:
-            # every number is tried: with overrides or a split, more layers may need less
-            for n in range(sizes.n_layers + 1, -1, -1):
-                numbers[i] = n
-                if fit_together(plans(), budget):
-                    break
-    return plans()
+        given = sizes.settings.placing
+        if given.n_gpu_layers == AUTO:
+
+            def fits(found: Plan, i: int = i) -> bool:
+                return fit_together([*plans[:i], found, *plans[i + 1 :]], budget)
+
+            fills = given.split is None and isinstance(budget, Mapping) and len(given.devices) > 1
+            found = Search(sizes, fits, fills).most(plans[i].n_ctx, _by_budget(given, budget))
+            plans[i] = found or plans[i]
+    return tuple(plans)
 
 
-def largest(least: int, most: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number from `least` to `most` that fits, 0 if none does.
-
-    Whatever fits, smaller numbers must fit too.
-    """
-    if most < least or not fits(least):
-        return 0
-    while least < most:
-        middle = (least + most + 1) // 2
-        if fits(middle):
-            least = middle
-        else:
-            most = middle - 1
-    return least
+def _by_budget(placing: Placing, budget: Budget) -> Placing:
+    """Return a placing whose devices share by their budgets, unless it says otherwise."""
+    if placing.split is not None or not isinstance(budget, Mapping):
+        return placing
+    return replace(placing, split=[n_bytes(budget.get(d, 0)) for d in placing.devices])
 
 
 def _too_little(plans: Sequence[Plan], budget: Budget, what: str) -> BackendError:

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,11 @@ class PlanSettings(Placing):
     cache_bytes: int | None = None
     n_sequences: int = 1
 
+    @property
+    def placing(self) -> Placing:
+        """Devices and parts alone."""
+        return Placing(**self.arguments())
+
 
 @dataclass(frozen=True)
 class Share:
@@ -49,7 +54,10 @@ class Share:
     compute : int
         Programs: values of a run, scratch memory, constants.
     pool : int
-        What loading reserves for cells and states; it costs memory where it is written to.
+        What loading reserves for cells and states.
+    holds_pool : bool
+        Whether the device takes this memory at once, as GPUs do; elsewhere it costs memory where it
+        is written to.
     """
 
     device: str
@@ -57,6 +65,7 @@ class Share:
     caches: int = 0
     compute: int = 0
     pool: int = 0
+    holds_pool: bool = False
 
     @property
     def reserve(self) -> int:
@@ -66,7 +75,12 @@ class Share:
     @property
     def total(self) -> int:
         """Bytes in use when all planned sequences are full."""
-        return self.weights + self.caches + self.compute
+        return self.weights + self.held + self.compute
+
+    @property
+    def held(self) -> int:
+        """Bytes of `caches`, and of all of `pool` where the device takes it at once."""
+        return max(self.caches, self.pool) if self.holds_pool else self.caches
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,7 @@ class ModelSizes:
             self.file.close()
             raise
         self._built = functools.lru_cache(maxsize=64)(self._build)
+        self._graph = functools.lru_cache(maxsize=64)(self._new_graph)
         self._compute = functools.lru_cache(maxsize=64)(self._buffers)
 
     @property
@@ -125,13 +140,9 @@ class ModelSizes:
         """All layers of the file, blocks that predict further tokens included."""
         return count_layers(self.file, self.config)
 
-    def placement(self, n_gpu_layers: int) -> Placement:
-        """Place the layers; the number counts where the model is not whole."""
-        return self.settings.placement(self.n_layers, n_gpu_layers)
-
     def cache_bytes(self, n_ctx: int) -> int | None:
         """Return the `cache_bytes` that `jitllm.load` needs for these pools."""
-        return self._built(n_ctx).cache_bytes
+        return self._built(n_ctx, False).cache_bytes
 
     def shares(self, n_ctx: int, placement: Placement) -> tuple[Share, ...]:
         """Return what each device holds, the CPU last where it is not the only one.
@@ -141,8 +152,8 @@ class ModelSizes:
         BackendError
             If a device lacks a tensor type or an operation.
         """
-        built = self._built(n_ctx)
-        used = used_devices([built.graph], placement)
+        used = used_devices([self._graph(n_ctx)], placement)
+        built = self._built_on(n_ctx, used)
         try:
             weights = self._weights(built, placement)
             caches, pool = self._caches(built, placement)
@@ -151,19 +162,26 @@ class ModelSizes:
             raise BackendError(str(error)) from error
         names = dict.fromkeys([*self.settings.devices, CPU])
         return tuple(
-            Share(name, weights[name], caches[name], compute[name], pool[name])
+            Share(name, weights[name], caches[name], compute[name], pool[name],
+                  self._rules[name].holds_pools)
             for name in names if name in used
         )  # fmt: skip
 
-    def _build(self, n_ctx: int) -> _Built:
-        graph, _ = build_graph(self.file, self.config, n_ctx)
+    def _build(self, n_ctx: int, is_held: bool) -> _Built:
+        graph = self._graph(n_ctx)
         tensors = {shape.name: shape for shape in weight_shapes(self.file, graph)}
-        reserve = Reserve.of(graph, n_ctx, self.kv_dtype)
+        reserve = Reserve.of(graph, n_ctx, self.kv_dtype, is_held)
         needed = self._needed(graph, reserve, n_ctx)
         n_bytes = bytes_of(needed, graph, self.kv_dtype)
         cache_bytes = n_bytes if self._is_tight else self.settings.cache_bytes
         pools = sizes_within(cache_bytes, graph, reserve, self.kv_dtype, n_ctx)
         return _Built(graph, tensors, needed, pools, cache_bytes)
+
+    def _new_graph(self, n_ctx: int) -> Graph:
+        return build_graph(self.file, self.config, n_ctx)[0]
+
+    def _built_on(self, n_ctx: int, used: Iterable[str]) -> _Built:
+        return self._built(n_ctx, any(self._rules[name].holds_pools for name in used))
 
     def _needed(self, graph: Graph, reserve: Reserve, n_ctx: int) -> Sizes:
         """Pages and slots of the planned sequences when they are full."""
@@ -196,7 +214,8 @@ class ModelSizes:
 
     def _buffers(self, n_ctx: int, placement: Placement) -> Counter[str]:
         """Bytes of programs by device, and on the CPU of rows that cross from one to another."""
-        built, total = self._built(n_ctx), Counter[str]()
+        total, used = Counter[str](), used_devices([self._graph(n_ctx)], placement)
+        built = self._built_on(n_ctx, used)
         homes, read = Homes.of(built.graph, placement), readers([built.graph], placement)
         for graph in filter(None, (built.graph, built.graph.encoder)):
             rows = run_rows(graph, n_ctx)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jitllm.llm.plan import Plan
 
 _HEAD = ("device", "layers", "weights", "caches", "compute", "total", "reserve")
-_PARTS = ("weights", "caches", "compute")
+_PARTS = {"weights": "weights", "caches": "held", "compute": "compute"}
 _MIB = 1 << 20
 
 
@@ -52,8 +52,8 @@ def picture(plans: Sequence["Plan"], ax: "Axes | None" = None) -> "Axes":
     devices = list(dict.fromkeys(share.device for plan in plans for share in plan.shares))
     bottom = [0.0] * len(devices)
     for plan in plans:
-        for part in _PARTS:
-            sizes = [getattr(plan.share(device), part) / _MIB for device in devices]
+        for part, name in _PARTS.items():
+            sizes = [getattr(plan.share(device), name) / _MIB for device in devices]
             label = f"{plan.model}: {part}" if len(plans) > 1 else part
             axes.bar(devices, sizes, bottom=bottom, label=label)
             bottom = [low + size for low, size in zip(bottom, sizes, strict=True)]
@@ -92,7 +92,11 @@ def _sizes(share: Share) -> tuple[str, ...]:
 def _notes(plan: "Plan") -> list[str]:
     one = plan.n_sequences == 1
     sequences = "one full sequence" if one else f"{plan.n_sequences} full sequences"
-    notes = [f"caches: {sequences}; reserve: left for others, costs memory when they write to it"]
+    holds = any(share.holds_pool for share in plan.shares)
+    cost = ", in a GPU's total" if holds else ", costs memory when they write to it"
+    notes = [f"caches: {sequences}; reserve: left for others{cost}"]
+    if chosen := plan.chosen():
+        notes.append("placed by " + ", ".join(f"{name}={value}" for name, value in chosen.items()))
     if not plan.holds_sequences:
         notes.append(f"loading would not reserve enough for {sequences} on this machine")
     return notes

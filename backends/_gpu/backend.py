@@ -44,6 +44,8 @@ class GpuBackend(Backend):
     kernels : Kernels
     """
 
+    holds_pools = True
+
     def __init__(self, device: Device, kernels: Kernels) -> None:
         self.name, self.device, self.kernels = kernels.backend, device, kernels
         self.weights: dict[str, Matrix] = {}
@@ -122,11 +124,10 @@ class GpuBackend(Backend):
         return Lowering(self.kernels, *arguments, **options)
 
     def memory(self) -> dict[str, int]:
-        """Return bytes held, by purpose."""
-        weights = sum(w.n_bytes for w in self.weights.values())
+        """Return bytes held on the device, by purpose; vectors are constants among the buffers."""
         states = self._states.slot_bytes * self._states.n_slots if self._states else 0
         return {
-            "weights": weights + sum(v.nbytes for v in self.vectors.values()),
+            "weights": sum(w.n_bytes for w in self.weights.values()),
             "caches": sum(pool.page_bytes * pool.n_pages for pool in self._pools) + states,
             "buffers": sum(program.n_bytes for program in self._programs),
         }

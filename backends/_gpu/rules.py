@@ -1,7 +1,6 @@
 """What a GPU backend takes, without a device: the same lowering, on sizes."""
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -33,15 +32,15 @@ class GpuRules(ByteRules):
     kernels : Kernels
     """
 
+    holds_pools = True
+
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
 
     def weight_bytes(self, tensor: TensorShape) -> int:
-        """Return the bytes of a matrix on the device, or of a vector of float32."""
+        """Return the bytes of a matrix on the device; vectors are constants of programs."""
         check_type(tensor.name, tensor.type_name)
-        if len(tensor.shape) == 1:
-            return 4 * prod(tensor.shape)
-        return self.matrix(tensor).n_bytes
+        return self.matrix(tensor).n_bytes if len(tensor.shape) > 1 else 0
 
     def page_bytes(self, layer: LayerSizes, kv_dtype: str) -> int:
         """Return the bytes of one page of one layer of a cache."""

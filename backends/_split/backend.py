@@ -57,6 +57,11 @@ class SplitBackend(Backend):
             self.close()
             raise
 
+    @property
+    def holds_pools(self) -> bool:  # type: ignore[override]
+        """Whether one of the devices does."""
+        return any(backend.holds_pools for backend in self.devices.values())
+
     def add_weight(self, weight: Weight) -> None:
         """Give a tensor to the devices whose nodes read it.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from jitllm.llm.commands._adapters import Adapters, adapter_options
-from jitllm.llm.commands._placing import AUTO, placing_options
+from jitllm.llm.commands._placing import placing_options
 
 if TYPE_CHECKING:
     from jitllm.llm.model import Model
@@ -72,10 +72,6 @@ class ModelOptions:
         """Load the model with its adapters, with progress on stderr unless `quiet`."""
         from jitllm.llm import api
 
-        if self.placing["n_gpu_layers"] == AUTO:
-            raise click.UsageError(
-                "expected -ngl as a number or all; `jitllm plan -ngl auto --budget BYTES` finds one"
-            )
         model = api.load(self.ref, n_ctx=self.n_ctx, n_threads=self.n_threads,
                          kv_dtype=self.kv_dtype, precision=self.precision,
                          cache_bytes=self.cache_bytes, progress=not self.quiet,

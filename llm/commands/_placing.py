@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from jitllm.llm.placing import AUTO
+
 Function = Callable[..., Any]
-AUTO = "auto"
 _NUMBERED = re.compile(r"(cuda|vulkan|metal|mtl)(\d+)")  # llama.cpp's names of devices
 
 
@@ -18,8 +19,11 @@ def placing_options(function: Function) -> Function:
     @click.option("--device", "-dev", "device", default="cpu", show_default=True,
                   help="Backend to run on, or several with commas.")  # fmt: skip
     @click.option("-ngl", "--gpu-layers", "--n-gpu-layers", "n_gpu_layers",
-                  help="Layers on the device, the output being one: a number or all, and auto for "
-                       "`plan`.")  # fmt: skip
+                  help="Layers on the device, the output being one: a number, all (or -2), or what "
+                       "fits: auto (or -1).")  # fmt: skip
+    @click.option("-fitt", "--fit-target", "margin", default=1024, show_default=True,
+                  type=click.IntRange(0), metavar="MIB",
+                  help="MiB of each device that auto leaves free.")  # fmt: skip
     @click.option("-ts", "--tensor-split", "split", help="Proportions of the devices, with commas.")
     @click.option("-ot", "--override-tensor", "overrides", multiple=True, metavar="REGEX=DEVICE",
                   help="Device of the tensors of such names; the first match wins.")  # fmt: skip
@@ -33,7 +37,8 @@ def placing_options(function: Function) -> Function:
     @functools.wraps(function)
     def wrapped(
         device: str, n_gpu_layers: str | None, split: str | None, overrides: tuple[str, ...],
-        cpu_moe: bool, n_cpu_moe: int, n_cpu_ffn: int, offload_kv: bool, **kwargs: Any,
+        cpu_moe: bool, n_cpu_moe: int, n_cpu_ffn: int, offload_kv: bool, margin: int,
+        **kwargs: Any,
     ) -> Any:  # fmt: skip
         devices = [_device(name) for name in device.split(",")]
         placing = {
@@ -42,7 +47,7 @@ def placing_options(function: Function) -> Function:
             "split": [_float(part) for part in re.split("[,/]", split)] if split else None,
             "overrides": [pair for text in overrides for pair in _pairs(text)],
             "cpu_moe": cpu_moe, "n_cpu_moe": n_cpu_moe, "n_cpu_ffn": n_cpu_ffn,
-            "offload_kv": offload_kv,
+            "offload_kv": offload_kv, "margin": margin << 20,
         }  # fmt: skip
         return function(placing=placing, **kwargs)
 
@@ -58,10 +63,11 @@ def _device(text: str) -> str:
 
 
 def _layers(text: str | None) -> int | str | None:
+    """Read what llama.cpp's command line calls layers: -1 is auto there, where we say all."""
     if text in (None, "all", AUTO):
         return text
     try:
-        return int(text)
+        return AUTO if int(text) == -1 else int(text)
     except ValueError:
         raise click.UsageError(f"expected -ngl as a number, all or auto, got {text!r}") from None
 

@@ -51,7 +51,8 @@ def sizes_within(
         If not even a page of each cache fits.
     """
     if n_bytes is None:
-        return Sizes((reserve.n_pages,) * len(graph.caches), reserve.n_slots)
+        pages = tuple(reserve.pages(spec, n_ctx) for spec in graph.caches)
+        return Sizes(pages, reserve.n_slots)
 
     def needed(n_tokens: int, n_slots: int) -> Sizes:
         pages = tuple(reserve.pages_used(spec, n_tokens) for spec in graph.caches)

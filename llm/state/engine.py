@@ -92,7 +92,7 @@ class Engine:
         self.graph, self.backend, self.n_ctx = model.graph, model.backend, model.n_ctx
         self.own_graph = model.graph  # without adapters
         self.remembers = remembers(self.graph)
-        reserve = Reserve.of(self.graph, self.n_ctx, kv_dtype)
+        reserve = Reserve.of(self.graph, self.n_ctx, kv_dtype, self.backend.holds_pools)
         self.max_tokens, self.max_source = reserve.max_tokens, reserve.max_source
         self.max_outputs = most_outputs(self.graph, self.max_tokens)
         self.closed = False

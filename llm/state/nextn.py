@@ -68,7 +68,8 @@ class NextnBlock:
     def __init__(self, engine: Engine, graph: Graph, kv_dtype: str = "f16") -> None:
         self.graph, self.closed, self._engine = graph, False, engine
         max_tokens, backend = engine.max_tokens, engine.backend
-        n_pages = pool_pages(graph.caches, engine.n_ctx, max_tokens, kv_dtype)
+        is_held = backend.holds_pools
+        n_pages = pool_pages(graph.caches, engine.n_ctx, max_tokens, kv_dtype, is_held)
         self._pools = list[PagePool]()
         with device_errors(of_memory=True), ExitStack() as undo:
             undo.callback(self._close_pools)

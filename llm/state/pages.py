@@ -15,6 +15,7 @@ SLACK_PAGES = 4
 
 _SEQUENCES = 64  # full-length sequences that fit at once, if memory allows
 _LEAST_PAGES = 4096  # many short sequences fit too; memory is used when it is written to
+_LEAST_HELD = 128  # of a device that takes the memory at once: 8192 tokens
 # Of the machine's memory, for all caches of a model. Windows counts memory when it is reserved.
 _SHARE = 1 / 8 if os.name == "nt" else 1 / 2
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux's control groups, version 2
@@ -25,11 +26,13 @@ def pages_of(n_tokens: int) -> int:
     return -(-n_tokens // PAGE_TOKENS)
 
 
-def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, kv_dtype: str) -> int:
+def pool_pages(
+    caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, kv_dtype: str, is_held: bool = False
+) -> int:
     """Return how many pages each pool should have.
 
     Enough for 64 sequences of `n_ctx` tokens, less where all pools together would take more than
-    half of the machine's memory.
+    half of the machine's memory. On a device that takes all of it at once, enough for one.
 
     Parameters
     ----------
@@ -39,14 +42,19 @@ def pool_pages(caches: Sequence[CacheSpec], n_ctx: int, max_tokens: int, kv_dtyp
         Rows of a run.
     kv_dtype : str
         See `Backend.new_pool`.
+    is_held : bool
+        `Backend.holds_pools`.
 
     Raises
     ------
     ValueError
         If the heads of a layer are no whole blocks of that type.
     """
-    wanted = max(_SEQUENCES * pages_of(n_ctx), _LEAST_PAGES) + pages_of(max_tokens) + SLACK_PAGES
+    more = pages_of(max_tokens) + SLACK_PAGES
     n_bytes = PAGE_TOKENS * sum(cell_bytes(kv_dtype, spec.layers) for spec in caches)
+    if is_held:
+        return max(pages_of(n_ctx), _LEAST_HELD) + more
+    wanted = max(_SEQUENCES * pages_of(n_ctx), _LEAST_PAGES) + more
     fitting = int(_SHARE * memory_bytes()) // max(1, n_bytes)
     return max(1, min(wanted, fitting))
 

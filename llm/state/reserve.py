@@ -14,6 +14,8 @@ MAX_WHOLE = 4096
 """The same for models that must see a text as a whole."""
 
 _LEAST_SLOTS = 8
+_USED = KEPT + 2  # slots of a sequence
+_HELD = 2  # sequences whose windows and states a device holds that takes the memory at once
 
 
 def remembers(graph: Graph) -> bool:
@@ -40,20 +42,30 @@ class Reserve:
         Rows of a run.
     max_source : int
         Tokens of a text that the graph's encoder reads; 0 without one.
+    is_held : bool
+        `Backend.holds_pools`.
     """
 
     n_pages: int
     n_slots: int
     max_tokens: int
     max_source: int
+    is_held: bool = False
 
     @classmethod
-    def of(cls, graph: Graph, n_ctx: int, kv_dtype: str) -> "Reserve":
+    def of(cls, graph: Graph, n_ctx: int, kv_dtype: str, is_held: bool = False) -> "Reserve":
         """Decide for a graph; ValueError if `kv_dtype` does not fit its heads."""
         max_tokens = run_rows(graph, n_ctx)
-        n_pages = pool_pages(graph.caches, n_ctx, max_tokens, kv_dtype)
+        n_pages = pool_pages(graph.caches, n_ctx, max_tokens, kv_dtype, is_held)
+        n_slots = _HELD * _USED * bool(graph.states) if is_held else _slots(graph.states)
         max_source = run_rows(graph.encoder, n_ctx) if graph.encoder else 0
-        return cls(n_pages, _slots(graph.states), max_tokens, max_source)
+        return cls(n_pages, n_slots, max_tokens, max_source, is_held)
+
+    def pages(self, spec: CacheSpec, n_ctx: int) -> int:
+        """Return the pages that a cache has unless there is a budget."""
+        is_short = self.is_held and (spec.window or spec.cross)
+        most = _HELD * self.pages_used(spec, n_ctx) if is_short else self.n_pages
+        return min(self.n_pages, most)
 
     def pages_used(self, spec: CacheSpec, n_ctx: int) -> int:
         """Return the most pages of a cache that a sequence of `n_ctx` tokens holds at a time."""
@@ -71,7 +83,7 @@ class Reserve:
     @property
     def slots_used(self) -> int:
         """Most slots that a sequence holds at a time: those kept, the current, the next."""
-        return KEPT + 2 if self.n_slots else 0
+        return _USED if self.n_slots else 0
 
 
 def _slots(sizes: tuple[int, ...]) -> int:

@@ -379,7 +379,7 @@ def test_the_spellings_of_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
     )  # fmt: skip
     assert one == f"{planned}\n"
     assert _text([*plan, "-dev", "none"], capsys) == _text(plan, capsys)
-    assert main([*run, "-dev", "reference", "-ngl", "auto"]) == 2
+    assert main([*run, "-dev", "reference", "-ngl", "auto"]) == 1
     assert main([*run, "-dev", "reference", "-ot", "blk,attn"]) == 2
     assert main([*run, "-dev", "reference", "-ngl", "many"]) == 2
     assert main([*run, "-dev", "reference", "-ts", "a"]) == 2
@@ -391,7 +391,8 @@ def test_the_spellings_of_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
         ({"device": []}, ValueError, "expected one device"),
         ({"device": ["cpu", "reference"]}, ValueError, "beside the CPU"),
         ({"device": ["reference", "reference"]}, ValueError, "different ones"),
-        ({"device": "reference", "n_gpu_layers": "auto"}, TypeError, "n_gpu_layers as an int"),
+        ({"device": "reference", "n_gpu_layers": "auto"}, BackendError, "tell how much"),
+        ({"device": "reference", "n_gpu_layers": "few"}, TypeError, "n_gpu_layers as an int"),
         ({"device": "reference", "n_gpu_layers": 1.5}, TypeError, "n_gpu_layers as an int"),
         ({"device": TWO, "split": [1, 2, 3]}, ValueError, "at most 2 numbers"),
         ({"device": TWO, "split": [-1, 2]}, ValueError, "at least 0"),

@@ -1,5 +1,7 @@
 """Models of any size in any places: logits, bytes, and budgets that are just enough or not."""
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from tiny import write_gguf
 
 import jitllm
 from jitllm.llm.errors import BackendError
-from jitllm.llm.plan import plan
+from jitllm.llm.plan import Plan, plan
 from jitllm.llm.plan_fit import fit
 
 MAX_NMSE, N_CTX = 1e-6, 200
@@ -89,6 +91,17 @@ def _held(model: jitllm.Model) -> dict[str, tuple[int, int, int]]:
     }
 
 
+def _above(planned: Plan) -> Iterator[dict[str, Any]]:
+    """All ways to place one layer more, or the experts of one more."""
+    given, most = planned.arguments(), planned.n_placed + 1
+    if most <= planned.n_layers + 1:
+        for counts in product(range(most + 1), repeat=len(planned.placing.devices)):
+            if sum(counts) == most:
+                yield {**given, "n_gpu_layers": most, "split": counts}
+    elif given["n_cpu_moe"]:
+        yield {**given, "n_cpu_moe": given["n_cpu_moe"] - 1}
+
+
 @given(SHAPES, places(), st.integers(9, N_CTX), st.sampled_from(["f32", "f16", "bf16"]))
 @settings(max_examples=15, deadline=None)
 def test_any_place_gives_the_logits_of_one_device(
@@ -123,19 +136,13 @@ def test_what_fits_stays_within_its_budget(
     except BackendError as error:  # an override puts there what is too much without any layer
         assert "no layer on the devices" in str(error) and where["overrides"]
         return
-    number = planned.n_layers_on_device + planned.output_on_device
-    split = [limit[name] for name in devices]  # what `fit` took
-    loading = {**where, "n_gpu_layers": number, "split": split}
-    with jitllm.load(path, **common, **loading, cache_bytes=planned.cache_bytes) as model:
+    with jitllm.load(path, n_threads=1, progress=False, **planned.arguments()) as model:
         model.forward([i % 8 for i in range(n_ctx)], rows=[-1])
         held = {name: sum(sizes) for name, sizes in _held(model).items()}
     assert held == {share.device: share.total for share in planned.shares}
     assert all(held.get(name, 0) <= limit[name] for name in devices)
-    for more in range(number + 1, shape[0] + 2):
-        above = plan(
-            path, **common, **{**loading, "n_gpu_layers": more}, cache_bytes=planned.cache_bytes
-        )
-        assert not above.fits(limit)
+    for above in _above(planned):
+        assert not plan(path, n_threads=1, progress=False, **above).fits(limit)
 
 
 @given(SHAPES, places(["reference:0", "reference:1"]), st.integers(1, N_CTX))

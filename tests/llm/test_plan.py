@@ -212,8 +212,10 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         plan(STORIES, device="reference:one")
     with pytest.raises(ValueError, match="beside the CPU"):
         plan(STORIES, device=["cpu", "reference"], n_gpu_layers=1)
-    with pytest.raises(TypeError, match="n_gpu_layers as an int"):
+    with pytest.raises(BackendError, match="tell how much of their memory is free"):
         plan(STORIES, device="reference", n_gpu_layers="auto")
+    with pytest.raises(TypeError, match="n_gpu_layers as an int"):
+        plan(STORIES, device="reference", n_gpu_layers="many")
     with pytest.raises(TypeError, match="n_batch"):
         plan(STORIES, n_batch=3)
     with pytest.raises(ValueError, match="n_sequences"):
@@ -254,8 +256,10 @@ def test_the_picture_shows_the_bytes() -> None:
 
 def test_the_command_refuses() -> None:
     common = ["plan", STORIES, "--device", "reference"]
-    for wrong in (["-ngl", "few"], ["-ngl", "auto"], ["-ts", "a"], ["-ot", "x"]):
+    for wrong in (["-ngl", "few"], ["-ts", "a"], ["-ot", "x"]):
         assert main([*common, *wrong]) == 2
+    for alone in ("auto", "-1"):
+        assert main([*common, "-ngl", alone]) == 1
     assert main(["plan", STORIES, "--device", "abacus"]) == 1
 
 

@@ -16,7 +16,8 @@ import jitllm
 from jitllm.llm.cli import main
 from jitllm.llm.errors import BackendError
 from jitllm.llm.plan import plan
-from jitllm.llm.plan_fit import fit, largest
+from jitllm.llm.plan_auto import largest
+from jitllm.llm.plan_fit import fit
 
 STORIES = str(model_path("stories260K"))
 PAGE = 64
