@@ -2,7 +2,8 @@
 
 Activations are rounded to int8 or float16 once for all products that read a value. Unless somebody
 looks at what is between, a product whose only reader is an addition adds the other operand itself,
-so does a norm that another norm follows, and heads are normed, turned and written in one dispatch.
+so does a norm that another norm follows; heads are normed, turned and written in one dispatch, and
+gated units of one row made by one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jitllm.backends._cuda.attention import attention
+from jitllm.backends._cuda.gated import emit_gated, find_gated
 from jitllm.backends._cuda.heads import emit_heads, find_heads
 from jitllm.backends._cuda.products import (
     HALF,
@@ -55,7 +57,7 @@ class CudaLowering(Lowering):
         for node in self.graph.nodes:
             for value in node.inputs:
                 self._readers_of.setdefault(value.id, []).append(node)
-        self.heads = find_heads(self)
+        self.heads, self.gated = find_heads(self), find_gated(self)
 
     # --- what several products read ---
 
@@ -177,8 +179,9 @@ class CudaLowering(Lowering):
         self, type_name: str, w: Place | None, shape: tuple[int, int], x: Place, y: Place,
         rows: str, *, bias: Place | None = None, scales: Place | None = None,
         weights: Place | None = None, ids: Place | None = None, fan: int = 1, x_fan: int = 1,
-        heads: int = 1, added: Place | None = None, experts: int = 0,
+        heads: int = 1, added: Place | None = None, experts: int = 0, fewest: int = 1,
     ) -> None:  # fmt: skip
+        """Emit products; runs of less than `fewest` rows do without."""
         (n, k), options = shape, (ids, bias, scales, weights, added)
         scheme = scheme_of(type_name, k, heads, is_exact=self.exact)
         sizes = scheme.sizes(experts if ids else 0)
@@ -199,19 +202,22 @@ class CudaLowering(Lowering):
             tuple(int(place is not None) for place in options),
         )  # fmt: skip
         grouped = self.grouped(ids, rows, fan, experts, scheme) if ids else None
-        self.emit_forms(product.vectors() + product.tiles(grouped), [y], rows, fan=fan)
+        forms = product.vectors() + product.tiles(grouped)
+        self.emit_forms([form for form in forms if form.least >= fewest], [y], rows, fan=fan)
 
 
 def _matmul(lowering: CudaLowering, node: Node) -> None:
     (x,), (name, bias), out = node.inputs, node.weights, node.outputs[0]
-    addition, added = lowering.addition_after(node), None
+    addition, added, gated = lowering.addition_after(node), None, lowering.gated.get(node.name)
     if addition:
         out, added = addition[0].outputs[0], lowering.place(addition[1])
         lowering.done.add(addition[0].name)
     lowering.product(
         lowering.weights[name], lowering.place(x), lowering.new(out), x.rows,
-        bias=lowering.vector(bias), added=added,
+        bias=lowering.vector(bias), added=added, fewest=2 if gated else 1,
     )  # fmt: skip
+    if gated and node is gated.last:
+        emit_gated(lowering, gated)
 
 
 def _rope(lowering: CudaLowering, node: Node) -> None:

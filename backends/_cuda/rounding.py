@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jitllm.backends._gpu import core as gpu_core
-from jitllm.backends._gpu.dispatch import Place
+from jitllm.backends._gpu.dispatch import Form, Place
 from jitllm.backends._gpu.lower import ACTIVATIONS, FORMS
 from jitllm.backends._gpu.memory import Matrix
 from jitllm.backends.ir import Node, Value
@@ -127,11 +127,20 @@ def rounded_binary(
 ) -> None:  # fmt: skip
     """Emit y = f(a, b) with int8 rows; `op` is a case of the kernel "binary"."""
     with lowering.rounding(y, rows, width, fan) as q:
-        lowering.emit(
-            "binary_rounded", [lowering.count(rows, fan), a, b, y, q],
-            [a.stride, b.stride, y.stride, width, float(bounds[0]), float(bounds[1])], [y, q],
-            groups=-(-width // ELEMENTS), rows=rows, fan=fan, constants=(op, act),
-        )  # fmt: skip
+        form = rounded_form(lowering, op, a, b, y, q, width, rows, act=act, bounds=bounds, fan=fan)
+        lowering.emit_forms([form], [y, q], rows, fan=fan)
+
+
+def rounded_form(
+    lowering: Any, op: int, a: Place, b: Place, y: Place, q: Place, width: int, rows: str, *,
+    act: int, bounds: tuple[float, float] = (0.0, 0.0), fan: int = 1, least: int = 1,
+) -> Form:  # fmt: skip
+    """Return the form of `rounded_binary` that leaves int8 rows at q, for `least` rows or more."""
+    return Form(
+        "binary_rounded", (op, act), (lowering.count(rows, fan), a, b, y, q),
+        (a.stride, b.stride, y.stride, width, float(bounds[0]), float(bounds[1])),
+        -(-width // ELEMENTS), least=least,
+    )  # fmt: skip
 
 
 def reader_of(lowering: Any, node: Node) -> Matrix | None:

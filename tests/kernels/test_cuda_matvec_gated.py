@@ -27,8 +27,8 @@ def _check(name: str, n: int, k: int, split: int, act: str = "silu") -> None:
     arguments = [np.array([1], np.uint32), *bytes_of, quantize(x), y, q, n, k]
     constants = split, ACTIVATIONS.index(act)
     launch("matvec_gated", constants, arguments, -(-n // (64 // split)), fmt=name)
-    parts = [few(matrix, x, split=split) for matrix in (gate, up)]
-    np.testing.assert_allclose(y, reference.glu(*parts, act), 1e-5, 1e-6 * np.abs(y).max())
+    a, b = (few(matrix, x, split=split) for matrix in (gate, up))
+    np.testing.assert_allclose(y, reference.glu(a, b, act), 1e-5, 1e-6 * float(np.abs(y).max()))
     np.testing.assert_array_equal(q, quantize(y))
 
 
