@@ -14,6 +14,7 @@ ELEMENTS: dict[str, list[Constants]] = {
     "unary": [*((op, 0) for op in range(7)), *((4, act) for act in range(1, 9))],
     "binary": [(0, 0), (1, 0), (2, 0), (2, 1), *((3, form) for form in range(4)), (4, 8)],
     "copy_heads": [()], "select_rows": [()], "weighted_add": [()], "weighted_sum": [(0,), (1,)],
+    "square_sums": [(0,), (1,)],
     "route": [*((gating, 256, 8, 1, gating & 1, 0) for gating in range(5)), (0, 8, 2, 0, 0, 1)],
     "keep": [(keys, (4 * keys + 3) % len(NAMES)) for keys in range(len(NAMES))],
     "decay_gate": [(0,), (1,), (2,)], "softmax_mix": [(1, 0), (0, 0), (0, 1)],
@@ -23,7 +24,7 @@ ELEMENTS: dict[str, list[Constants]] = {
     "index_scores": [(1, 128, 64, 1, 1)], "index_block_scores": [(1, 128, 128, 1)],
     "index_choose": [(1, 0), (128, 1)],
     "best": [(k, is_last) for k in (1, 64, 128) for is_last in (0, 1)], "draw": [()],
-    "sparse_attention": [(1, 1, 576, 512, 1, 0, 0), (3, 8, 128, 128, 0, 1, 1)],
+    "sparse_attention": [(1, 1, 576, 512, 1, 0, 0), (3, 3, 128, 128, 0, 1, 1)],
 }  # fmt: skip
 SCANS: dict[str, list[Constants]] = {
     "causal_conv": [(4, 1, 1), (2, 0, 0)],

@@ -84,6 +84,7 @@ class Lowering:
         self.factors: list[tuple[Place, Mapping[str, Any]]] = []
         self.input_rows: list[tuple[Place, int]] = []
         self.copies: list[tuple[Place, Floats]] = []  # arrays that are read at every run
+        self.totals: list[tuple[str, Place, Any]] = []  # that runs with such rows are added to
         self.run_bytes, self.row_bytes = HEADER, 0
         self._constant_places: dict[str | bytes, Place] = {}
         self._places: dict[int, Place] = {}

@@ -82,13 +82,18 @@ class GpuProgram(Program):
     def _walk(
         self, batch: Batch, pieces: Sequence[Commands], tap: Tap | None, rows: tuple[int, int]
     ) -> Iterator[str]:
-        """Run pieces, and show what stands between them."""
+        """Run pieces, show what stands between them, and add to totals."""
         counts = {"T": len(batch.tokens), "O": len(batch.output_rows)}
         for i, commands in enumerate(pieces):
             commands.run()
             if tap and i < len(self._lowering.cuts):
                 yield self._lowering.cuts[i].node.name
                 self._show(self._lowering.cuts[i], batch, tap, counts, rows)
+        for space, place, total in self._lowering.totals:
+            if counts[space]:
+                found = np.empty(total.shape, total.dtype)
+                self._memory_of(place).download(found, self._offset(place, rows))
+                total += found
 
     @property
     def most_best(self) -> int:
@@ -119,8 +124,7 @@ class GpuProgram(Program):
         size = self._size(max(draw.n for draw in draws))
         best, ids = self._lowering.best[size], np.empty(len(draws), np.int32)
         rows = self._begin(batch, (best.draws, words_of(draws)))
-        for commands in self._pieces(rows, size, is_drawn=True):
-            commands.run()
+        list(self._walk(batch, self._pieces(rows, size, is_drawn=True), None, rows))
         self._memory[best.drawn.space].download(ids, self._offset(best.drawn, rows))
         return ids
 

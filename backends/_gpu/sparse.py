@@ -1,9 +1,12 @@
 """What lowerings of sparse attention share: where a layer's cache is, and the choice by scores."""
 
-from jitllm.backends._gpu.core import pages_of
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jitllm.backends._gpu.core import pages_of, rotate_heads
 from jitllm.backends._gpu.dispatch import Place
 from jitllm.backends._gpu.lower import Lowering
-from jitllm.backends.base import PAGE_TOKENS, BackendUnavailable
+from jitllm.backends.base import PAGE_TOKENS
 from jitllm.backends.ir import Node
 from jitllm.kernels import cache_types
 
@@ -12,21 +15,25 @@ def cells(lowering: Lowering, node: Node) -> tuple[Place, tuple[int, ...], list[
     """Return the place of a node's pages, the types of keys and values, and three words.
 
     The words are the bytes of a page, the number of the cache, and how many caches there are.
-
-    Raises
-    ------
-    BackendUnavailable
-        If the cache is of a quantized type, whose rows kernels do not read one by one.
     """
     pool = lowering.pools[node.attrs["cache"]]
-    if any(cache_types.is_quantized(kind) for kind in cache_types.pair(pool.kv_dtype)):
-        raise BackendUnavailable(
-            f"{node.name}: sparse attention on a GPU gathers single keys and needs a cache of type "
-            f"{', '.join(cache_types.FLOATS)}, got {pool.kv_dtype}; load the model with "
-            'kv_dtype="f16"'
-        )
     words = [pool.layer_bytes(node.attrs["layer"]), node.attrs["cache"], len(lowering.pools)]
     return pages_of(lowering, node), pool.kinds, words
+
+
+@contextmanager
+def index_query(lowering: Lowering, node: Node) -> Iterator[Place]:
+    """Give the place of an index's queries, rotated as its keys are, to what is emitted within."""
+    attrs, q = node.attrs, lowering.place(node.inputs[0])
+    pool = lowering.pools[attrs["cache"]]
+    keys, _ = cache_types.rows_of(pool.kv_dtype, pool.spec.layers[attrs["layer"]])
+    if not keys.hadamard:
+        yield q
+        return
+    rotated = lowering.take("T", node.inputs[0].width)
+    rotate_heads(lowering, q, rotated, attrs["n_heads"], attrs["head_dim"], keys.hadamard)
+    yield rotated
+    lowering.give(rotated)
 
 
 def max_positions(lowering: Lowering, node: Node) -> int:

@@ -16,6 +16,6 @@ def lower(lowering: Lowering, node: Node) -> None:
     key_bytes, _ = lowering.pools[attrs["cache"]].head_bytes(attrs["layer"])
     lowering.emit(
         "compress", [Place("run", 0, 0), pages, lowering.constant(attrs["ape"]), y],
-        [y.stride, node.inputs[0].width, n, key_bytes, *words], [y], groups=-(-n // LANES),
-        rows="T", constants=(*kinds, attrs["ratio"], attrs["overlap"]),
+        [y.stride, n, key_bytes, *words], [y], groups=-(-n // LANES), rows="T",
+        constants=(*kinds, attrs["ratio"], attrs["overlap"], node.inputs[0].width),
     )  # fmt: skip

@@ -14,7 +14,9 @@ def lower(lowering: Lowering, node: Node) -> None:
     """Emit the write of keys and values, and attention."""
     attrs, (q, k, *v, chosen) = node.attrs, (lowering.place(value) for value in node.inputs)
     dk, dv = attrs["head_dim"], attrs["v_head_dim"]
-    if dk + dv > 3712:  # every device has 16 KiB of shared memory; other arrays take 1280 bytes
+    if (
+        dk + (dv if v else dk) > 3712
+    ):  # every device has 16 KiB of shared memory; other arrays take 1280 bytes
         raise lowering.lacking(f"has heads of {dk} and {dv} numbers")
     pages, kinds, words = sparse.cells(lowering, node)
     write_cells(lowering, node, k, v[0] if v else k)

@@ -117,8 +117,8 @@ constant uint DK = SPIRV_CROSS_CONSTANT_ID_2;
 #ifndef SPIRV_CROSS_CONSTANT_ID_3
 #define SPIRV_CROSS_CONSTANT_ID_3 64u
 #endif
-constant uint DV = SPIRV_CROSS_CONSTANT_ID_3;
-constant uint ROOM = (DK + DV);
+constant uint SUMS = SPIRV_CROSS_CONSTANT_ID_3;
+constant uint ROOM = (DK + SUMS);
 #ifndef SPIRV_CROSS_CONSTANT_ID_0
 #define SPIRV_CROSS_CONSTANT_ID_0 0u
 #endif
@@ -219,17 +219,17 @@ uint hadamard(thread const uint& width, thread const uint& largest)
     uint size = uint(((width % 64u) == 0u) ? 64 : 0);
     for (;;)
     {
-        bool _706 = (size > 0u) && (size < largest);
-        bool _714;
-        if (_706)
+        bool _593 = (size > 0u) && (size < largest);
+        bool _601;
+        if (_593)
         {
-            _714 = (width % (2u * size)) == 0u;
+            _601 = (width % (2u * size)) == 0u;
         }
         else
         {
-            _714 = _706;
+            _601 = _593;
         }
-        if (_714)
+        if (_601)
         {
             size *= 2u;
             continue;
@@ -246,18 +246,18 @@ static inline __attribute__((always_inline))
 uint hadamard_of_keys(thread const uint& type, thread const uint& width)
 {
     uint param = type;
-    uint _723;
+    uint _610;
     if (has_blocks(param))
     {
         uint param_1 = width;
         uint param_2 = 1024u;
-        _723 = hadamard(param_1, param_2);
+        _610 = hadamard(param_1, param_2);
     }
     else
     {
-        _723 = 0u;
+        _610 = 0u;
     }
-    return _723;
+    return _610;
 }
 
 static inline __attribute__((always_inline))
@@ -564,18 +564,18 @@ static inline __attribute__((always_inline))
 uint hadamard_of_values(thread const uint& type, thread const uint& width)
 {
     uint param = type;
-    uint _738;
+    uint _625;
     if (has_blocks(param))
     {
         uint param_1 = width;
         uint param_2 = 64u;
-        _738 = hadamard(param_1, param_2);
+        _625 = hadamard(param_1, param_2);
     }
     else
     {
-        _738 = 0u;
+        _625 = 0u;
     }
-    return _738;
+    return _625;
 }
 
 kernel void main0(constant Arguments& _973 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
@@ -665,7 +665,7 @@ kernel void main0(constant Arguments& _973 [[buffer(0)]], uint3 gl_WorkGroupID [
     {
         numbers[i] = _973.q->v[((row * _973.ldq) + (head * DK)) + i];
     }
-    for (uint i_1 = lane; i_1 < DV; i_1 += 64u)
+    for (uint i_1 = lane; i_1 < SUMS; i_1 += 64u)
     {
         numbers[DK + i_1] = 0.0;
     }
@@ -770,19 +770,19 @@ kernel void main0(constant Arguments& _973 [[buffer(0)]], uint3 gl_WorkGroupID [
         total = (total * kept) + _1393;
         int from_1 = max((lo - (block * 64)), 0);
         int until = min((hi - (block * 64)), 64);
-        for (uint i_3 = lane; i_3 < DV; i_3 += 64u)
+        for (uint i_3 = lane; i_3 < SUMS; i_3 += 64u)
         {
             float part = 0.0;
             for (int j = from_1; j < until; j++)
             {
                 if (ALONE)
                 {
-                    _1428 = (reinterpret_cast<device F32*>(_973.values))->v[((uint(((first_row + (block * 64)) + j) - start) * _973.ldv) + (group * DV)) + i_3];
+                    _1428 = (reinterpret_cast<device F32*>(_973.values))->v[((uint(((first_row + (block * 64)) + j) - start) * _973.ldv) + (group * SUMS)) + i_3];
                 }
                 else
                 {
                     uint param_31 = VALUES;
-                    uint param_32 = DV;
+                    uint param_32 = SUMS;
                     uint param_33 = VALUES;
                     ulong param_34 = (page + ulong(_973.key_bytes)) + ulong(uint(j) * row_bytes(param_31, param_32));
                     uint param_35 = 1u;
@@ -804,15 +804,15 @@ kernel void main0(constant Arguments& _973 [[buffer(0)]], uint3 gl_WorkGroupID [
     else
     {
         uint param_37 = VALUES;
-        uint param_38 = DV;
+        uint param_38 = SUMS;
         _1501 = hadamard_of_values(param_37, param_38);
     }
     uint param_39 = DK;
-    uint param_40 = DV;
+    uint param_40 = SUMS;
     uint param_41 = _1501;
     rotate(param_39, param_40, param_41, gl_LocalInvocationID, numbers);
     float _1535;
-    for (uint i_4 = lane; i_4 < DV; i_4 += 64u)
+    for (uint i_4 = lane; i_4 < SUMS; i_4 += 64u)
     {
         if (total > 0.0)
         {
@@ -822,7 +822,7 @@ kernel void main0(constant Arguments& _973 [[buffer(0)]], uint3 gl_WorkGroupID [
         {
             _1535 = 0.0;
         }
-        _973.y->v[((row * _973.ldy) + (head * DV)) + i_4] = _1535;
+        _973.y->v[((row * _973.ldy) + (head * SUMS)) + i_4] = _1535;
     }
 }
 

@@ -51,6 +51,7 @@ struct Segments;
 struct F32;
 struct F16;
 struct U16;
+struct U8;
 
 struct Run
 {
@@ -86,6 +87,11 @@ struct U16
     ushort v[1];
 };
 
+struct U8
+{
+    uchar v[1];
+};
+
 struct Arguments
 {
     device Run* run;
@@ -107,6 +113,10 @@ struct Arguments
 #define SPIRV_CROSS_CONSTANT_ID_4 1u
 #endif
 constant uint STRIDE = SPIRV_CROSS_CONSTANT_ID_4;
+#ifndef SPIRV_CROSS_CONSTANT_ID_0
+#define SPIRV_CROSS_CONSTANT_ID_0 0u
+#endif
+constant uint KEYS = SPIRV_CROSS_CONSTANT_ID_0;
 #ifndef SPIRV_CROSS_CONSTANT_ID_2
 #define SPIRV_CROSS_CONSTANT_ID_2 1u
 #endif
@@ -115,17 +125,13 @@ constant uint HEADS = SPIRV_CROSS_CONSTANT_ID_2;
 #define SPIRV_CROSS_CONSTANT_ID_1 64u
 #endif
 constant uint DK = SPIRV_CROSS_CONSTANT_ID_1;
-#ifndef SPIRV_CROSS_CONSTANT_ID_0
-#define SPIRV_CROSS_CONSTANT_ID_0 0u
-#endif
-constant uint KEYS = SPIRV_CROSS_CONSTANT_ID_0;
 #ifndef SPIRV_CROSS_CONSTANT_ID_3
 #define SPIRV_CROSS_CONSTANT_ID_3 false
 #endif
 constant bool WEIGHED = SPIRV_CROSS_CONSTANT_ID_3;
 constant uint3 gl_WorkGroupSize [[maybe_unused]] = uint3(64u, 1u, 1u);
 
-constant spvUnsafeArray<float, 16> _426 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
+constant spvUnsafeArray<float, 16> _427 = spvUnsafeArray<float, 16>({ -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0 });
 
 static inline __attribute__((always_inline))
 uint group_of_row(thread uint3& gl_WorkGroupID, thread uint3& gl_NumWorkGroups)
@@ -157,12 +163,12 @@ int position_of(device Run* const thread & run, thread const uint& segment, thre
     device Run* param = run;
     uint param_1 = segment;
     uint param_2 = 2u;
-    int _162 = word_of(param, param_1, param_2);
-    uint _163 = row;
+    int _204 = word_of(param, param_1, param_2);
+    uint _205 = row;
     device Run* param_3 = run;
     uint param_4 = segment;
     uint param_5 = 0u;
-    return (_162 + int(_163)) - word_of(param_3, param_4, param_5);
+    return (_204 + int(_205)) - word_of(param_3, param_4, param_5);
 }
 
 static inline __attribute__((always_inline))
@@ -172,6 +178,28 @@ ulong page_of(device Run* const thread & run, thread const uint& segment, thread
     uint entry = ((segment * n_caches) + cache) * 2u;
     uint page = tables->v[tables->v[entry] + (block % tables->v[entry + 1u])];
     return pages + (ulong(page) * ulong(page_bytes));
+}
+
+static inline __attribute__((always_inline))
+bool has_blocks(thread const uint& type)
+{
+    return type >= 3u;
+}
+
+static inline __attribute__((always_inline))
+uint item_bytes(thread const uint& type)
+{
+    uint param = type;
+    int _273;
+    if (has_blocks(param))
+    {
+        _273 = 1;
+    }
+    else
+    {
+        _273 = (type == 0u) ? 4 : 2;
+    }
+    return uint(_273);
 }
 
 static inline __attribute__((always_inline))
@@ -188,71 +216,187 @@ float load_number(thread const uint& type, thread const ulong& base, thread cons
     return as_type<float>(uint((reinterpret_cast<device U16*>(base))->v[i]) << uint(16));
 }
 
-kernel void main0(constant Arguments& _230 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
+static inline __attribute__((always_inline))
+bool has_low(thread const uint& type)
+{
+    return (type == 4u) || (type == 6u);
+}
+
+static inline __attribute__((always_inline))
+uint fifths_at(thread const uint& type)
+{
+    uint param = type;
+    return uint(has_low(param) ? 4 : 2);
+}
+
+static inline __attribute__((always_inline))
+bool has_fifths(thread const uint& type)
+{
+    return (type == 4u) || (type == 5u);
+}
+
+static inline __attribute__((always_inline))
+uint codes_at(thread const uint& type)
+{
+    uint param = type;
+    uint param_1 = type;
+    return fifths_at(param) + uint(has_fifths(param_1) ? 4 : 0);
+}
+
+static inline __attribute__((always_inline))
+uint block_bytes(thread const uint& type)
+{
+    uint param = type;
+    return codes_at(param) + uint((type == 3u) ? 32 : 16);
+}
+
+static inline __attribute__((always_inline))
+float half_at(thread const ulong& at, thread const uint& _step)
+{
+    if (_step == 1u)
+    {
+        return float((reinterpret_cast<device F16*>(at))->v[0]);
+    }
+    return float2(as_type<half2>(uint((reinterpret_cast<device U8*>(at))->v[0]) | (uint((reinterpret_cast<device U8*>(at))->v[_step]) << uint(8)))).x;
+}
+
+static inline __attribute__((always_inline))
+float code_at(thread const uint& type, thread const ulong& block, thread const uint& _step, thread const uint& i)
+{
+    device U8* bytes = reinterpret_cast<device U8*>(block);
+    if (type == 3u)
+    {
+        return float(int(uint(bytes->v[(2u + i) * _step]) << uint(24)) >> 24);
+    }
+    uint param = type;
+    uint code = (uint(bytes->v[(codes_at(param) + (i % 16u)) * _step]) >> ((i / 16u) * 4u)) & 15u;
+    if (type == 8u)
+    {
+        return _427[code];
+    }
+    uint param_1 = type;
+    if (has_fifths(param_1))
+    {
+        uint param_2 = type;
+        code |= (((uint(bytes->v[(fifths_at(param_2) + (i / 8u)) * _step]) >> (i % 8u)) & 1u) << uint(4));
+    }
+    uint param_3 = type;
+    float _462;
+    if (has_low(param_3))
+    {
+        _462 = float(code);
+    }
+    else
+    {
+        uint param_4 = type;
+        _462 = float(int(code) - (has_fifths(param_4) ? 16 : 8));
+    }
+    return _462;
+}
+
+static inline __attribute__((always_inline))
+float number_of(thread const uint& type, thread const ulong& row, thread const uint& _step, thread const uint& i)
+{
+    uint param = type;
+    if (!has_blocks(param))
+    {
+        uint param_1 = type;
+        ulong param_2 = row;
+        uint param_3 = i * _step;
+        return load_number(param_1, param_2, param_3);
+    }
+    uint param_4 = type;
+    ulong block = row + ulong(((i / 32u) * block_bytes(param_4)) * _step);
+    ulong param_5 = block;
+    uint param_6 = _step;
+    uint param_7 = type;
+    ulong param_8 = block;
+    uint param_9 = _step;
+    uint param_10 = i % 32u;
+    float x = half_at(param_5, param_6) * code_at(param_7, param_8, param_9, param_10);
+    uint param_11 = type;
+    float _528;
+    if (has_low(param_11))
+    {
+        ulong param_12 = block + ulong(2u * _step);
+        uint param_13 = _step;
+        _528 = x + half_at(param_12, param_13);
+    }
+    else
+    {
+        _528 = x;
+    }
+    return _528;
+}
+
+kernel void main0(constant Arguments& _555 [[buffer(0)]], uint3 gl_WorkGroupID [[threadgroup_position_in_grid]], uint3 gl_NumWorkGroups [[threadgroups_per_grid]], uint3 gl_LocalInvocationID [[thread_position_in_threadgroup]])
 {
     uint s = column(gl_WorkGroupID, gl_NumWorkGroups, gl_LocalInvocationID);
     uint row = gl_WorkGroupID.y;
-    if (row >= _230.run->n_tokens)
+    if (row >= _555.run->n_tokens)
     {
         return;
     }
-    device Run* param = _230.run;
+    device Run* param = _555.run;
     uint param_1 = row;
     uint segment = segment_of(param, param_1);
-    device Run* param_2 = _230.run;
+    device Run* param_2 = _555.run;
     uint param_3 = segment;
     uint param_4 = row;
     uint end = uint(position_of(param_2, param_3, param_4)) + 1u;
-    bool _260 = s >= end;
-    bool _272;
-    if (!_260)
+    bool _585 = s >= end;
+    bool _596;
+    if (!_585)
     {
-        _272 = (end / STRIDE) <= _230.top_k;
+        _596 = (end / STRIDE) <= _555.top_k;
     }
     else
     {
-        _272 = _260;
+        _596 = _585;
     }
-    bool _280;
-    if (!_272)
+    bool _604;
+    if (!_596)
     {
-        _280 = ((s + 1u) % STRIDE) != 0u;
+        _604 = ((s + 1u) % STRIDE) != 0u;
     }
     else
     {
-        _280 = _272;
+        _604 = _596;
     }
-    if (_280)
+    if (_604)
     {
         return;
     }
-    uint _287 = s;
-    device Run* param_5 = _230.run;
+    uint _611 = s;
+    device Run* param_5 = _555.run;
     uint param_6 = segment;
-    uint param_7 = _230.n_caches;
-    uint param_8 = _230.cache;
-    uint param_9 = _287 / 64u;
-    ulong param_10 = _230.pages;
-    uint param_11 = _230.page_bytes;
+    uint param_7 = _555.n_caches;
+    uint param_8 = _555.cache;
+    uint param_9 = _611 / 64u;
+    ulong param_10 = _555.pages;
+    uint param_11 = _555.page_bytes;
     ulong page = page_of(param_5, param_6, param_7, param_8, param_9, param_10, param_11);
+    uint param_12 = KEYS;
+    ulong key = page + ulong((s % 64u) * item_bytes(param_12));
     float total = 0.0;
     for (uint h = 0u; h < HEADS; h++)
     {
         float product = 0.0;
-        float weight = _230.scale;
+        float weight = _555.scale;
         for (uint i = 0u; i < DK; i++)
         {
-            uint param_12 = KEYS;
-            ulong param_13 = page;
-            uint param_14 = (i * 64u) + (s % 64u);
-            product += (_230.q->v[((row * _230.ldq) + (h * DK)) + i] * load_number(param_12, param_13, param_14));
+            uint param_13 = KEYS;
+            ulong param_14 = key;
+            uint param_15 = 64u;
+            uint param_16 = i;
+            product += (_555.q->v[((row * _555.ldq) + (h * DK)) + i] * number_of(param_13, param_14, param_15, param_16));
         }
         if (WEIGHED)
         {
-            weight *= _230.w->v[(row * _230.ldw) + h];
+            weight *= _555.w->v[(row * _555.ldw) + h];
         }
         total += (fast::max(product, 0.0) * weight);
     }
-    _230.y->v[(row * _230.ldy) + (s / STRIDE)] = total;
+    _555.y->v[(row * _555.ldy) + (s / STRIDE)] = total;
 }
 

@@ -25,6 +25,7 @@ layout(push_constant) uniform Arguments {
     float scale, cap;        // caches: number of this one, and of all, 16 bits each
     uint ldk, ldv;
 };
+const uint SUMS = DV;
 #include "query.glsl"
 shared float weights[64];
 

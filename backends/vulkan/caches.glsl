@@ -62,3 +62,13 @@ float number_of(uint type, uint64_t row, uint step, uint i) {
     float x = half_at(block, step) * code_at(type, block, step, i % 32);
     return has_low(type) ? x + half_at(block + 2 * step, step) : x;
 }
+
+uint hadamard(uint width, uint largest) {
+    uint size = width % 64 == 0 ? 64 : 0;
+    while (size > 0 && size < largest && width % (2 * size) == 0) size *= 2;
+    return size;
+}
+
+// Columns of the matrix that keys, or values, of a type and width are multiplied with; 0 for none.
+uint hadamard_of_keys(uint type, uint width) { return has_blocks(type) ? hadamard(width, 1024) : 0; }
+uint hadamard_of_values(uint type, uint width) { return has_blocks(type) ? hadamard(width, 64) : 0; }

@@ -2,16 +2,6 @@
 // cache_types.rotated.
 shared float numbers[ROOM];
 
-uint hadamard(uint width, uint largest) {
-    uint size = width % 64 == 0 ? 64 : 0;
-    while (size > 0 && size < largest && width % (2 * size) == 0) size *= 2;
-    return size;
-}
-
-// Columns of the matrix that keys, or values, of a type and width are multiplied with; 0 for none.
-uint hadamard_of_keys(uint type, uint width) { return has_blocks(type) ? hadamard(width, 1024) : 0; }
-uint hadamard_of_values(uint type, uint width) { return has_blocks(type) ? hadamard(width, 64) : 0; }
-
 // Multiplies each `size` of the `width` numbers from `first` on, by all 64 lanes of a workgroup.
 void rotate(uint first, uint width, uint size) {
     if (size == 0) return;

@@ -29,9 +29,9 @@ void main() {
     float best = -HIGHEST;
     for (uint s = own * BLOCK + lane; s < min((own + 1) * BLOCK, position + 1); s += 64) {
         uint64_t page = page_of(run, segment, n_caches, cache, s / PAGE, pages, page_bytes);
+        uint64_t key = page + s % PAGE * item_bytes(KEYS);
         float product = 0;
-        for (uint i = 0; i < DK; i++)
-            product += q.v[from + i] * load_number(KEYS, page, i * PAGE + s % PAGE);
+        for (uint i = 0; i < DK; i++) product += q.v[from + i] * number_of(KEYS, key, PAGE, i);
         best = max(best, product);
     }
     best = max64(best);

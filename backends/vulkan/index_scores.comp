@@ -24,11 +24,12 @@ void main() {
     uint segment = segment_of(run, row), end = uint(position_of(run, segment, row)) + 1;
     if (s >= end || end / STRIDE <= top_k || (s + 1) % STRIDE != 0) return;
     uint64_t page = page_of(run, segment, n_caches, cache, s / PAGE, pages, page_bytes);
+    uint64_t key = page + s % PAGE * item_bytes(KEYS);
     float total = 0;
     for (uint h = 0; h < HEADS; h++) {
         float product = 0, weight = scale;
         for (uint i = 0; i < DK; i++)
-            product += q.v[row * ldq + h * DK + i] * load_number(KEYS, page, i * PAGE + s % PAGE);
+            product += q.v[row * ldq + h * DK + i] * number_of(KEYS, key, PAGE, i);
         if (WEIGHED) weight *= w.v[row * ldw + h];
         total += max(product, 0) * weight;
     }

@@ -1,5 +1,5 @@
-// A head's query, the first DK numbers in shared memory, and DV sums of values behind it.
-const uint ROOM = DK + DV;
+// A head's query, the first DK numbers in shared memory, and SUMS of values behind it.
+const uint ROOM = DK + SUMS;
 #include "hadamard.glsl"
 
 // The product with a key of a page, whose items lie PAGE apart.

@@ -21,13 +21,15 @@ layout(push_constant) uniform Arguments {
     uint n_caches;
     float scale;
 };
-shared float query[DK], weights[64], sum[DV];
+const uint SUMS = KEYS_ONLY && KEYS >= Q8_0 ? DK : DV;  // what is turned back is whole keys
+#include "query.glsl"
+shared float weights[64];
 shared uint64_t heads[64];  // where the head of a key begins in its page, 0 for no key
 shared uint cells[64];
 
 float value_of(uint64_t head, uint cell, uint i) {
-    if (KEYS_ONLY) return load_number(KEYS, head, i * PAGE + cell);
-    return load_number(VALUES, head + key_bytes, cell * DV + i);
+    if (KEYS_ONLY) return number_of(KEYS, head + cell * item_bytes(KEYS), PAGE, i);
+    return number_of(VALUES, head + key_bytes + cell * row_bytes(VALUES, DV), 1, i);
 }
 
 void main() {
@@ -35,10 +37,11 @@ void main() {
     if (row >= run.n_tokens) return;
     uint segment = segment_of(run, row), first = JOINT ? 0 : own / heads_per_key;
     float position = float(position_of(run, segment, row));
-    for (uint i = lane; i < DK; i += 64) query[i] = q.v[row * ldq + own * DK + i];
-    for (uint i = lane; i < DV; i += 64) sum[i] = 0;
+    for (uint i = lane; i < DK; i += 64) numbers[i] = q.v[row * ldq + own * DK + i];
+    for (uint i = lane; i < SUMS; i += 64) numbers[DK + i] = 0;
     float top = SINKS ? sinks.v[own] : -1e30, total = SINKS ? 1 : 0;
     barrier();
+    rotate(0, DK, hadamard_of_keys(KEYS, DK));
     for (uint group = first; group < (JOINT ? n_kv_heads : first + 1); group++) {
         uint start = uint(lists.v[2 * group]), end = uint(lists.v[2 * group + 1]);
         for (; start < end; start += 64) {
@@ -50,9 +53,7 @@ void main() {
             if (seen) {
                 head = page_of(run, segment, n_caches, cache, s / PAGE, pages, page_bytes)
                        + group * head_bytes;
-                for (uint i = 0; i < DK; i++)
-                    score += query[i] * load_number(KEYS, head, i * PAGE + s % PAGE);
-                score *= scale;
+                score = score_of(head + s % PAGE * item_bytes(KEYS)) * scale;
             }
             float before = top;
             top = max(top, max64(seen ? score : -1e30));
@@ -61,15 +62,16 @@ void main() {
             heads[lane] = head;
             cells[lane] = s % PAGE;
             total = total * kept + sum64(weight);
-            for (uint i = lane; i < DV; i += 64) {
+            for (uint i = lane; i < SUMS; i += 64) {
                 float part = 0;
                 for (uint j = 0; j < 64; j++)
                     if (heads[j] != 0) part += weights[j] * value_of(heads[j], cells[j], i);
-                sum[i] = sum[i] * kept + part;
+                numbers[DK + i] = numbers[DK + i] * kept + part;
             }
             barrier();
         }
     }
+    rotate(DK, SUMS, KEYS_ONLY ? hadamard_of_keys(KEYS, DK) : hadamard_of_values(VALUES, DV));
     for (uint i = lane; i < DV; i += 64)
-        y.v[row * ldy + own * DV + i] = total > 0 ? sum[i] / total : 0;
+        y.v[row * ldy + own * DV + i] = total > 0 ? numbers[DK + i] / total : 0;
 }

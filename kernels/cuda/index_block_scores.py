@@ -25,7 +25,8 @@ ZERO, LOWEST, HIGHEST = np.float32(0), np.float32(-3.4028235e38), np.float32(np.
 def index_block_scores(keys, dk, block, local):
     """Make y[t, h, b] = the largest q[t, h] . k[s] of a block, or infinity for the last `local`.
 
-    Rows that see no more than `top_k` blocks get no scores. Keys are numbers of one head.
+    Rows that see no more than `top_k` blocks get no scores. Keys are of one head; those of
+    quantized types are rotated, and queries too.
     """
     key, size, greatest = number(kind_of(keys), PAGE), item_bytes(kind_of(keys)), group_max(THREADS)
 

@@ -27,7 +27,8 @@ def index_scores(keys, dk, n_heads, is_weighed, stride):
     """Make y[t, i] = sum over heads of w * scale * max(0, q . k) of position (i + 1) * stride - 1.
 
     A workgroup is for 64 positions. Rows that see no more than `top_k` of them need no scores, and
-    get none. Keys are numbers of one head; w are ones unless `is_weighed`.
+    get none. Keys are of one head; those of quantized types are rotated, and queries too. w are
+    ones unless `is_weighed`.
     """
     key, size = number(kind_of(keys), PAGE), item_bytes(kind_of(keys))
 

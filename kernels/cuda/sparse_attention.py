@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jitllm.kernels.cache_types import is_quantized, row_bytes
+from jitllm.kernels.cuda._hadamard import key_rotation, value_rotation
 from jitllm.kernels.cuda._numbers import item_bytes, kind_of, number
 from jitllm.kernels.cuda._reduce import group_max, group_sum
 from jitllm.kernels.cuda._run import PAGE, n_rows, page_at, position_of, segment_of, table_of
@@ -40,7 +42,7 @@ def _readers(keys, values, dk, dv, keys_only):
     `head` is where a head of the position's page begins, `cell` the place in the page.
     """
     key, key_size = number(keys, PAGE), item_bytes(keys)
-    number_of, value_size = number(values, 1), item_bytes(values)
+    number_of, value_bytes = number(values, 1), row_bytes(values, dv)
 
     @inline
     def score(query, head, cell):
@@ -53,7 +55,7 @@ def _readers(keys, values, dk, dv, keys_only):
     def value(head, key_bytes, cell, i):
         if keys_only:
             return key(head + key_size * cell, i)
-        return number_of(head + key_bytes + value_size * dv * cell, i)
+        return number_of(head + key_bytes + value_bytes * cell, i)
 
     return score, value
 
@@ -63,11 +65,17 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
 
     `lists` are float32 [G, 2], first and end column of what key head g reads in `chosen`; if
     `is_joint`, every query head reads all key heads. With `keys_only` values are the first dv
-    columns of keys. Types of the cache are of numbers, by their places in `cache_types.NAMES`.
+    columns of keys. With quantized types, of their places in `cache_types.NAMES`, queries are
+    rotated as keys are, and what was summed is rotated back.
     """
-    score_of, value_of = _readers(kind_of(keys), kind_of(values), dk, dv, keys_only)
+    keys, values = kind_of(keys), "f32" if keys_only else kind_of(values)
+    score_of, value_of = _readers(keys, values, dk, dv, keys_only)
+    rotate, rotate_back = key_rotation(keys, dk, THREADS), value_rotation(values, dv, THREADS)
+    n_sums = dv
+    if keys_only and is_quantized(keys):  # what is rotated back is whole keys
+        n_sums, rotate_back = dk, rotate
     greatest, total_of = group_max(THREADS), group_sum(THREADS)
-    query_bytes, sum_bytes, weight_bytes = 4 * dk, 4 * dv, 4 * THREADS
+    query_bytes, sum_bytes, weight_bytes = 4 * dk, 4 * n_sums, 4 * THREADS
 
     def kernel(
         run: A, q: A, chosen: A, y: A, pages: A, lists: A, sinks: A,
@@ -83,9 +91,10 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
         numbers, length = table_of(run, segment, n_caches, cache)
         for i in range(at, dk, THREADS):
             store_shared_f32(query + 4 * i, load_f32(q + 4 * (row * ldq + head * dk + i)))
-        for i in range(at, dv, THREADS):
+        for i in range(at, n_sums, THREADS):
             store_shared_f32(sums + 4 * i, ZERO)
         sync_threads()
+        rotate(query)
         top, total = LOWEST, ZERO
         if has_sinks:
             top, total = load_f32(sinks + 4 * head), ONE
@@ -110,7 +119,7 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
                 store_shared_f32(weights + 4 * at, weight)
                 store_shared_i32(places + 4 * at, to_i32(place))
                 sync_threads()
-                for i in range(at, dv, THREADS):
+                for i in range(at, n_sums, THREADS):
                     part = ZERO
                     for j in range(THREADS):
                         other = load_shared_i32(places + 4 * j) + 0
@@ -121,6 +130,7 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
                     before_sum = load_shared_f32(sums + 4 * i)
                     store_shared_f32(sums + 4 * i, fma(before_sum, kept, part))
                 sync_threads()
+        rotate_back(sums)
         factor = ONE / total if total > ZERO else ZERO
         for i in range(at, dv, THREADS):
             out = y + 4 * (row * ldy + head * dv + i)

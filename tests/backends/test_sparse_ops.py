@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driver import opens
+from driver import nmse, opens, simulate_cuda
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -37,8 +37,9 @@ devices = pytest.mark.parametrize("device", ["cpu", *SHADERS])
 
 
 def run_both(
-    build: Build, tokens: Any, weights: dict[str, Any], cuts: list[int], device: str
-) -> list[Any]:
+    build: Build, tokens: Any, weights: dict[str, Any], cuts: list[int], device: str,
+    kv_dtype: str = "f32",
+) -> list[Any]:  # fmt: skip
     """Values of the last node but two of the twins, and of a device, the rows cut at `cuts`."""
     table = {"table": np.ones((VOCAB, WIDTH), np.float32)} | weights
     tensors = {name: np.ascontiguousarray(x, np.float32) for name, x in table.items()}
@@ -54,7 +55,7 @@ def run_both(
             data = x.view(np.uint8).reshape(-1)
             backend.add_weight(Weight(name, "F32", x.shape, data))
         n_pages = N_CTX // 64
-        pools = [backend.new_pool(spec, n_pages, "f32") for spec in graph.caches]
+        pools = [backend.new_pool(spec, n_pages, kv_dtype) for spec in graph.caches]
         program = backend.compile(graph, pools, max_tokens=len(tokens), taps=frozenset())
         pages = [np.arange(n_pages, dtype=np.int32)[::-1].copy() for _ in pools]
         parts = []
@@ -236,6 +237,83 @@ def test_compressed_keys(
     want, got = run_both(build, tokens, weights, [2, 90], device)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     assert not want[ratio - 2].any() and want[ratio - 1].any()
+
+
+on_gpus = pytest.mark.parametrize("device", [
+    pytest.param("cuda", marks=pytest.mark.slow), *SHADERS
+])  # fmt: skip
+
+
+@on_gpus
+@pytest.mark.parametrize(("kv_dtype", "sizes", "keys_only"), [
+    ("q8_0/iq4_nl", (128, 96), False), ("q5_1", (192, 96), True), ("q4_0/f16", (96, 64), True),
+    ("f16/q5_0", (96, 64), False),
+])  # fmt: skip
+def test_sparse_attention_of_quantized_caches(
+    device: str, kv_dtype: str, sizes: tuple[int, int], keys_only: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    simulate_cuda(monkeypatch)
+    rng, (dk, dv), heads, groups = np.random.default_rng(0), sizes, 4, 2
+    widths = {"q": heads * dk, "k": groups * dk, "v": groups * dv}
+    weights = {name: rng.normal(size=(VOCAB, n)) for name, n in widths.items()}
+
+    def build(g: GraphBuilder, x: Value) -> Value:
+        q, k, v = (g.embed(name, width=widths[name], name=f"{name}_x") for name in "qkv")
+        near = list_positions(g, x, most=70, window=67, name="near")
+        return sparse_attention(
+            g, q, k, None if keys_only else v, near, n_heads=heads, n_kv_heads=groups,
+            scale=0.5 / dk**0.5, v_head_dim=dv, name="attention",
+        )  # fmt: skip
+
+    tokens = rng.integers(0, VOCAB, 150)
+    want, got = run_both(build, tokens, weights, [3, 100], device, kv_dtype)
+    assert nmse(got, want) < 1e-11
+
+
+@on_gpus
+@pytest.mark.parametrize(("kv_dtype", "dk"), [("q8_0", 128), ("q4_1/f32", 96), ("iq4_nl", 64)])
+@pytest.mark.parametrize("is_blocks", [False, True])
+def test_choices_by_quantized_keys(
+    device: str, kv_dtype: str, dk: int, is_blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate_cuda(monkeypatch)
+    rng, heads = np.random.default_rng(0), 3
+    weights = {"q": rng.normal(size=(VOCAB, heads * dk)), "k": rng.normal(size=(VOCAB * 5, dk))}
+
+    def build(g: GraphBuilder, x: Value) -> Value:
+        q, k = (g.embed(name, width=weights[name].shape[1], name=f"{name}_x") for name in "qk")
+        if is_blocks:
+            return index_blocks(
+                g, q, k, n_heads=heads, top_k=2, block=20, local=1, name="index"
+            )  # fmt: skip
+        return index_positions(g, q, k, None, n_heads=heads, top_k=30, scale=1.0, name="index")
+
+    tokens = rng.permutation(VOCAB * 5)[:150] % VOCAB
+    want, got = run_both(build, tokens, weights, [1, 100], device, kv_dtype)
+    np.testing.assert_array_equal(got, want)
+    _, other = run_both(build, tokens, weights, [], "cpu")
+    assert 0 < (other != want).mean() < 0.5
+
+
+@on_gpus
+@pytest.mark.parametrize(("kv_dtype", "n"), [("q8_0/q5_1", 96), ("q4_0/f16", 64), ("f32/q8_0", 48)])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_compressed_keys_of_quantized_caches(
+    device: str, kv_dtype: str, n: int, overlap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate_cuda(monkeypatch)
+    rng, width = np.random.default_rng(0), 2 * n if overlap else n + n % 32
+    weights = {name: rng.normal(size=(VOCAB, width)) for name in "xs"}
+    ape = rng.normal(size=(3, width)).astype(np.float32)
+
+    def build(g: GraphBuilder, x: Value) -> Value:
+        values, scores = (g.embed(name, width=width, name=f"{name}_x") for name in "xs")
+        return compress(g, values, scores, ratio=3, ape=ape, overlap=overlap, name="compress")
+
+    tokens = rng.integers(0, VOCAB, 150)
+    want, got = run_both(build, tokens, weights, [2, 90], device, kv_dtype)
+    assert nmse(got, want) < 1e-11
 
 
 @devices

@@ -171,9 +171,9 @@ def test_compress(rule: tuple[int, bool]) -> None:
     ape, own = rng.standard_normal((ratio, width), np.float32), width // (1 + overlap)
     for start in (0, first):
         cache, run, y = _Cache("f32", 1, x, scores), _run(start, n), empty_rows(n, own)
-        words = y.shape[1], width, own, cache.key_bytes
+        words = y.shape[1], own, cache.key_bytes
         arguments = [run.head, cache.pages, ape, y, *words, *cache.words]
-        launch("compress", (*cache.kinds, ratio, overlap), arguments, (2, n + 1))
+        launch("compress", (*cache.kinds, ratio, overlap, width), arguments, (2, n + 1))
         want = reference_compress.compress(
             x, scores, 0, run.positions, ratio=ratio, overlap=overlap, ape=ape
         )

@@ -8,7 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from driver import devices
+from driver import devices, opens, simulate_cuda
 from models import model_path
 from numpy.typing import NDArray
 from tiny import conformance_model, write_gguf
@@ -60,6 +60,28 @@ def test_the_numbers_are_those_of_llama_cpp(name: str, device: str, routed: Path
             sums, expected[tensor].sums, rtol=1e-3, atol=1e-5 * sums.max(), err_msg=tensor
         )
     assert (measured.n_chunks, measured.chunk_size) == (2, N_CTX)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.slow), "vulkan"])
+def test_gpus_measure_what_the_cpu_does(
+    device: str, routed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate_cuda(monkeypatch)
+    if not opens(device):
+        pytest.skip(f"no device for {device} here")
+    results = []
+    for where in (device, "cpu"):
+        with _load(routed, where) as model:
+            tokens = LLAMA_CPP["moe/tokens"].tolist()
+            results.append(imatrix.measure(model, tokens, n_ctx=N_CTX).squares)
+    found, expected = results
+    assert found.keys() == expected.keys() and EXPERTS in found
+    for tensor, (sums, counts) in found.items():
+        want = expected[tensor]
+        assert np.array_equal(counts, want.counts), tensor
+        np.testing.assert_allclose(
+            sums, want.sums, rtol=1e-6, atol=1e-6 * want.sums.max(), err_msg=tensor
+        )
 
 
 def test_squares_are_those_of_what_a_matrix_reads(reference: jitllm.Model) -> None:

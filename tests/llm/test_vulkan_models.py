@@ -48,6 +48,16 @@ def test_half_precision_cache(file: Callable[[str], Path]) -> None:
     assert 0 < _error(file("llama-dense.gqa"), "llama-dense.gqa", "f16") <= MAX_NMSE_HALF
 
 
+@pytest.mark.parametrize("name", ["gpt2-dense", "deepseek32-moe.routed", "deepseek4-moe.routed"])
+def test_quantized_cache(file: Callable[[str], Path], name: str) -> None:
+    path, (tokens, _), logits = file(name), conformance_golden(name), []
+    for device in ("vulkan", "reference"):
+        with Runner(path, device, kv_dtype="q8_0") as runner:
+            runs = runner.forward(tokens[:20]), runner.forward(tokens[20:], 20)
+        logits.append(np.concatenate(runs))
+    assert nmse(*logits) <= MAX_NMSE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(conformance_names()) - set(SOME)))
 def test_all_architectures(file: Callable[[str], Path], name: str) -> None:
