@@ -68,7 +68,7 @@ def group_rows(tokens):
 
     def kernel(rows: A, ids: A, slots: A, tiles: A, experts: U):
         count, counts, sizes = load_u32(rows), shared(COUNTS_BYTES), shared(TILES_BYTES)
-        pieces = minimum(THREADS, divide_u32(MOST_COUNTS, experts))
+        pieces = (minimum(THREADS, divide_u32(MOST_COUNTS, experts)) - 1) | 1  # odd: all banks
         each = divide_u32(count + pieces - 1, pieces)
         first = minimum(each * thread(), count) if thread() < pieces else count
         end, own = minimum(first + each, count), counts + 4 * thread()

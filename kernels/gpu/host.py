@@ -258,7 +258,9 @@ def _permute_bytes() -> str:
             f"  %d{i} = lshr i32 %which, {4 * i}",
             f"  %n{i} = and i32 %d{i}, 7",
             f"  %x{i} = extractelement <8 x i8> %bytes, i32 %n{i}",
-            f"  %r{i} = insertelement <4 x i8> {before}, i8 %x{i}, i32 {i}",
+            f"  %g{i} = ashr i8 %x{i}, 7\n  %h{i} = and i32 %d{i}, 8",
+            f"  %i{i} = icmp eq i32 %h{i}, 0\n  %j{i} = select i1 %i{i}, i8 %x{i}, i8 %g{i}",
+            f"  %r{i} = insertelement <4 x i8> {before}, i8 %j{i}, i32 {i}",
         ]
     return "\n".join([*lines, "  %y = bitcast <4 x i8> %r3 to i32", "  ret i32 %y", "}"])
 

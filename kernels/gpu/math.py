@@ -93,7 +93,8 @@ def _dot4(name: str) -> Any:
 def permute_bytes(typing_context, a, b, which):
     """Return four bytes of a, whose bytes are 0 to 3, and b, 4 to 7, chosen by `which`.
 
-    Its four lowest hexadecimal digits, each below 8, say which; the lowest says the lowest byte.
+    Its four lowest hexadecimal digits say which; the lowest says the lowest byte. With 8 more a
+    digit takes the byte's highest bit eight times.
     """
 
     def codegen(context, builder, sig, args):

@@ -153,15 +153,16 @@ def test_dot4(name: str, kind: Any) -> None:
 
 def test_permute_bytes() -> None:
     b, which = (RNG.integers(-(2**31), 2**31, 64).astype(np.int32) for _ in range(2))
-    which &= 0x77777777  # digits above the fourth do not count
+    digits = which[:, None] >> np.array([0, 4, 8, 12])  # those above the fourth do not count
 
     @gpu.inline
     def permute(b: Any, which: Any) -> Any:
         return gpu.permute_bytes(0x40302010, b, which)
 
     both = np.stack([np.full_like(b, 0x40302010), b], 1).view(np.uint8)
-    places = which[:, None] >> np.array([0, 4, 8, 12]) & 7
-    exact = np.take_along_axis(both, places, 1).view(np.int32)[:, 0]
+    chosen = np.take_along_axis(both, digits & 7, 1)
+    chosen = np.where(digits & 8, (chosen >> 7) * np.uint8(255), chosen)
+    exact = np.ascontiguousarray(chosen).view(np.int32)[:, 0]
     assert np.array_equal(_each(permute, b, which, dtype=np.int32), exact)
 
 
