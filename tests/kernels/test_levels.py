@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import arm_image
@@ -30,6 +31,7 @@ def _run(level: str, *command: str) -> str:
     return done.stdout
 
 
+@cache
 def _digests(level: str, size: str) -> dict[str, str]:
     found: dict[str, str] = json.loads(_run(level, str(TESTS / "level_digest.py"), size))
     return found
