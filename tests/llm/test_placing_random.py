@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tiny import write_gguf
 
 import jitllm
+from jitllm import backends
+from jitllm.backends.base import DeviceMemory
 from jitllm.llm.errors import BackendError
 from jitllm.llm.plan import Plan, plan
 from jitllm.llm.plan_fit import fit
@@ -143,6 +145,37 @@ def test_what_fits_stays_within_its_budget(
     assert all(held.get(name, 0) <= limit[name] for name in devices)
     for above in _above(planned):
         assert not plan(path, n_threads=1, progress=False, **above).fits(limit)
+
+
+@given(SHAPES, places(), st.floats(0, 1.1), st.integers(9, N_CTX))
+@settings(max_examples=15, deadline=None)
+def test_auto_fills_what_is_free(
+    folder: Path, shape: Shape, where: dict[str, Any], part: float, n_ctx: int
+) -> None:
+    path, common = model_file(folder, shape), {"n_ctx": n_ctx, "cache_bytes": 1_000_000}
+    common |= {"n_threads": 1, "progress": False, "margin": 0}
+    where = {**where, "split": None}
+    whole = plan(path, **common, **{**where, "n_gpu_layers": -1})
+    free = {name: round(part * whole.share(name).total) for name in where["device"]}
+
+    def fits(planned: Plan) -> bool:
+        return all(planned.share(name).total <= n for name, n in free.items())
+
+    auto = {**common, **where, "n_gpu_layers": "auto"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "device_memory", lambda name: DeviceMemory(1 << 40, free[name]))
+        try:
+            planned = plan(path, **auto)
+        except BackendError as error:
+            assert "what has to be on" in str(error) and where["overrides"]
+            return
+        with jitllm.load(path, **auto) as model:
+            assert model.placing == planned.placing
+            assert np.isfinite(model.forward(TOKENS)).all()
+            held = _held(model)
+    assert held == {s.device: (s.weights, s.pool, s.compute) for s in planned.shares}
+    assert fits(planned)
+    assert not any(fits(plan(path, n_threads=1, **above)) for above in _above(planned))
 
 
 @given(SHAPES, places(["reference:0", "reference:1"]), st.integers(1, N_CTX))

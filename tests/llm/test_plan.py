@@ -19,7 +19,7 @@ from jitllm.llm.errors import BackendError
 from jitllm.llm.loaders.gguf import GGUFFile
 from jitllm.llm.plan import n_bytes, plan
 from jitllm.llm.plan_fit import fit
-from jitllm.llm.state.pages import PagePool
+from jitllm.llm.state.pages import PagePool, pages_of
 from jitllm.llm.state.slots import SlotPool
 
 STORIES = str(model_path("stories260K"))
@@ -181,6 +181,21 @@ def test_several_devices_overrides_and_caches_that_stay() -> None:
     with GGUFFile(STORIES) as file:
         ffn = sum(i.nbytes for name, i in file.tensors.items() if ".ffn_" in name)
     assert stay.share("reference").weights - moved.share("reference").weights == ffn
+
+
+def test_gpus_take_memory_at_once_and_reserve_less(files: Callable[[str], Path]) -> None:
+    for n_ctx, n_pages in ((64, 128 + 1 + 4), (32768, 512 + 8 + 4)):
+        (share,) = plan(STORIES, device="vulkan", n_ctx=n_ctx).shares
+        (here,) = plan(STORIES, n_ctx=n_ctx).shares
+        assert share.pool == n_pages * share.caches // pages_of(n_ctx)
+        assert share.total == share.weights + share.pool + share.compute
+        assert share.caches == here.caches and share.pool < here.pool
+        assert here.total == here.weights + here.caches + here.compute
+        for shared in plan(STORIES, device="vulkan", n_ctx=n_ctx, n_gpu_layers=3).shares:
+            assert shared.pool // shared.caches == share.pool // share.caches
+    for name in ("gemma3-dense", "jamba-dense"):  # windows, states
+        (share,) = plan(files(name), device="vulkan", n_ctx=20_000).shares
+        assert share.caches < share.pool <= 2.1 * share.caches
 
 
 def test_budgets(caplog: pytest.LogCaptureFixture) -> None:

@@ -66,6 +66,7 @@ def model_file(folder: Path, shape: Shape) -> tuple[Path, list[int], int, int]:
 @settings(max_examples=25, deadline=None)
 def test_layers_that_fit(folder: Path, shape: Shape, n_ctx: int, part: float) -> None:
     path, layers, output, page = model_file(folder, shape)
+    n_columns = shape[1] * shape[3]
     n, cache = len(layers), page * -(-n_ctx // PAGE)
     # by hand: the output first, then layers from the last on, each with its cells
     costs = [0, output, *(output + (i + 1) * (layers[i] + cache) for i in range(n))]
@@ -80,9 +81,12 @@ def test_layers_that_fit(folder: Path, shape: Shape, n_ctx: int, part: float) ->
         limit = {"reference": budget}
         found = fit(path, limit, n_gpu_layers="auto", **common)
         (planned,) = found.plans
-        placed = planned.n_layers_on_device + planned.output_on_device
+        placed, total = planned.n_placed, planned.share("reference").total
         assert placed == max(k for k, cost in enumerate(costs) if cost <= budget)
-        assert found.fits(limit) and planned.share("reference").total == costs[placed]
+        with_input = costs[-1] + (output - 4 * n_columns if shape[6] else 0)
+        assert found.fits(limit) and total == (
+            with_input if with_input <= budget else costs[placed]
+        )
 
 
 @given(SHAPES, st.floats(0, 1.2), st.integers(1, 3))
