@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--races", action="store_true", help="look for races")
     options = parser.parse_args()
     os.environ["JITLLM_CUDA"] = "simulator"
-    watcher = Races() if options.races else Recorder(options.kernels)
+    watcher = Races(1 << 27) if options.races else Recorder(options.kernels)
     kv = {"kv_dtype": options.kv} if options.kv else {}
     with jitllm.load(options.model, device="cuda", progress=False, **kv) as model:
         run(model, options.prompt, watcher)

@@ -15,7 +15,6 @@ from jitllm.kernels.cpu import fiber_layout as layout
 from jitllm.kernels.gpu.compiler import Code
 from jitllm.kernels.gpu.simulator import Watcher
 
-_MOST_PAGES = 1 << 15  # of 1 KiB: 24 times as much is reserved, and taken when it is touched
 _PAGE_BYTES = layout.CELL_WORDS * 8 << layout.PAGE_BITS
 _MOST_FINDINGS = 32
 _WHAT = ("reads", "reads", "writes", "writes")
@@ -28,17 +27,23 @@ class Races(Watcher):
     """Watches launches; those since `begin` are taken to run at once.
 
     Shared memory that a thread reads before any has written it is found too.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Memory that those launches may touch; 24 times as much is reserved, and taken as they do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = 1 << 25) -> None:
+        self._most = most_bytes >> layout.PAGE_BITS
         self._words = np.zeros(layout.RACES_WORDS, np.int64)
-        self._slots = np.zeros((2 * _MOST_PAGES, 2), np.int64)
-        self._pages = np.zeros(_MOST_PAGES * _PAGE_BYTES, np.uint8)
+        self._slots = np.zeros((1 << self._most.bit_length() + 1, 2), np.int64)
+        self._pages = np.zeros(self._most * _PAGE_BYTES, np.uint8)
         self._findings = np.zeros((_MOST_FINDINGS, layout.FINDING_WORDS), np.int64)
         self._sites, self._first, self._epoch = list[str](), dict[Any, int](), 0
         self._set({
             layout.SLOTS: self._slots.ctypes.data, layout.TABLE_MASK: len(self._slots) - 1,
-            layout.PAGES: self._pages.ctypes.data, layout.MOST_PAGES: _MOST_PAGES,
+            layout.PAGES: self._pages.ctypes.data, layout.MOST_PAGES: self._most,
             layout.FINDINGS: self._findings.ctypes.data, layout.MOST_FINDINGS: _MOST_FINDINGS,
         })  # fmt: skip
 
@@ -47,7 +52,7 @@ class Races(Watcher):
 
     def begin(self) -> None:
         """Let the launches from here on see what those before have written."""
-        is_full = self._words[layout.N_PAGES] > _MOST_PAGES // 2
+        is_full = self._words[layout.N_PAGES] > self._most // 2
         if is_full or self._epoch > layout.MAX_EPOCH // 2 or len(self._sites) > 8192:
             used = int(self._words[layout.N_PAGES]) * _PAGE_BYTES
             ctypes.memset(self._pages.ctypes.data, 0, used)
@@ -76,7 +81,7 @@ class Races(Watcher):
             If the launches touched more memory, or met more often, than can be watched.
         """
         self._epoch = int(state[layout.EPOCH])
-        is_full = self._words[layout.N_PAGES] == _MOST_PAGES
+        is_full = self._words[layout.N_PAGES] == self._most
         if is_full or self._epoch > layout.MAX_EPOCH or len(self._sites) >> layout.SITE_BITS:
             raise ValueError("the launches since `begin` are more than can be watched")
         n = self._words[layout.N_FINDINGS]

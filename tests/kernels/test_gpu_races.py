@@ -209,3 +209,19 @@ def test_launches_of_a_graph(has_barrier: bool) -> None:
     driver.download(out, z)
     assert np.array_equal(out, np.arange(64))
     driver.close()
+
+
+def test_more_memory_than_can_be_watched() -> None:
+    def copy(x: A, y: A) -> None:
+        at = 4 * (64 * gpu.group_x() + gpu.thread())
+        gpu.store_i32(y + at, gpu.load_i32(x + at))
+
+    function, races = load_function(copy, 64), Races(8192)
+    x, y = (np.zeros(4096, np.int32) for _ in range(2))
+    arguments = packed("AA", [x.ctypes.data, y.ctypes.data])
+    everywhere = np.array([(0, 1 << 62)], np.int64)
+    for _ in range(5):  # what is known of launches that are over is forgotten
+        races.begin()
+        function.run(arguments, (8, 1, 1), everywhere, watcher=races)
+    with pytest.raises(ValueError, match="more than can be watched"):
+        function.run(arguments, (64, 1, 1), everywhere, watcher=races)
