@@ -10,11 +10,12 @@ from typing import Any
 
 from jitllm import kernels
 from jitllm.backends._cpu.threads import ThreadPool
-from jitllm.backends._cuda.device import open_device
+from jitllm.backends._cuda.chip import PLANNED
+from jitllm.backends._cuda.device import CudaDevice, open_device
 from jitllm.backends._cuda.lower import CudaLowering
 from jitllm.backends._cuda.memory import PackedMatrix, upload_packed
 from jitllm.backends._gpu.backend import GpuBackend, check_options
-from jitllm.backends._gpu.device import Device, Kernels
+from jitllm.backends._gpu.device import Kernels
 from jitllm.backends._gpu.lower import Lowering
 from jitllm.backends._gpu.memory import Matrix
 from jitllm.backends._gpu.rules import GpuRules
@@ -60,9 +61,9 @@ def rules(n_threads: int | None = None, precision: str = "fast", **options: Any)
 class CudaBackend(GpuBackend):
     """One model on a CUDA device."""
 
-    def __init__(self, device: Device, threads: ThreadPool, precision: str) -> None:
+    def __init__(self, device: CudaDevice, threads: ThreadPool, precision: str) -> None:
         super().__init__(device, _kernels())
-        self._threads, self._exact = threads, precision == "exact"
+        self._threads, self._exact, self._chip = threads, precision == "exact", device.chip
 
     def upload(self, weight: Weight) -> Matrix:
         """Return a packed matrix on the device."""
@@ -70,7 +71,7 @@ class CudaBackend(GpuBackend):
 
     def lowering(self, *arguments: Any, **options: Any) -> Lowering:
         """Return what lowers a graph to CUDA's kernels."""
-        return CudaLowering(self._exact, self.kernels, *arguments, **options)
+        return CudaLowering(self._exact, self._chip, self.kernels, *arguments, **options)
 
     def close(self) -> None:
         """Free everything, and stop the threads."""
@@ -91,7 +92,7 @@ class CudaRules(GpuRules):
 
     def lowering(self, *arguments: Any, **options: Any) -> Lowering:
         """Return what lowers a graph to CUDA's kernels."""
-        return CudaLowering(self._exact, self.kernels, *arguments, **options)
+        return CudaLowering(self._exact, PLANNED, self.kernels, *arguments, **options)
 
 
 @cache

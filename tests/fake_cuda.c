@@ -144,7 +144,8 @@ CUresult CUDAAPI cuDeviceGetName(char *out, int n, CUdevice device) {
 }
 CUresult CUDAAPI cuDeviceGetAttribute(int *out, CUdevice_attribute attribute, CUdevice device) {
     BEGIN;
-    *out = (int)attribute == 75 ? 9 : (int)attribute == 76 ? device - 10 : -1;
+    *out = (int)attribute == 75 ? 9 : (int)attribute == 76 ? device - 10
+        : (int)attribute == 16 ? 100 + device : -1;
     return OK;
 }
 CUresult CUDAAPI cuDeviceTotalMem_v2(size_t *out, CUdevice device) {

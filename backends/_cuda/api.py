@@ -31,6 +31,7 @@ class Driver(ABC):
     name : str
     capability : (int, int)
         Compute capability.
+    multiprocessors : int
     total_bytes : int
         Its memory.
     is_cpu : bool
@@ -39,6 +40,7 @@ class Driver(ABC):
 
     name: str
     capability: tuple[int, int]
+    multiprocessors: int
     total_bytes: int
     is_cpu: bool
 

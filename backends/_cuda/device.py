@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jitllm.backends._cuda.api import Driver, Launch
+from jitllm.backends._cuda.chip import chip_of
 from jitllm.backends._cuda.driver import CudaDriver
 from jitllm.backends._gpu.device import Commands, Device, Grid, Memory, whole_words
 from jitllm.backends.base import BackendUnavailable, DeviceMemory
@@ -103,6 +104,7 @@ class CudaDevice(Device):
     def __init__(self, driver: Driver) -> None:
         self.driver, self.name, self.is_cpu = driver, driver.name, driver.is_cpu
         self.max_allocation = driver.total_bytes
+        self.chip = chip_of(driver.capability, driver.name, driver.multiprocessors)
         self._pipelines: dict[tuple[str, tuple[int, ...]], Any] = {}
         self._closed = False
 

@@ -73,7 +73,7 @@ _REASONS = {  # what the driver's own texts do not say
     223: "; is CUDA_DISABLE_PTX_JIT set?",
 }
 _SMALL, _MOST_UNREAD = 1 << 16, 256  # bytes that are copied, and how often, to upload them later
-_MAJOR, _MINOR = 75, 76  # attributes of devices
+_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76  # attributes of devices
 _LOCAL_BYTES, _REGISTERS = 3, 4  # attributes of functions
 _ERROR_LOG, _ERROR_LOG_BYTES = 5, 6  # options of modules
 _NON_BLOCKING = 1
@@ -157,6 +157,7 @@ class CudaDriver(Driver):
         self._device, self.name = self._choose(wanted, index)
         self._label = f"CUDA device {self.name}"
         self.capability = self._attribute(_MAJOR), self._attribute(_MINOR)
+        self.multiprocessors = self._attribute(_MULTIPROCESSORS)
         self.total_bytes = self._result(_SIZE, "cuDeviceTotalMem_v2", self._device)
         self._context = self._result(_P, "cuDevicePrimaryCtxRetain", self._device)
         try:

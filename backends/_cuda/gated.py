@@ -66,7 +66,8 @@ def emit_gated(lowering: "CudaLowering", gated: Gated) -> None:
     a, b = (lowering.place(value) for value in gated.unit.inputs)
     y, act = lowering.new(out), ACTIVATIONS.index(gated.unit.attrs["act"])
     blocks = w.n // packed.ROWS
-    split = 2 if 2 * blocks < BUSY_WARPS and w.k >= 16 * GROUP else 1
+    busy = BUSY_WARPS * lowering.chip.multiprocessors
+    split = 2 if 2 * blocks < busy and w.k >= 16 * GROUP else 1
     with lowering.rounding(y, out.rows, out.width, 1) as q:
         one = Form(
             f"matvec_gated.{w.type_name.lower()}", (split, act),

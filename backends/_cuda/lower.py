@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jitllm.backends._cuda.attention import attention
+from jitllm.backends._cuda.chip import Chip
 from jitllm.backends._cuda.gated import emit_gated, find_gated
 from jitllm.backends._cuda.heads import emit_heads, find_heads
 from jitllm.backends._cuda.products import (
@@ -23,6 +24,7 @@ from jitllm.backends._cuda.products import (
     Grouped,
     Product,
     Scheme,
+    is_integer,
     scheme_of,
 )
 from jitllm.backends._cuda.rounding import OPS, rms_norm, rounded_binary, rounds
@@ -34,6 +36,8 @@ from jitllm.backends.ir import Node, Value
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, GROUP_BYTES, HALF_BYTES
 
+NEVER = MOST_ROWS + 1
+
 
 class CudaLowering(Lowering):
     """Makes the dispatches of one graph for CUDA.
@@ -42,15 +46,21 @@ class CudaLowering(Lowering):
     ----------
     exact : bool
         Keep activations in float32.
+    chip : Chip
+        What products are chosen by; the memory that they take does not depend on it.
     *arguments, **options
         Those of `Lowering`.
     """
 
     columns = ELEMENTS
 
-    def __init__(self, exact: bool, *arguments: Any, **options: Any) -> None:
+    def __init__(self, exact: bool, chip: Chip, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.exact = exact
+        self.exact, self.chip = exact, chip
+        self._halves = any(  # whether matrices of codes are multiplied in float16
+            formats.get(w.type_name).planes and not is_integer(w.type_name, chip)
+            for w in self.weights.values()
+        )
         self._rounded: dict[tuple[Place, str, int, str], Place] = {}
         self._grouped: dict[tuple[Place, Scheme], Grouped] = {}
         self._readers_of: dict[int, list[Node]] = {}
@@ -79,7 +89,11 @@ class CudaLowering(Lowering):
         if key not in self._rounded:
             h = self.take_bytes(rows, (-(-width // GROUP) * HALF_BYTES + 4) * fan)
             addresses = self.count(rows, fan), x, h
-            form = Form("to_half", (order,), addresses, (x.stride, width), 1, least=least)
+            is_read = order or self._halves  # the plan must not know: room is taken in any case
+            form = Form(
+                "to_half", (order,), addresses, (x.stride, width), 1,
+                least=least if is_read else NEVER,
+            )  # fmt: skip
             self.emit_forms([form], [h], rows, fan=fan)
             self._rounded[key] = h
         return self._rounded[key]
@@ -191,15 +205,19 @@ class CudaLowering(Lowering):
             sources[INT8] = self.rounded(x, rows, width, x_rows)
         if HALF in sources:
             least = min(least for _, least, kind in sizes if kind == HALF)
-            sources[HALF] = self.halved(
+            half = self.halved(
                 x, rows, width, x_rows, order=int(formats.get(type_name).scales == "float"),
                 least=max(least // x_fan, 1),
             )  # fmt: skip
+            if INT8 in sources and is_integer(type_name, self.chip):
+                del sources[HALF]
+            else:
+                sources[HALF] = half
         product = Product(
             type_name, n, k, heads, scheme, sources,
             (self.count(rows, fan), w, y, bias, scales, weights), added, ids,
             (n, k, x.stride, y.stride, added.stride if added else 0, x_fan, heads),
-            tuple(int(place is not None) for place in options),
+            tuple(int(place is not None) for place in options), self.chip,
         )  # fmt: skip
         grouped = self.grouped(ids, rows, fan, experts, scheme) if ids else None
         forms = product.vectors() + product.tiles(grouped)

@@ -36,7 +36,7 @@ class Simulator(Driver):
         Who is told of every load and store of kernels; at first, no one.
     """
 
-    is_cpu, name, capability = True, "simulator", (8, 0)
+    is_cpu, name, capability, multiprocessors = True, "simulator", (8, 0), 1
 
     def __init__(self, total_bytes: int | None = None) -> None:
         self.total_bytes = total_bytes or _memory_bytes()

@@ -3,13 +3,13 @@
 from jitllm.kernels.gpu.vocabulary import inline, permute_bytes, to_i32
 
 
-def lookup(table):
-    """Return f(codes, i): entries, signed bytes, of the codes in bits 4 i and on of each byte.
+def lookup(table, added=0):
+    """Return f(codes, i): entries plus `added`, bytes, of the codes from bit 4 i on of each byte.
 
     A permutation of bytes finds four entries among eight. The digits of `codes` are in the order
     of the bytes of both i, which two more permutations put apart.
     """
-    entries = [entry & 255 for entry in (*table, *[0] * (16 - len(table)))]
+    entries = [entry + added & 255 for entry in (*table, *[0] * (16 - len(table)))]
     words = [sum(x << 8 * i for i, x in enumerate(entries[j : j + 4])) for j in (0, 4, 8, 12)]
     a, b, c, d = (word - (word >> 31 << 32) for word in words)
     has_upper, picks = len(table) > 8, (0x6420, 0x7531)

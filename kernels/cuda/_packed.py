@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 
 from jitllm.kernels import formats, packed
-from jitllm.kernels.cuda._lookup import lookup
+from jitllm.kernels.cuda import _codes
+from jitllm.kernels.cuda._codes import group_codes, pair_codes, pair_loader
+from jitllm.kernels.cuda._words import least_u32
 from jitllm.kernels.gpu.vocabulary import (
     as_f32,
     inline,
     load_i32,
     load_i32x2,
     low_f16,
-    stream_i32x4,
     to_f32,
     to_i32,
     unroll,
 )
 
-ROWS, QUAD = packed.ROWS, 4
-LANES = 0x01010101
+ROWS, QUAD = packed.ROWS, _codes.QUAD
 Function = Callable[..., Any]
 
 
@@ -51,6 +51,8 @@ class Reader:
         Four weights of a row, one a byte: codes or, signed, entries of the table.
     pair : f(r, i, row, t)
         The same of chunk 2 t + i, from what `load_pair` loaded.
+    signed_pair, unsigned_pair : f(r, i, row, t)
+        The same as signed bytes, see `signed_step`, and with 128 added to entries of the table.
     """
 
     words: int
@@ -62,14 +64,16 @@ class Reader:
     offset: Function | None
     codes: Function
     pair: Function
+    signed_pair: Function
+    unsigned_pair: Function
 
 
 def reader(name: str) -> Reader:
     """Return what reads a quantized format."""
     fmt = formats.get(name)
     head, load_head = _head_loader(fmt)
-    load, codes = _group(fmt, head, load_head)
-    vectors, load_pair, pair = _pair(fmt, head, load_head)
+    load, codes = group_codes(fmt, head, load_head)
+    vectors, load_pair = pair_loader(fmt, head, load_head)
     return Reader(
         words=head + QUAD * fmt.bits,
         pair_words=head + QUAD * vectors,
@@ -79,8 +83,26 @@ def reader(name: str) -> Reader:
         scale=_scale(fmt),
         offset=_offset(fmt),
         codes=codes,
-        pair=pair,
+        pair=pair_codes(fmt, head),
+        signed_pair=pair_codes(fmt, head, is_signed=True),
+        unsigned_pair=pair_codes(fmt, head, added=128),
     )
+
+
+def group_loader(name):
+    """Make load(matrix, group, k, quad, t, r): `Reader.load_pair` of a group of 32 columns.
+
+    If it is behind the last of k columns, those of the last.
+    """
+    load_pair, per_unit = reader(name).load_pair, packed.unit_weights(formats.get(name)) // 32
+    unit_bytes = packed.unit_bytes(name)
+
+    @inline
+    def load(matrix, group, k, quad, t, r):
+        group = least_u32(group, (k >> 5) - 1)
+        load_pair(matrix + group // per_unit * unit_bytes, group & per_unit - 1, quad, t, r)
+
+    return load
 
 
 # --- scales --------------------------------------------------------------------------------------
@@ -162,114 +184,3 @@ def _offset(fmt):
         return -(_half(r, 2, row) * to_f32(_byte(r[mins + part], row)))
 
     return {"dm": whole, "k_dm": product}.get(fmt.scales)
-
-
-# --- codes ---------------------------------------------------------------------------------------
-
-
-def _field(bits, start):
-    """Make f(word, shift): the fields at `shift` of each byte, moved to bit `start`."""
-    mask = ((1 << bits) - 1) * LANES << start
-
-    @inline
-    def field(word, shift):
-        return to_i32((word >> shift - start if shift >= start else word << start - shift) & mask)
-
-    @inline
-    def whole(word, shift):
-        return word
-
-    return whole if bits == 8 else field
-
-
-def _entries(fmt):
-    """Return f(even, odd, i): what the even or the odd chunk of a pair stands for.
-
-    Entries of a table are looked up for both: a byte has a code of each, so `even` and `odd`, the
-    codes of each chunk one a byte, are joined, if they are no bytes with both as they are stored.
-    """
-    entries, joined = lookup(fmt.table) if fmt.table else None, fmt.bits < 4
-
-    @inline
-    def same(even, odd, i):
-        return odd if i else even
-
-    @inline
-    def from_table(even, odd, i):
-        return entries(to_i32(even | odd << 4) if joined else even, i)
-
-    return from_table if fmt.table else same
-
-
-def _group(fmt, head, load_head):
-    """Return load(unit, group, quad, r) and codes(r, chunk, row)."""
-    header, bits, entries = packed.header_bytes(fmt), fmt.bits, _entries(fmt)
-    low_bits, low = fmt.planes[0], _field(fmt.planes[0], 0)
-    high_bits, is_raw = bits - low_bits, bool(fmt.table) and bits == 4
-    high, low_per, high_per = _field(high_bits, low_bits), 8 // low_bits, 8 // max(high_bits, 1)
-    high_at = head + QUAD * low_bits
-
-    @inline
-    def load(unit, group, quad, r):
-        load_head(unit, group, quad, r)
-        at = unit + header + group * (64 * bits) + 16 * quad
-        for vector in unroll(bits):
-            loaded = stream_i32x4(at + 64 * vector)
-            for row in unroll(QUAD):
-                r[head + QUAD * vector + row] = loaded[row]
-
-    @inline
-    def word_of(r, chunk, row):
-        word = r[head + QUAD * (chunk // low_per) + row]
-        if is_raw:
-            return word
-        word = low(word, low_bits * (chunk % low_per))
-        if high_bits:
-            other = r[high_at + QUAD * (chunk // high_per) + row]
-            word = to_i32(word | high(other, high_bits * (chunk % high_per)))
-        return word
-
-    @inline
-    def codes(r, chunk, row):
-        even, odd = word_of(r, chunk & ~1, row), word_of(r, chunk | 1, row)
-        return entries(even, odd, chunk & 1)
-
-    return load, codes
-
-
-def _pair(fmt, head, load_head):
-    """Return how many vectors load(unit, group, quad, t, r) needs, it, and pair(r, i, row, t)."""
-    header, bits, entries = packed.header_bytes(fmt), fmt.bits, _entries(fmt)
-    low_bits, low = fmt.planes[0], _field(fmt.planes[0], 0)
-    high_bits = bits - low_bits
-    high, is_byte = _field(high_bits, low_bits), low_bits == 8
-    is_raw = bool(fmt.table) and bits == 4
-    vectors = 2 if is_byte or high_bits else 1
-
-    @inline
-    def load(unit, group, quad, t, r):
-        load_head(unit, group, quad, r)
-        at = unit + header + group * (64 * bits) + 16 * quad
-        for i in unroll(vectors):
-            vector = 2 * t + i if is_byte else t * low_bits >> 2
-            if i and not is_byte:
-                vector = low_bits + (t * high_bits >> 2)
-            loaded = stream_i32x4(at + 64 * vector)
-            for row in unroll(QUAD):
-                r[head + QUAD * i + row] = loaded[row]
-
-    @inline
-    def word_of(r, i, row, t):
-        word = r[head + row + (QUAD * i if is_byte else 0)]
-        if is_raw:
-            return word
-        word = low(word, (2 * t + i) * low_bits & 7)
-        if high_bits:
-            word = to_i32(word | high(r[head + QUAD + row], (2 * t + i) * high_bits & 7))
-        return word
-
-    @inline
-    def pair(r, i, row, t):
-        return entries(word_of(r, 0, row, t), word_of(r, 1, row, t), i)
-
-    return vectors, load, pair

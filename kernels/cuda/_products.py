@@ -3,6 +3,7 @@
 import numpy as np
 
 from jitllm.kernels import formats
+from jitllm.kernels.cuda._codes import signed_step
 from jitllm.kernels.cuda._packed import QUAD
 from jitllm.kernels.gpu.vocabulary import (
     as_f32,
@@ -23,7 +24,7 @@ from jitllm.kernels.gpu.vocabulary import (
     unroll,
 )
 
-FLIP, ZERO = 0x80808080, np.float32(0)
+ZERO = np.float32(0)
 # 1.5 * 2^23, to whose bits whole numbers below 2^22 in size are added: then it is that much more.
 BASE, BASE_BITS = np.float32(12582912.0), 0x4B400000
 
@@ -102,58 +103,63 @@ def tile_product(fmt, group_reader, tokens):
     `r` has a group as `group_reader.load_pair` loads it, with t = lane() & 3; `codes` and `heads`
     are addresses in shared memory of int8 [tokens][32] and of [tokens] heads, 8 bytes each. A
     thread has the sums of four rows of W and two of x of every eight: [tokens / 8][4][2].
+
+    Columns of another scale are masked. Of scales 21 bits count at most: BASE times one is exact.
     """
     parts, has_offset = group_reader.parts, group_reader.offset is not None
     scale_of, offset_of = group_reader.scale, group_reader.offset or group_reader.scale
-    weights_of, add_part = group_reader.pair, _part_product(fmt, group_reader)
-    n_weights, n_scales, n_tiles = 2 * QUAD, QUAD * parts, tokens // 8
-    flip = FLIP if formats.get(fmt).bits == 8 else 0  # to codes minus 128, which are signed
+    weights_of, add = group_reader.signed_pair, _step(fmt, group_reader)
+    n_weights, n_factors, n_tiles = 2 * QUAD, 3 * QUAD, tokens // 8
+    inverse = np.float32(1 / signed_step(formats.get(fmt))[0])
 
     @inline
     def multiply(sums, r, codes, heads):
         t, column = lane() & 3, lane() >> 2
-        w, scales = registers_i32(n_weights), registers_f32(n_scales)
-        offsets = registers_f32(n_scales)
-        for row in unroll(QUAD):
-            for i in unroll(2):
-                w[2 * row + i] = to_i32(weights_of(r, i, row, t) ^ flip)
-            for part in unroll(parts):
-                scales[QUAD * part + row] = scale_of(r, part, row)
-                if has_offset:
-                    offsets[QUAD * part + row] = offset_of(r, part, row)
+        w, own = registers_i32(n_weights), registers_i32(n_weights)
+        factors = registers_f32(n_factors)  # scales, what undoes BASE, offsets
+        for i in unroll(n_weights):
+            w[i] = weights_of(r, i & 1, i >> 1, t)
         codes += 32 * column + 8 * t
         heads += 16 * t
-        for tile in unroll(n_tiles):
-            b = load_shared_i32x2(codes + 256 * tile)
-            head = load_shared_i32x4(heads + 64 * tile)
-            for part in unroll(parts):
-                keep = -1 if parts == 1 or (t < 2) == (part == 0) else 0
-                own = (to_i32(b[0] & keep), to_i32(b[1] & keep))
-                add_part(sums, 8 * tile, w, own, head, scales, offsets, part)
+        for part in unroll(parts):
+            keep = -1 if parts == 1 or (t < 2) == (part == 0) else 0
+            for i in unroll(n_weights):
+                own[i] = to_i32(w[i] & keep)
+            for row in unroll(QUAD):
+                factors[row] = scale_of(r, part, row) * inverse
+                factors[QUAD + row] = -BASE * factors[row]
+                if has_offset:
+                    factors[2 * QUAD + row] = offset_of(r, part, row)
+            for tile in unroll(n_tiles):
+                b = load_shared_i32x2(codes + 256 * tile)
+                head = load_shared_i32x4(heads + 64 * tile)
+                add(sums, 8 * tile, own, b, head, factors, part)
 
     return multiply
 
 
-def _part_product(fmt, group_reader):
+def _step(fmt, group_reader):
     """Make add(...): 32 rows of W times eight of x, of the columns that share a scale."""
-    layout, parts = formats.get(fmt), group_reader.parts
-    center = 0 if layout.table or layout.bits == 8 else layout.center
-    has_offset, n_of = group_reader.offset is not None, sums_of_codes(parts)
+    layout, has_offset = formats.get(fmt), group_reader.offset is not None
+    step, center = signed_step(layout)
+    n_of = sums_of_codes(group_reader.parts)
+    left = step * ((0 if layout.table else layout.center) - center)  # to subtract for each of x
 
     @inline
-    def add(sums, first, w, b, head, scales, offsets, part):
+    def add(sums, first, w, b, head, factors, part):
+        p, q = n_of(head[1], part), n_of(head[3], part)
+        start = to_i32(BASE_BITS - left * p), to_i32(BASE_BITS - left * q)
+        dx = as_f32(head[0]), as_f32(head[2])
+        s = dx[0] * to_f32(to_i32(p)), dx[1] * to_f32(to_i32(q))
         for i in unroll(2):
-            p, q = n_of(head[1], part), n_of(head[3], part)
-            start = to_i32(BASE_BITS - center * p), to_i32(BASE_BITS - center * q)
             a = (w[4 * i], w[4 * i + 2], w[4 * i + 1], w[4 * i + 3])
             d = mma_s8(a, b, (start[0], start[1], start[0], start[1]))
             for j in unroll(4):
                 row, column = 2 * i + (j >> 1), j & 1
-                at, own = first + 2 * row + column, QUAD * part + row
-                dx = as_f32(head[2 * column])
-                sums[at] = fma(as_f32(d[j]) - BASE, scales[own] * dx, sums[at])
+                at = first + 2 * row + column
+                total = fma(as_f32(d[j]), factors[row], factors[QUAD + row])
+                sums[at] = fma(total, dx[column], sums[at])
                 if has_offset:
-                    s = dx * to_f32(to_i32(q if column else p))
-                    sums[at] = fma(offsets[own], s, sums[at])
+                    sums[at] = fma(factors[2 * QUAD + row], s[column], sums[at])
 
     return add

@@ -12,6 +12,7 @@ import numpy as np
 from jitllm.kernels import formats, packed
 from jitllm.kernels.cuda._finish import finisher, row_clamp, tile_finisher
 from jitllm.kernels.cuda._packed import QUAD, ROWS
+from jitllm.kernels.cuda._words import least_u32
 from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
@@ -141,15 +142,16 @@ def tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, piec
         r, ahead = registers_i32(n_words), registers_i32(n_words)
         group, side = warp() & split - 1, 0
         load(matrix, group, k, quad, t, ahead)
-        at = row + minimum(step, groups - 1) * x_rows
+        at = row + least_u32(step, groups - 1) * x_rows
         load_row(x + code_bytes * at, heads_at + head_bytes * at, kept)
         for start in range(0, groups, stage):
             at = side * THREADS + thread()
             store_row(room + code_bytes * at, heads_room + head_bytes * at, kept)
             sync_threads()
-            at = row + minimum(start + stage + step, groups - 1) * x_rows
+            at = row + least_u32(start + stage + step, groups - 1) * x_rows
             load_row(x + code_bytes * at, heads_at + head_bytes * at, kept)
-            while group < minimum(start + stage, groups):
+            end = least_u32(start + stage, groups)
+            while group < end:
                 for i in unroll(n_words):
                     r[i] = ahead[i]
                 load(matrix, group + split, k, quad, t, ahead)

@@ -23,6 +23,18 @@ def least_u32(typing_context, a, b):
     return types.int64(types.int64, types.int64), codegen
 
 
+@intrinsic
+def rotate(typing_context, word, n):
+    """Return a word turned right by n bits; only the last five bits of n count."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(I32, [I32] * 3)
+        turn = builder.module.declare_intrinsic("llvm.fshr", [I32], kind)
+        return builder.call(turn, [args[0], args[0], args[1]])
+
+    return types.int32(types.int32, types.int32), codegen
+
+
 def _two_halves(operation: Any) -> Any:
     """Return the code of an operation on words of two float16 numbers."""
 
@@ -37,6 +49,30 @@ def _two_halves(operation: Any) -> Any:
 def sub_f16x2(typing_context, a, b):
     """Return a - b."""
     return types.int32(types.int32, types.int32), _two_halves(lambda b, x: b.fsub(*x))
+
+
+@intrinsic
+def mul_f16x2(typing_context, a, b):
+    """Return a * b."""
+    return types.int32(types.int32, types.int32), _two_halves(lambda b, x: b.fmul(*x))
+
+
+def _both(i):
+    """Return the code of a word that has number i of another twice."""
+    order = ir.Constant(ir.VectorType(I32, 2), [i, i])
+    return _two_halves(lambda b, x: b.shuffle_vector(x[0], x[0], order))
+
+
+@intrinsic
+def low_twice(typing_context, a):
+    """Return the first number of a word, twice."""
+    return types.int32(types.int32), _both(0)
+
+
+@intrinsic
+def high_twice(typing_context, a):
+    """Return the second number of a word, twice."""
+    return types.int32(types.int32), _both(1)
 
 
 @intrinsic

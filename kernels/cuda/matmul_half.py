@@ -14,7 +14,7 @@ THREADS = _tiles.THREADS
 
 
 def matmul_half(tokens, split, routed, biased, scaled, weighed, added, *, fmt):
-    """Make the kernel for `tokens` rows of x at a time: 8, 16, 32 or 64.
+    """Make the kernel for `tokens` rows of x at a time: 8, 16, 32, 64 or 128.
 
     Constants, grid and parameters are those of `matmul`, but x is what `to_half` made of rows / fan
     rows, in order 1 for float formats, 0 for others. With several heads k is a multiple of 32.

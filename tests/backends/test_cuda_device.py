@@ -166,6 +166,7 @@ def test_empty_groups_and_launches_are_left_out(fake: Fake) -> None:
 def test_the_second_device_by_name(fake: Fake) -> None:
     driver = fake.driver("big")
     assert (driver.name, driver.capability) == ("Big GPU", (9, 1))
+    assert driver.multiprocessors == 111
     driver.close()
     with pytest.raises(BackendUnavailable, match=r"no device is called 'other'.*'Small GPU'"):
         fake.driver("other")

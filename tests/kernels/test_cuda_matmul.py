@@ -102,12 +102,17 @@ def test_tiles_of_many_rows(tokens: int, split: int) -> None:
     "name", ["Q8_0", *(pytest.param(name, marks=SLOW) for name in ("Q5_1", "IQ4_NL", "MXFP4"))]
 )
 def test_sums_of_a_group_are_those_of_the_cpu(name: str) -> None:
-    """With one group of columns nothing is left to be added in another order."""
-    matrix, _ = _matrix(name, 40, 32)
+    """With one group of columns nothing is left to be added in another order.
+
+    Tiles multiply by the two scales one after the other, and so round otherwise.
+    """
+    matrix, data = _matrix(name, 40, 32)
     x = _inputs(19, 32)
-    expected = bits(cpu_matmul(matrix, x))
-    assert np.array_equal(bits(few(matrix, x, tile=2)), expected)
-    assert np.array_equal(bits(many(matrix, x, tokens=16, split=2)), expected)
+    expected = cpu_matmul(matrix, x)
+    assert np.array_equal(bits(few(matrix, x, tile=2)), bits(expected))
+    size = np.abs(x) @ np.abs(formats.dequantize(name, data, (40, 32))).T
+    error = np.abs(many(matrix, x, tokens=16, split=2) - expected)
+    assert np.all(error <= 2.0**-22 * size)
 
 
 @pytest.mark.parametrize("name", _every("Q4_K"))
@@ -225,6 +230,17 @@ def test_half_activations(name: str) -> None:
     expected = reference.matmul(x, name, data, (n, k), precision="exact")
     error = np.square((got - expected).astype(np.float64)).sum(1)
     assert np.all(error <= 3e-6 * np.square(expected.astype(np.float64)).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "split"), [(128, 1), pytest.param(64, 1, marks=SLOW), pytest.param(8, 4, marks=SLOW)]
+)
+def test_tiles_of_halves(tokens: int, split: int) -> None:
+    matrix, data = _matrix("F16", 150, 200)
+    x = _inputs(135, 200)
+    got = many_half(matrix, x, tokens=tokens, split=split)
+    expected = reference.matmul(x, "F16", data, (150, 200), precision="exact")
+    assert np.square(got - expected).sum() <= 1e-6 * np.square(expected).sum()
 
 
 def test_rows_of_halves() -> None:
