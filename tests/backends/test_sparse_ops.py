@@ -235,7 +235,7 @@ def test_compressed_keys(
         )  # fmt: skip
 
     want, got = run_both(build, tokens, weights, [2, 90], device)
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=3e-5)  # of turned numbers near 10
     assert not want[ratio - 2].any() and want[ratio - 1].any()
 
 
