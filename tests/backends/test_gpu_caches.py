@@ -42,24 +42,25 @@ def _tensors(sizes: Sizes) -> dict[str, Any]:
     for x in (tensors["k"], tensors["v"]):
         x[1], x[2] = 0, x[2] * np.float32(1e-6)  # blocks that have no scale, or a very small one
         x[3, ::7] *= 50
-    return tensors
+    return tensors | {"sinks": rng.standard_normal(GROUP * heads, np.float32)}
 
 
-def _graph(sizes: Sizes, tensors: dict[str, Any]) -> Graph:
+def _graph(sizes: Sizes, tensors: dict[str, Any], **form: Any) -> Graph:
     heads, dk, dv = sizes
     g = GraphBuilder(tensors, tensors.__getitem__, 192)
     q, k, v = (g.embed(name, width=tensors[name].shape[1], name=name) for name in "qkv")
     y = g.attention(
-        q, k, v, n_heads=GROUP * heads, n_kv_heads=heads, scale=0.5 / dk**0.5, window=70, name="y"
-    )
+        q, k, v, n_heads=GROUP * heads, n_kv_heads=heads, scale=0.5 / dk**0.5, name="y",
+        **{"window": 70, **form},
+    )  # fmt: skip
     g.select_outputs(y, name="outputs")
     return g.build()
 
 
-def _run(sizes: Sizes, device: str, kv_dtype: str) -> tuple[Any, Any]:
+def _run(sizes: Sizes, device: str, kv_dtype: str, **form: Any) -> tuple[Any, Any]:
     """Return heads of two runs, one sequence and then more of it beside another; and all pages."""
     tensors = _tensors(sizes)
-    graph = _graph(sizes, tensors)
+    graph = _graph(sizes, tensors, **form)
     backend = backends.open_backend(device, precision="exact")
     try:
         for name, x in tensors.items():
@@ -83,9 +84,9 @@ def _batch(segments: list[Segment]) -> Batch:
     return Batch(rows * 7 % VOCAB, positions.astype(np.int32), rows, segments)
 
 
-def _check(sizes: Sizes, device: str, kv_dtype: str) -> None:
-    want, expected = _run(sizes, "reference", kv_dtype)
-    got, pages = _run(sizes, device, kv_dtype)
+def _check(sizes: Sizes, device: str, kv_dtype: str, **form: Any) -> None:
+    want, expected = _run(sizes, "reference", kv_dtype, **form)
+    got, pages = _run(sizes, device, kv_dtype, **form)
     np.testing.assert_array_equal(pages, expected)
     assert nmse(got, want) < 1e-11
 
@@ -93,6 +94,14 @@ def _check(sizes: Sizes, device: str, kv_dtype: str) -> None:
 @pytest.mark.parametrize("sizes", SIZES)
 def test_cells_and_attention(device: str, sizes: Sizes) -> None:
     _check(sizes, device, KINDS[sum(sizes) % 3])
+
+
+@pytest.mark.parametrize("form", [
+    {"chunked": True}, {"soft_cap": 2.0, "window": 0}, {"sinks": "sinks", "causal": False},
+    {"max_alibi_bias": 8.0, "window": 0},
+], ids=lambda form: next(iter(form)))  # fmt: skip
+def test_forms_of_attention(device: str, form: dict[str, Any]) -> None:
+    _check((1, 64, 32), device, "q8_0/q5_0", **form)
 
 
 @pytest.mark.slow
