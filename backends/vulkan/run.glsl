@@ -1,3 +1,4 @@
+// What a run says of its rows, and where the pages of its caches are.
 const uint PAGE = 64;
 
 // What a run says of a segment; tables are offsets into the page numbers, one for each cache.
