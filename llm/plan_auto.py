@@ -61,8 +61,9 @@ class Search:
 
     def whole(self, n_ctx: int, placing: Placing) -> Plan | None:
         """Return a plan with all layers on the devices, if there is one that fits."""
-        for number in (None, ALL):  # first without anything on the CPU
-            found = plan_of(self.sizes, n_ctx, replace(placing, n_gpu_layers=number))
+        alone, shared = (replace(placing, n_gpu_layers=number) for number in (None, ALL))
+        for there in (alone, shared) if alone.is_whole else (shared,):
+            found = plan_of(self.sizes, n_ctx, there)
             if self.fits(found):
                 return found
         filled = self._filled(n_ctx, placing) if self.fills else None
