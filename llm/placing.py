@@ -34,7 +34,8 @@ class Placing:
         holds: see `jitllm.llm.plan_auto`.
     split : sequence of float, optional
         Proportions of the devices' layers. By default those of their free memory, where all tell
-        it, in eighths of what each has: it must change much to move a layer. Else equal parts.
+        it, in eighths of what each has, so that small changes seldom move a layer. Else equal
+        parts.
     overrides : mapping, or sequence of pairs, of str to str
         Expressions that are searched in tensor names, and the device of those tensors: "cpu" or
         one of `device`. The first match wins. The operation that reads the tensor moves with it,

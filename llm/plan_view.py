@@ -98,5 +98,5 @@ def _notes(plan: "Plan") -> list[str]:
     if chosen := plan.chosen():
         notes.append("placed by " + ", ".join(f"{name}={value}" for name, value in chosen.items()))
     if not plan.holds_sequences:
-        notes.append(f"loading would not reserve enough for {sequences} on this machine")
+        notes.append(f"loading would not reserve enough for {sequences}: give more cache_bytes")
     return notes

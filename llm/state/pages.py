@@ -114,8 +114,8 @@ class PagePool:
                     f"expected a free page in a cache of {total} pages ({PAGE_TOKENS} tokens each, "
                     f"{total * size} bytes in all), {n_pages * size} bytes are wanted and "
                     f"{self.used_pages * size} are held; close sequences that are not needed any "
-                    "more, or load the model with larger cache_bytes, if they were given, with "
-                    'kv_dtype="q8_0", or on a machine with more memory'
+                    'more, or load the model with larger cache_bytes, with kv_dtype="q8_0", or on '
+                    "a machine with more memory"
                 )
 
     def take(self) -> int:

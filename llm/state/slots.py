@@ -69,7 +69,7 @@ class SlotPool:
                 raise BackendError(
                     f"expected a free slot for a sequence's states, {size} bytes; {n_slots * size} "
                     f"bytes, all {n_slots} are held; close sequences that are not needed any more, "
-                    "or load the model with larger cache_bytes, if they were given"
+                    "or load the model with larger cache_bytes"
                 )
 
     def n_holders(self, slot: int) -> int:
