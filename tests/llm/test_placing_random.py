@@ -152,8 +152,10 @@ def test_what_fits_stays_within_its_budget(
 def test_auto_fills_what_is_free(
     folder: Path, shape: Shape, where: dict[str, Any], part: float, n_ctx: int
 ) -> None:
-    path, common = model_file(folder, shape), {"n_ctx": n_ctx, "cache_bytes": 1_000_000}
-    common |= {"n_threads": 1, "progress": False, "margin": 0}
+    path = model_file(folder, shape)
+    common: dict[str, Any] = {
+        "n_ctx": n_ctx, "cache_bytes": 1_000_000, "n_threads": 1, "progress": False, "margin": 0
+    }  # fmt: skip
     where = {**where, "split": None}
     whole = plan(path, **common, **{**where, "n_gpu_layers": -1})
     free = {name: round(part * whole.share(name).total) for name in where["device"]}
