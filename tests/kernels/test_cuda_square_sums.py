@@ -20,7 +20,10 @@ def test_sums_are_those_of_the_twin(is_weighed: bool, n_slots: int, fan: int, wi
     counts, spans = np.full(N_EXPERTS, -1, np.int32), -(-width // 64)
     launch(
         "square_sums", (is_weighed,),
-        [np.array([n_slots], np.uint32), ids, x, weights, sums, counts, width + 2, width, fan, spans],
+        [
+            np.array([n_slots], np.uint32), ids, x, weights, sums, counts,
+            width + 2, width, fan, spans,
+        ],
         N_EXPERTS * spans,
     )  # fmt: skip
     rows = np.repeat(x[:, :width], fan, 0) * (weights[:, None] if is_weighed else 1)
