@@ -40,6 +40,9 @@ class Operands:
         Add the products with rows of x that stand in shared memory.
     factor : factor(behind, row)
         A number of a row of x to multiply sums by; `behind` is where codes end.
+    groups : int
+        Workgroups of a multiprocessor for which NVIDIA's compiler should have registers; 0 lets it
+        choose, and it may store some elsewhere to have room for one more.
     """
 
     words: int
@@ -48,6 +51,7 @@ class Operands:
     load: Function
     multiply: Function
     factor: Function
+    groups: int = 0
 
 
 def codes(name, tokens):
@@ -59,10 +63,11 @@ def codes(name, tokens):
         return ONE
 
     multiply = tile_product(name, group_reader, tokens)
-    return Operands(group_reader.pair_words, 32, 8, group_loader(name), multiply, factor)
+    groups = 4 if tokens < 32 else 3 if tokens == 32 and group_reader.parts == 1 else 2
+    return Operands(group_reader.pair_words, 32, 8, group_loader(name), multiply, factor, groups)
 
 
-def halves(name, tokens):
+def halves(name, tokens, routed):
     """Return numbers rounded to float16 times float16, see `to_half`, for `tokens` rows of x."""
     words, load, weight = (numbers if formats.get(name).scales == "float" else values)(name)
     n_tiles, n_weights = tokens // 8, QUAD * PAIRS
@@ -90,4 +95,5 @@ def halves(name, tokens):
     def factor(behind, row):
         return load_f32(behind + 4 * row)
 
-    return Operands(words, 64, 0, load, multiply, factor)
+    groups = 2 if routed and tokens == 64 else 0
+    return Operands(words, 64, 0, load, multiply, factor, groups)

@@ -115,7 +115,7 @@ def tile_product(fmt, group_reader, tokens):
     @inline
     def multiply(sums, r, codes, heads):
         t, column = lane() & 3, lane() >> 2
-        w, own = registers_i32(n_weights), registers_i32(n_weights)
+        w = registers_i32(n_weights)
         factors = registers_f32(n_factors)  # scales, what undoes BASE, offsets
         for i in unroll(n_weights):
             w[i] = weights_of(r, i & 1, i >> 1, t)
@@ -123,8 +123,6 @@ def tile_product(fmt, group_reader, tokens):
         heads += 16 * t
         for part in unroll(parts):
             keep = -1 if parts == 1 or (t < 2) == (part == 0) else 0
-            for i in unroll(n_weights):
-                own[i] = to_i32(w[i] & keep)
             for row in unroll(QUAD):
                 factors[row] = scale_of(r, part, row) * inverse
                 factors[QUAD + row] = -BASE * factors[row]
@@ -133,7 +131,8 @@ def tile_product(fmt, group_reader, tokens):
             for tile in unroll(n_tiles):
                 b = load_shared_i32x2(codes + 256 * tile)
                 head = load_shared_i32x4(heads + 64 * tile)
-                add(sums, 8 * tile, own, b, head, factors, part)
+                own = to_i32(b[0] & keep), to_i32(b[1] & keep)
+                add(sums, 8 * tile, w, own, head, factors, part)
 
     return multiply
 

@@ -175,4 +175,5 @@ def tile_kernel(tokens, split, routed, biased, scaled, weighed, added, fmt, piec
                 weights, residual, ldr,
             )  # fmt: skip
 
+    kernel.groups = pieces.groups
     return kernel

@@ -4,12 +4,10 @@ One step of a tensor core is 16 rows of W times 8 rows of x times a group of 32 
 are exact integers, to be scaled before they are added to others. Data first: for 32 outputs and a
 group a warp loads 512 bytes (4-bit codes), of x 40 bytes a row; see `_tiles`.
 
-Scaling is what takes the time: a step is 4096 products in 4 clocks of a tensor core (H200), and
-leaves each thread 4 sums for which it needs 12 instructions (16 with an offset). Sums become
-float32 without a conversion, which would take twice the time of an addition: they start from the
-bits of 1.5 * 2^23. Unpacking takes about 50 instructions a group, so 64 rows take some 350 or 440
-clocks where 64 would do for the tensor cores: 600 to 750 products a clock and multiprocessor. Where
-float16 is as fast as on an A100 or H100, `matmul_half` is faster; other GPUs have a fourth of that.
+Scaling is what takes the time: a step leaves each thread 4 sums, for which it needs 8 instructions,
+12 with an offset. Sums become float32 without a conversion: they start from the bits of 1.5 * 2^23,
+which the product with the scale of W takes off again (exactly: the scale has few digits). GPUs with
+fast float16 take `matmul_half` for 64 rows; docs/CUDA.md has the numbers.
 """
 
 from jitllm.kernels.cuda import _tiles

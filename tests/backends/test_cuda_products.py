@@ -46,7 +46,7 @@ def test_int8_is_for_gpus_that_are_slow_in_float16(name: str) -> None:
 
 
 def _graph() -> Any:
-    g = GraphBuilder(TENSORS, lambda name: np.empty(TYPES[name][1]), 64)
+    g = GraphBuilder(TENSORS, lambda name: np.empty(TYPES[name][1], np.float32), 64)
     x = g.embed("embedding", width=K, name="x")
     for name in ("narrow", "wide"):
         g.matmul(x, name, name=f"{name} product")
