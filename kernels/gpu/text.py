@@ -119,6 +119,8 @@ def _blocks(lines: list[str]) -> tuple[dict[str, tuple[int, list[str]]], list[st
             name = label[1]
         elif name and re.match(r"  (br|switch|ret|unreachable)\b", line):
             blocks[name] = i, re.findall(r"label %([\w.]+)", line)
+        elif name in blocks and (case := re.match(r" +\w+ -?\d+, label %([\w.]+)", line)):
+            blocks[name][1].append(case[1])  # of a switch, which has a line for each
         elif UNROLL_MARK in line:
             marked.append(name)
     return blocks, marked

@@ -104,6 +104,21 @@ def test_unrolled_loops_are_unrolled_and_others_are_not() -> None:
     assert _ptx(factory(1000, 0)).count("fma.rn.f32") < 100
 
 
+def test_only_the_loop_that_asks_is_unrolled(capfd: pytest.CaptureFixture[str]) -> None:
+    """A tuple is indexed by a switch, whose cases are on the way back to the loop's head."""
+    places = 0, 2, 1, 3
+
+    def kernel(x: A, y: A, n: U) -> None:
+        for k in range(gpu.thread(), n, 64):
+            for i in gpu.unroll(4):
+                v = gpu.load_f32(x + 4 * (k + places[i]))
+                gpu.store_f32(y + 4 * (k + i), v if k + places[i] < n else HALF)
+
+    text = _ptx(kernel)
+    assert text.count("ld.global") == 4 and "bra" in text
+    assert capfd.readouterr().err == ""  # where LLVM says what it could not do
+
+
 def test_float64_is_refused_where_it_is_not_asked_for() -> None:
     def kernel(x: A, y: A) -> None:
         gpu.store_f32(y, gpu.sqrt(gpu.load_f32(x) / 0.1) + gpu.load_i32(x))
