@@ -6,12 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jitllm.backends.base import PAGE_TOKENS
 from jitllm.llm.api import checked_n_ctx
 from jitllm.llm.errors import BackendError
 from jitllm.llm.placing import AUTO, Placing
 from jitllm.llm.plan import Budget, Plan, fit_together, n_bytes, open_sizes, plan_of
 from jitllm.llm.plan_auto import Search, largest
 from jitllm.llm.plan_sizes import ModelSizes, PlanSettings
+from jitllm.llm.state.reserve import MAX_TOKENS
 
 Ref = str | os.PathLike[str]
 Model = Ref | Mapping[str, Any]
@@ -133,10 +135,15 @@ def _longest(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[P
             for s in opened
         )
 
-    n_ctx = largest(1, most, lambda n: fit_together(plans(n), budget))
+    def fits(n_ctx: int) -> bool:
+        return fit_together(plans(n_ctx), budget)
+
+    n_ctx = largest(1, most, fits)
     if not n_ctx:
         raise _too_little(plans(1), budget, "a context of one token")
-    return plans(n_ctx)
+    # runs of more rows may need less: their values find other places in the memory of a program
+    ends = [min(most, end) for end in range(MAX_TOKENS, 0, -PAGE_TOKENS)]
+    return plans(next((end for end in ends if end > n_ctx and fits(end)), n_ctx))
 
 
 def _most_layers(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[Plan, ...]:

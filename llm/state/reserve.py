@@ -24,8 +24,10 @@ def remembers(graph: Graph) -> bool:
 
 
 def run_rows(graph: Graph, n_ctx: int) -> int:
-    """Return the most rows of one run of a graph."""
-    return min(MAX_TOKENS if remembers(graph) else MAX_WHOLE, n_ctx)
+    """Return the most rows of one run of a graph; whole pages, unless it remembers nothing."""
+    if remembers(graph):
+        return min(MAX_TOKENS, pages_of(n_ctx) * PAGE_TOKENS)
+    return min(MAX_WHOLE, n_ctx)
 
 
 @dataclass(frozen=True)

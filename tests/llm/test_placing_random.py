@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import nmse, opens
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import write_gguf
 
@@ -181,6 +181,12 @@ def test_auto_fills_what_is_free(
 
 
 @given(SHAPES, places(["reference:0", "reference:1"]), st.integers(1, N_CTX))
+@example(
+    (2, 2, 1, 8, 64, 8, False, 0),
+    {"device": ["reference:0"], "n_gpu_layers": 0, "split": None, "offload_kv": False,
+     "overrides": [("attn_norm", "reference:0")], "cpu_moe": False, "n_cpu_ffn": 0},
+    28,  # needs less than 27 tokens do
+)  # fmt: skip
 @settings(max_examples=10, deadline=None)
 def test_a_byte_less_is_too_little(
     folder: Path, shape: Shape, where: dict[str, Any], n_ctx: int
