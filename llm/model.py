@@ -409,7 +409,10 @@ class Model(Scoring):
     def memory_by_device(self) -> dict[str, dict[str, int]]:
         """Return weights, caches and buffers of each device; the CPU's are the host's, too."""
         self.engine.check_open()
-        return self.engine.backend.memory_by_device()
+        backend = self.engine.backend
+        if self.placing.is_whole:  # by the name that was asked for, such as "cuda:1"
+            return {self.device: backend.memory()}
+        return backend.memory_by_device()
 
     def close(self) -> None:
         """Free everything, the tokenizer too; later use raises ClosedError. May be called twice."""

@@ -138,12 +138,13 @@ def _longest(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[P
     def fits(n_ctx: int) -> bool:
         return fit_together(plans(n_ctx), budget)
 
+    # runs of more rows may need less: their values find other places in the memory of a program
     n_ctx = largest(1, most, fits)
+    ends = [min(most, end) for end in range(MAX_TOKENS, 0, -PAGE_TOKENS)]
+    n_ctx = next((end for end in ends if end > n_ctx and fits(end)), n_ctx)
     if not n_ctx:
         raise _too_little(plans(1), budget, "a context of one token")
-    # runs of more rows may need less: their values find other places in the memory of a program
-    ends = [min(most, end) for end in range(MAX_TOKENS, 0, -PAGE_TOKENS)]
-    return plans(next((end for end in ends if end > n_ctx and fits(end)), n_ctx))
+    return plans(n_ctx)
 
 
 def _most_layers(opened: Sequence[ModelSizes], budget: Budget, most: int) -> tuple[Plan, ...]:

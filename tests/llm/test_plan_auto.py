@@ -193,11 +193,13 @@ def test_devices_share_by_what_is_free(
 
 def test_the_margin_and_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     auto: dict[str, Any] = {**COMMON, "device": "reference", "n_gpu_layers": "auto"}
-    _tell(monkeypatch, {"reference": GIB})
+    _tell(monkeypatch, {"reference": GIB, "reference:0": GIB})
     assert plan(STORIES, **auto).n_placed == 0  # a GiB stays free
     assert plan(STORIES, **auto, margin=0).n_placed == ALL
     with pytest.raises(BackendError, match="what has to be on"):
         plan(STORIES, **auto, overrides={"blk": "reference"})
+    with jitllm.load(STORIES, **{**auto, "device": "reference:0"}, margin=0) as model:
+        assert model.placing.n_gpu_layers is None and list(_held(model)) == ["reference:0"]
     with pytest.raises(ValueError, match="margin"):
         plan(STORIES, **auto, margin=-1)
 
