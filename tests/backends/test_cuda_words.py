@@ -5,7 +5,6 @@ import pytest
 from driver import nmse
 from op_cases import CASES, HEADS, MORE, OTHER, TENSORS, WIDTH, Case, V, outputs
 
-from jitllm.backends.base import BackendUnavailable
 from jitllm.backends.ir import Value
 from jitllm.llm.graph.builder import GraphBuilder
 from jitllm.llm.graph.rope import Rotation
@@ -168,13 +167,3 @@ def test_rows_of_experts_are_rounded_where_they_are_made(name: str) -> None:
     case = Case(CASES[name].build, dict.fromkeys(("gate", "up", "fused", "down"), "Q8_0"))
     cuda, cpu = (outputs(case, device, precision="fast") for device in ("cuda", "cpu"))
     assert nmse(cuda, cpu) < 1e-9
-
-
-def test_quantized_caches_are_refused() -> None:
-    def build(g: GraphBuilder, x: Value) -> Value:
-        k, v, _ = _heads(g)
-        near = list_positions(g, x, most=9, name="near")
-        return sparse_attention(g, x, k, v, near, n_heads=2, n_kv_heads=1, scale=1.0, name="y")
-
-    with pytest.raises(BackendUnavailable, match=r'single keys.*got q8_0.*kv_dtype="f16"'):
-        outputs(Case(build), "cuda", "q8_0/f16")
