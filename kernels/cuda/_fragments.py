@@ -7,39 +7,36 @@ for rows c and c + 8 the columns 16 r to 16 r + 15: element e of tile j is row c
 column 16 r + j + 8 (e % 2). No lane passes anything to another, and nothing is staged.
 """
 
-import numpy as np
-
-from jitllm.kernels.gpu.vocabulary import inline, mma_f16, pack_f16, to_i32, unroll
+from jitllm.kernels.gpu.vocabulary import (
+    bound_f16x2,
+    inline,
+    mma_f16,
+    pack_f16,
+    permute_bytes,
+    unroll,
+)
 
 TILES = 8  # of 8 columns
 SUMS = 4 * TILES  # registers of the result
-LARGEST = np.float32(65504)  # of float16
-
-
-@inline
-def _bounded(x):
-    """Return x, or the largest float16 beyond it; NaN stays NaN."""
-    if x > LARGEST:
-        return LARGEST
-    return -LARGEST if x < -LARGEST else x
+LARGEST_TWO = 0x7BFF7BFF  # float16 in a word
 
 
 @inline
 def pack(low, high):
     """Round two float32 to float16 in one word; those too large become the largest."""
-    return pack_f16(_bounded(low), _bounded(high))
+    return bound_f16x2(pack_f16(low, high), LARGEST_TWO)
 
 
 @inline
 def _low_pair(a, b):
     """Return the low halves of two words as one word."""
-    return to_i32((a & 0xFFFF) | (b << 16))
+    return permute_bytes(a, b, 0x5410)
 
 
 @inline
 def _high_pair(a, b):
     """Return the high halves of two words as one word."""
-    return to_i32((a >> 16 & 0xFFFF) | (b & 0xFFFF0000))
+    return permute_bytes(a, b, 0x7632)
 
 
 @inline

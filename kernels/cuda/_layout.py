@@ -24,3 +24,8 @@ def tokens_of_tile(group: int) -> int:
 def blocks_of(group: int, dv: int) -> tuple[int, int]:
     """Return how many warps share the heads, and the columns of values, of a token's key head."""
     return -(-group // ROWS_OF_WARP), -(-dv // COLUMNS)
+
+
+def has_whole_chunks(dv: int) -> bool:
+    """Return whether all 64 columns that a warp takes at a time are there."""
+    return dv % min(max(dv, 64), COLUMNS) == 0 and dv % 64 == 0

@@ -29,6 +29,7 @@ from jitllm.kernels.gpu.vocabulary import (
 
 ZERO, ONE = np.float32(0), np.float32(1)
 THREADS_OF_GROUP, COLUMNS, PARTS = 64, 8, 4
+GROUPS_AT_ONCE = 4  # of a multiprocessor: there are few, and each waits for token after token
 COLUMNS_OF_GROUP = COLUMNS * THREADS_OF_GROUP // 32
 
 

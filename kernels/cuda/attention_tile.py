@@ -13,6 +13,18 @@ products, for 1024 exponentials.
 """
 
 from jitllm.kernels.cache_types import row_bytes
+from jitllm.kernels.cuda._attention_notes import (
+    NOTES_BYTES,
+    PAGES_AT,
+    PLACE_AT,
+    SEEN_AT,
+    STEP_BYTES,
+    WARPS,
+    note_words,
+    noted_table,
+    noter,
+    row_note,
+)
 from jitllm.kernels.cuda._attention_steps import (
     clear,
     scores_of,
@@ -28,7 +40,6 @@ from jitllm.kernels.cuda._layout import (
     RECORD,
     ROWS_OF_WARP,
     blocks_of,
-    heads_of_tile,
     tokens_of_tile,
 )
 from jitllm.kernels.cuda._numbers import kind_of
@@ -46,6 +57,7 @@ from jitllm.kernels.gpu.vocabulary import (
     inline,
     lane,
     load_f32,
+    load_shared_f32x4,
     load_shared_i32x4,
     maximum,
     minimum,
@@ -53,16 +65,15 @@ from jitllm.kernels.gpu.vocabulary import (
     remainder_u32,
     shared,
     store_f32,
-    store_shared_i32x4,
+    store_shared_f32x4,
     sync_threads,
+    sync_warp,
     thread,
-    to_i32,
     warp,
 )
 
-THREADS, WARPS = 128, 4
-NOTE_BYTES = 16 * THREADS  # what lanes know of one of their rows: registers are scarce
-NOTES_BYTES = 3 * NOTE_BYTES
+THREADS = WARPS * 32
+WEIGHTS_BYTES, ALL_NOTES_BYTES = 4 * STEP_BYTES, WARPS * NOTES_BYTES
 
 
 def _finder(group, dv, parts):
@@ -92,37 +103,15 @@ def _of_part(first, stop, part, parts):
     return first + share * part, minimum(stop, first + share * (part + 1))
 
 
-def _noter(seen, group, dk):
-    """Make what notes position, cells and head of one of a lane's rows, `half` of two.
-
-    A row that is not there has head -1, and does what one that is there does. Returned is where a
-    lane's first numbers of its queries are.
-    """
-    heads = heads_of_tile(group)
-
-    @inline
-    def note_row(
-        q, ldq, note, half, token, start, last, begin, end, window, first_head, key_head
-    ):  # fmt: skip
-        number = (lane() >> 2) + 8 * half
-        ahead, head = divide_u32(number, heads), first_head + remainder_u32(number, heads)
-        is_there = ahead <= last and head < group
-        ahead, head = minimum(ahead, last), group * key_head + minimum(head, group - 1)
-        first, end = seen(start + ahead, begin, end, window)
-        words = to_i32(start + ahead), to_i32(first), to_i32(end), to_i32(head if is_there else -1)
-        store_shared_i32x4(note + NOTE_BYTES * half, words)
-        return q + 4 * ((token + ahead) * ldq + head * dk + 4 * (lane() & 3))
-
-    return note_row
-
-
 def _ender(dv, chunks, parts, sinks):
-    """Make what writes the sums that were found for one of a lane's rows, `half` of two."""
+    """Make what writes the sums that were found for a lane's two rows."""
     store = sum_writer(dv, chunks)
 
     @inline
-    def end_row(y, ldy, sink, shift, note, half, part, filled, sums, state, r, column):
-        position, _, _, head = load_shared_i32x4(note + NOTE_BYTES * half)
+    def end_row(y, ldy, sink, shift, own, notes, half, part, filled, sums, column):
+        r = lane() & 3
+        position, _, _, head = load_shared_i32x4(row_note(notes, half))
+        state = load_shared_f32x4(own)
         top, total = state[half], sum_of_row(state[2 + half])
         if head < 0:
             return
@@ -144,7 +133,18 @@ def _ender(dv, chunks, parts, sinks):
             factor = factor / total if total > ZERO else ZERO
             store(y + 4 * head * dv, sums, half, factor, r, column)
 
-    return end_row
+    @inline
+    def end_rows(y, ldy, sink, shift, own, notes, part, filled, sums, column):
+        end_row(y, ldy, sink, shift, own, notes, 0, part, filled, sums, column)
+        end_row(y, ldy, sink, shift, own, notes, 1, part, filled, sums, column)
+
+    return end_rows
+
+
+def _groups(kinds, parts, chunks, is_shaped):
+    """Return how many workgroups registers are shared by; with more, some would be memory."""
+    is_light = kinds == ("f16", "f16") and not is_shaped
+    return max(1, min(4 if parts == 1 else 3, (5 if is_light else 4) - chunks))
 
 
 def attention_tile(
@@ -168,82 +168,82 @@ def attention_tile(
     room_bytes = 32 * dk * (1 if parts > 1 else WARPS) if staged else 16
     keys, values = ("f32", "f32") if alone else (kind_of(keys), kind_of(values))
     seen = bounds(causal, chunked, cross, alone)
-    note_row, end_row = _noter(seen, group, dk), _ender(dv, chunks, parts, sinks)
-    shape, is_shaped = (
-        shaper(adjusted(capped, slopes, reach), NOTE_BYTES),
-        capped or slopes or reach,
-    )
+    note_rows, end_rows = noter(seen, group, dk), _ender(dv, chunks, parts, sinks)
+    shape, is_shaped = shaper(adjusted(capped, slopes, reach)), capped or slopes or reach
     stage, score = scores_of(keys, dk, staged, alone, WARPS if parts > 1 else 1)
     weigh, softmax = weigher(values, dv, chunks), softmax_of(n_sums)
     find, cell_bytes = _finder(group, dv, parts), row_bytes(values, dv)
+    is_split = dv > COLUMNS
 
     def kernel(
         run: A, q: A, y: A, pages: A, v: A, sink: A, terms: A, ldq: U, ldy: U, heads_per_key: U,
         head_bytes: U, key_bytes: U, page_bytes: U, caches: U, window: U, scale: F, cap: F,
         ldk: U, ldv: U,
     ):  # fmt: skip
-        c, r = lane() >> 2, lane() & 3
-        key_head, first_head, column, tile, part = find()
-        room, note = shared(room_bytes) + 16 * lane(), shared(NOTES_BYTES) + 16 * thread()
+        room, own = shared(room_bytes) + 16 * lane(), shared(STEP_BYTES) + 16 * thread()
+        place = shared(WEIGHTS_BYTES) + 16 * thread()
+        notes = shared(ALL_NOTES_BYTES) + NOTES_BYTES * warp()
         if parts == 1 and staged:  # else all warps have the same queries
             room += 32 * dk * warp()
-        token = tokens * tile
-        scores, sums, state = registers_f32(SUMS), registers_f32(n_sums), registers_f32(4)
-        while token < minimum(tokens * (tile + 1), n_rows(run)):
-            stop, segment = minimum(tokens * (tile + 1), n_rows(run)), segment_of(run, token)
+        key_head, first_head, column, tile, part = find()
+        note_words(notes + PLACE_AT, key_head, first_head, column, part)
+        token, until = tokens * tile, tokens * (tile + 1)
+        scores, sums = registers_f32(SUMS), registers_f32(n_sums)
+        while token < minimum(until, n_rows(run)):
+            sync_warp()
+            key_head, first_head, _, part = load_shared_i32x4(notes + PLACE_AT)
+            stop, segment = minimum(until, n_rows(run)), segment_of(run, token)
             row, begin = segment_word(run, segment, ROW), segment_word(run, segment, POSITION)
             shift, end = begin - row, begin + segment_word(run, segment, ROWS)
             start, last = token + shift, minimum(stop, end - shift) - token - 1
             if cross:
                 end = segment_word(run, segment, CROSS)
-            upper = note_row(
-                q, ldq, note, 0, token, start, last, begin, end, window, first_head, key_head
-            )
-            lower = note_row(
-                q, ldq, note, 1, token, start, last, begin, end, window, first_head, key_head
+            upper, lower = note_rows(
+                q, ldq, notes, token, start, last, begin, end, window, first_head, key_head
             )
             stage(upper, lower, room, scale)
             first, all_end = seen(start, begin, end, window)
             all_first, end = seen(start + last, begin, end, window)
             block, stop_block = _of_part(first >> 6, (end + PAGE - 1) >> 6, part, parts)
-            filled = block < stop_block
-            ways = to_i32(token + last + 1), to_i32(shift), to_i32(filled), to_i32(0)
-            store_shared_i32x4(note + 2 * NOTE_BYTES, ways)
+            note_words(notes, token + last + 1, until, shift, block < stop_block)
+            note_words(notes + SEEN_AT, first, end, all_first, all_end)
             clear(sums, n_sums, ZERO)
-            clear(state, 4, ZERO)
-            state[0], state[1], page = LOWEST, LOWEST, 0
+            store_shared_f32x4(own, (LOWEST, LOWEST, ZERO, ZERO))
+            page = 0
             if not alone:
                 numbers, length = table_of(run, segment, caches & 0xFFFF, caches >> 16)
-                if filled:
+                note_words(notes + PAGES_AT, numbers, numbers >> 32, length, stop_block)
+                if block < stop_block:
                     page = page_at(numbers, length, block)
+            sync_warp()
             while block < stop_block:
+                first, end, all_first, all_end = load_shared_i32x4(notes + SEEN_AT)
                 at = PAGE * block
                 low, high = maximum(first - at, 0), minimum(end - at, PAGE) - 1
+                key_head, _, column, _ = load_shared_i32x4(notes + PLACE_AT)
                 if alone:
-                    own, key_step, step = at - shift, 4 * ldk, 4 * ldv
-                    cells = pages + 4 * (own * ldk + key_head * dk)
-                    rows = v + 4 * (own * ldv + key_head * dv)
+                    _, _, shift, _ = load_shared_i32x4(notes)
+                    key_step, step = 4 * ldk, 4 * ldv
+                    cells = pages + key_step * (at - shift) + 4 * key_head * dk
+                    rows = v + step * (at - shift) + 4 * key_head * dv
                 else:
                     cells = pages + page * page_bytes + key_head * head_bytes
                     rows, key_step, step = cells + key_bytes, 0, cell_bytes
+                    numbers, length, stop_block = noted_table(notes + PAGES_AT)
                     page = page_at(numbers, length, minimum(block + 1, stop_block - 1))
                 clear(scores, SUMS, ZERO)
-                score(
-                    upper, lower, room, scale, cells, key_step, c, r, to_i32(low), to_i32(high),
-                    scores,
-                )  # fmt: skip
+                score(upper, lower, room, scale, cells, key_step, low, high, scores)
                 partly = at < all_first or at + PAGE > all_end
                 if is_shaped or partly:
-                    shape(scores, 0, at + 16 * r, note, cap, terms, partly)
-                    shape(scores, 1, at + 16 * r, note, cap, terms, partly)
-                softmax(scores, sums, state, 0)
-                softmax(scores, sums, state, 1)
-                weigh(rows, step, scores, c, r, low, high, column, sums)
+                    shape(scores, at, notes, cap, terms, partly)
+                softmax(scores, sums, own)
+                weigh(rows, step, scores, place, low, high, column if is_split else 0, sums)
                 block += 1
-            token, shift, filled, _ = load_shared_i32x4(note + 2 * NOTE_BYTES)
-            end_row(y, ldy, sink, shift, note, 0, part, filled, sums, state, r, column)
-            end_row(y, ldy, sink, shift, note, 1, part, filled, sums, state, r, column)
+            token, until, shift, filled = load_shared_i32x4(notes)
+            _, _, column, part = load_shared_i32x4(notes + PLACE_AT)
+            end_rows(y, ldy, sink, shift, own, notes, part, filled, sums, column if is_split else 0)
             if parts > 1:
                 sync_threads()  # before the queries are written over
 
+    kernel.groups = _groups((keys, values), parts, chunks, is_shaped)
     return kernel

@@ -2,6 +2,7 @@
 
 from jitllm.kernels.cuda._states import (
     COLUMNS_OF_GROUP,
+    GROUPS_AT_ONCE,
     THREADS_OF_GROUP,
     ZERO,
     column_of_lane,
@@ -114,4 +115,5 @@ def delta_net(heads, key_heads, dk, dv, tiled, by_row):
             value, kept, write = then
         store(state, behind + head * state_bytes, i)
 
+    kernel.groups = GROUPS_AT_ONCE
     return kernel

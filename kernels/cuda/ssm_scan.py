@@ -3,6 +3,7 @@
 from jitllm.kernels.cuda._activations import softplus
 from jitllm.kernels.cuda._states import (
     COLUMNS_OF_GROUP,
+    GROUPS_AT_ONCE,
     ONE,
     THREADS_OF_GROUP,
     ZERO,
@@ -102,4 +103,5 @@ def ssm_scan(heads, groups, head_dim, size, has_step, has_skip, has_shift):
             own, value, decay = then
         store(state, behind + head * state_bytes, i)
 
+    kernel.groups = GROUPS_AT_ONCE
     return kernel

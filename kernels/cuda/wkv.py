@@ -2,6 +2,7 @@
 
 from jitllm.kernels.cuda._states import (
     COLUMNS_OF_GROUP,
+    GROUPS_AT_ONCE,
     ONE,
     THREADS_OF_GROUP,
     ZERO,
@@ -118,4 +119,5 @@ def wkv(form, heads, key_heads, dk, dv):
             value = then
         store(state, behind + head * state_bytes, i)
 
+    kernel.groups = GROUPS_AT_ONCE
     return kernel

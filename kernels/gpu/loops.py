@@ -11,26 +11,24 @@ from numba.core.types.misc import CPointer
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from jitllm.kernels.gpu.text import UNROLL_MARK
+from jitllm.kernels.gpu.text import ROLLED_MARK, UNROLL_MARK
 from jitllm.kernels.simd import F32, I32, I64, declare
 
 
 class _Steps(SimpleIterableType):
-    """Numba type of `unroll(n)`."""
+    """Numba type of `unroll(n)` and `rolled(n)`, whose loops have different marks."""
 
-    def __init__(self) -> None:
-        super().__init__("unroll(n)", _STEP)
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        super().__init__(mark, _Step(mark))
 
 
 class _Step(SimpleIteratorType):
-    """Numba type of the iterator of `unroll(n)`."""
+    """Numba type of the iterator of these."""
 
-    def __init__(self) -> None:
-        super().__init__("unroll(n) step", types.int64)
-
-
-_STEP = _Step()
-_STEPS = _Steps()
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        super().__init__(f"{mark} step", types.int64)
 
 
 @register_model(_Steps)
@@ -46,19 +44,25 @@ class _StepModel(models.StructModel):
         super().__init__(dmm, fe_type, members)
 
 
-@intrinsic
-def unroll(typing_context, n):
-    """Return what a `for` runs 0, 1, ... n - 1 over; the loop is unrolled, n being a constant."""
+def _steps(mark: str) -> Any:
+    """Make f(n): what a `for` runs 0, 1, ... n - 1 over; its loop gets a mark."""
 
-    def codegen(context, builder, sig, args):
-        return args[0]
+    @intrinsic
+    def steps(typing_context, n):
+        def codegen(context, builder, sig, args):
+            return args[0]
 
-    return _STEPS(types.int64), codegen
+        return _Steps(mark)(types.int64), codegen
+
+    return steps
+
+
+unroll, rolled = _steps(UNROLL_MARK), _steps(ROLLED_MARK)
 
 
 @lower_builtin("getiter", _Steps)
 def _begin(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    step = cgutils.create_struct_proxy(_STEP)(context, builder)
+    step = cgutils.create_struct_proxy(sig.return_type)(context, builder)
     step.next = cgutils.alloca_once_value(builder, ir.Constant(I64, 0))
     step.stop = args[0]
     return step._getvalue()
@@ -67,8 +71,8 @@ def _begin(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 @lower_builtin("iternext", _Step)
 @iternext_impl(RefType.UNTRACKED)
 def _advance(context: Any, builder: Any, sig: Any, args: Any, result: Any) -> None:
-    step = cgutils.create_struct_proxy(_STEP)(context, builder, value=args[0])
-    builder.call(declare(builder, UNROLL_MARK, ir.VoidType(), []), [])
+    step = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
+    builder.call(declare(builder, sig.args[0].mark, ir.VoidType(), []), [])
     i = builder.load(step.next)
     result.set_valid(builder.icmp_signed("<", i, step.stop))
     result.yield_(i)

@@ -170,6 +170,42 @@ def pack_f16(typing_context, low, high):
     return types.int32(types.float32, types.float32), codegen
 
 
+_PAIR = ir.VectorType(_F16, 2)
+
+
+def _pairs(builder: Any, args: Any) -> list[Any]:
+    return [builder.bitcast(x, _PAIR) for x in args]
+
+
+def _of_pairs(step: str) -> Any:
+    """Make f(a, b) from an instruction: both float16 of words, rounded once."""
+
+    @intrinsic
+    def of_pairs(typing_context, a, b):
+        def codegen(context, builder, sig, args):
+            return builder.bitcast(getattr(builder, step)(*_pairs(builder, args)), I32)
+
+        return types.int32(types.int32, types.int32), codegen
+
+    return of_pairs
+
+
+add_f16x2, multiply_f16x2 = _of_pairs("fadd"), _of_pairs("fmul")
+
+
+@intrinsic
+def bound_f16x2(typing_context, x, most):
+    """Return of both float16 of x the nearest number from -most to most; NaN stays."""
+
+    def codegen(context, builder, sig, args):
+        x, most = _pairs(builder, args)
+        for name, bound in (("minimum", most), ("maximum", builder.fneg(most))):
+            x = builder.call(declare(builder, f"llvm.{name}.v2f16", _PAIR, [_PAIR] * 2), [x, bound])
+        return builder.bitcast(x, I32)
+
+    return types.int32(types.int32, types.int32), codegen
+
+
 # --- functions ---------------------------------------------------------------------------------
 
 ZERO, HALF, ONE, TWO = (np.float32(x) for x in (0, 0.5, 1, 2))

@@ -41,6 +41,9 @@ class Neutral:
         The places in the source that load and store; see `text.access_sites`.
     float64 : bool
         Whether the kernel may compute in float64.
+    groups : int
+        Workgroups of a multiprocessor that registers should be enough for, 0 to let NVIDIA's
+        compiler choose.
     """
 
     text: str
@@ -50,6 +53,7 @@ class Neutral:
     sites: tuple[str, ...]
     accesses: tuple[str, ...]
     float64: bool
+    groups: int = 0
 
 
 @lru_cache(maxsize=1)  # who makes both PTX and an object file of it does so in turn
@@ -95,7 +99,8 @@ def of_function(function: Any, threads: int, float64: bool = False) -> Neutral:
     shared = sum(map(int, re.findall(r"^@jit_shared\S* = .*\[(\d+) x i8\]", text, re.M)))
     if shared > MAX_SHARED:
         raise ValueError(f"a workgroup has at most {MAX_SHARED} bytes shared, got {shared}")
-    return Neutral(text, threads, letters, shared, sites, access_sites(text), float64)
+    groups = getattr(function, "groups", 0)
+    return Neutral(text, threads, letters, shared, sites, access_sites(text), float64, groups)
 
 
 def parameters_of(function: Any) -> str:

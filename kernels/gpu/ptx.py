@@ -57,6 +57,8 @@ def generate(neutral: Neutral, name: str, cc: tuple[int, int]) -> str:
     text = str(machine.emit_assembly(unit))
     if ".reqntid" not in text:  # LLVM before 21 does not know the attribute
         text = text.replace("\n)\n{", f"\n)\n.reqntid {neutral.threads}, 1, 1\n{{", 1)
+    if neutral.groups:
+        text = re.sub(r"(\.reqntid .*\n)", rf"\g<1>.minnctapersm {neutral.groups}\n", text, count=1)
     _check(text, neutral, name)
     return text
 

@@ -3,10 +3,10 @@
 import re
 from itertools import count
 
-UNROLL_MARK = "jit_unroll"  # called in the head of every loop over `unroll(n)`
+# Called in the head of every loop over `unroll(n)`, or `rolled(n)`.
+UNROLL_MARK, ROLLED_MARK = "jit_unroll", "jit_rolled"
 _LABEL = re.compile(r"([\w.]+):")
-_UNROLL = ", !llvm.loop !9000"
-_UNROLL_NODES = '\n!9000 = distinct !{!9000, !9001}\n!9001 = !{!"llvm.loop.unroll.full"}\n'
+_REQUESTS = {UNROLL_MARK: ("full", 9000), ROLLED_MARK: ("disable", 9002)}
 
 
 def clean(text: str) -> str:
@@ -93,25 +93,30 @@ def _size_of(kind: str) -> int:
 
 
 def request_unrolling(text: str) -> str:
-    """Mark loops as to be unrolled in place of the calls of `UNROLL_MARK` in them."""
-    if UNROLL_MARK not in text:
-        return text
-    parts = re.split(r"(?<=^}\n)", text, flags=re.M)
-    text = "".join(
-        _request(part) if f"call void @{UNROLL_MARK}" in part else part for part in parts
-    )
-    return re.sub(rf"^declare void @{UNROLL_MARK}\(\).*\n", "", text, flags=re.M) + _UNROLL_NODES
+    """Mark loops as to be unrolled, or not, in place of the calls of the marks in them."""
+    for mark, (what, number) in _REQUESTS.items():
+        if mark not in text:
+            continue
+        parts = re.split(r"(?<=^}\n)", text, flags=re.M)
+        text = "".join(
+            _request(part, mark, number) if f"call void @{mark}()" in part else part
+            for part in parts
+        )
+        text = re.sub(rf"^declare void @{mark}\(\).*\n", "", text, flags=re.M)
+        text += f"\n!{number} = distinct !{{!{number}, !{number + 1}}}\n"
+        text += f'!{number + 1} = !{{!"llvm.loop.unroll.{what}"}}\n'
+    return text
 
 
-def _request(function: str) -> str:
+def _request(function: str, mark: str, number: int) -> str:
     lines = function.split("\n")
-    blocks, marked = _blocks(lines)
+    blocks, marked = _blocks(lines, mark)
     ends = {i for head in marked for i in _jumps_back(blocks, head)}
-    lines = [f"{line}{_UNROLL}" if i in ends else line for i, line in enumerate(lines)]
-    return "\n".join(line for line in lines if UNROLL_MARK not in line)
+    lines = [f"{line}, !llvm.loop !{number}" if i in ends else line for i, line in enumerate(lines)]
+    return "\n".join(line for line in lines if mark not in line)
 
 
-def _blocks(lines: list[str]) -> tuple[dict[str, tuple[int, list[str]]], list[str]]:
+def _blocks(lines: list[str], mark: str) -> tuple[dict[str, tuple[int, list[str]]], list[str]]:
     """Return of each block the line that ends it and where that goes, and the marked blocks."""
     blocks, marked, name = dict[str, tuple[int, list[str]]](), list[str](), ""
     for i, line in enumerate(lines):
@@ -121,7 +126,7 @@ def _blocks(lines: list[str]) -> tuple[dict[str, tuple[int, list[str]]], list[st
             blocks[name] = i, re.findall(r"label %([\w.]+)", line)
         elif name in blocks and (case := re.match(r" +\w+ -?\d+, label %([\w.]+)", line)):
             blocks[name][1].append(case[1])  # of a switch, which has a line for each
-        elif UNROLL_MARK in line:
+        elif mark in line:
             marked.append(name)
     return blocks, marked
 

@@ -119,6 +119,39 @@ def test_only_the_loop_that_asks_is_unrolled(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().err == ""  # where LLVM says what it could not do
 
 
+def test_rolled_loops_are_left_to_no_compiler() -> None:
+    def kernel(x: A, y: A) -> None:
+        total = HALF
+        for i in gpu.rolled(4):
+            for j in gpu.unroll(3):
+                total = gpu.fma(total, gpu.load_f32(x + 12 * i + 4 * j), HALF)
+        gpu.store_f32(y, total)
+
+    text = _ptx(kernel)
+    assert text.count("fma.rn.f32") == 3 and text.count('.pragma "nounroll"') == 1
+
+
+@pytest.mark.parametrize("cc", [least for least, _ in generator.TARGETS])
+def test_arithmetic_on_two_float16_is_one_instruction(cc: tuple[int, int]) -> None:
+    def kernel(x: A, y: A) -> None:
+        both = gpu.multiply_f16x2(gpu.load_i32(x), gpu.load_i32(x + 4))
+        gpu.store_i32(y, gpu.add_f16x2(both, gpu.bound_f16x2(both, gpu.load_i32(x + 8))))
+
+    text = _ptx(kernel, cc=cc)
+    wanted = ["mul.rn.f16x2", "add.rn.f16x2"]
+    wanted += ["min.NaN.f16x2", "max.NaN.f16x2"] if cc >= (8, 0) else []
+    assert [text.count(name) for name in wanted] == [1] * len(wanted)
+
+
+def test_registers_may_be_for_a_number_of_workgroups() -> None:
+    def kernel(x: A) -> None:
+        gpu.store_f32(x, HALF)
+
+    assert ".minnctapersm" not in _ptx(kernel)
+    kernel.groups = 3  # type: ignore[attr-defined]
+    assert re.search(r"\.reqntid 64.*\n\.minnctapersm 3\n", _ptx(kernel))
+
+
 def test_float64_is_refused_where_it_is_not_asked_for() -> None:
     def kernel(x: A, y: A) -> None:
         gpu.store_f32(y, gpu.sqrt(gpu.load_f32(x) / 0.1) + gpu.load_i32(x))

@@ -138,6 +138,21 @@ def test_halves_in_a_word() -> None:
     assert np.array_equal(_each(gpu.pack_f16, low, high, dtype=np.int32), both.view(np.int32)[:, 0])
 
 
+def test_arithmetic_on_two_halves() -> None:
+    a, b = _half_words(), _half_words()
+    x, y = a.view(np.float16), b.view(np.float16)
+    assert np.array_equal(_each(gpu.add_f16x2, a, b, dtype=np.int32), (x + y).view(np.int32))
+    assert np.array_equal(_each(gpu.multiply_f16x2, a, b, dtype=np.int32), (x * y).view(np.int32))
+
+
+def test_bounds_of_two_halves() -> None:
+    x = np.resize(np.array([3, -3, np.inf, -np.inf, np.nan, 0.5, 2, -2], np.float16), 128)
+    most = np.resize(np.array([2, 1, 65504, 65504, 2, 2, 2, 2], np.float16), 128)
+    got = _each(gpu.bound_f16x2, x.view(np.int32), most.view(np.int32), dtype=np.int32)
+    want = np.array([2, -1, 65504, -65504, np.nan, 0.5, 2, -2], np.float16)
+    assert np.array_equal(got.view(np.float16)[:8], want, equal_nan=True)
+
+
 @pytest.mark.parametrize("name, kind", [("dot4_s8", np.int8), ("dot4_u8", np.uint8)])
 def test_dot4(name: str, kind: Any) -> None:
     a, b = (RNG.integers(-(2**31), 2**31, 64).astype(np.int32) for _ in range(2))
@@ -365,6 +380,19 @@ def test_registers_and_unrolled_loops() -> None:
     sums = np.stack([0 * total, 0 * total, 2 * total, 3 * total])
     counts = np.array([6, 6, 3, 0])[:, None] + 0 * total
     assert np.array_equal(y, np.stack([sums, counts], -1))
+
+
+def test_rolled_loops() -> None:
+    def kernel(x: A, y: A) -> None:
+        total = gpu.to_f32(0)
+        for k in gpu.rolled(3):
+            for i in gpu.unroll(2):
+                total += gpu.load_f32(x + 4 * (gpu.thread() + 32 * (2 * k + i)))
+        gpu.store_f32(y + 4 * gpu.thread(), total)
+
+    x, y = RNG.integers(-9, 9, (6, 32)).astype(np.float32), np.zeros(32, np.float32)
+    launch_function(kernel, 32, [x, y])
+    assert np.array_equal(y, x.sum(0))
 
 
 # --- tensor cores ------------------------------------------------------------------------------
