@@ -22,6 +22,7 @@ from jitllm.kernels.gpu.vocabulary import (
 
 Function = Callable[..., Any]
 ONE = np.float32(1)
+TIGHT = ("NVFP4", "Q5_K")  # whose halves lack registers, by a few, if the compiler chooses
 
 
 @dataclass(frozen=True)
@@ -95,5 +96,5 @@ def halves(name, tokens, routed):
     def factor(behind, row):
         return load_f32(behind + 4 * row)
 
-    groups = 2 if routed and tokens == 64 else 0
+    groups = 2 if tokens == 64 and (routed or name in TIGHT) else 0
     return Operands(words, 64, 0, load, multiply, factor, groups)
