@@ -85,10 +85,16 @@ def _stage_codes(name):
     has_offset, offset_of = group_reader.offset is not None, group_reader.offset or scale_of
 
     @inline
+    def own(of, r, row, t):
+        x = of(r, 0, row)  # registers have no place that is known at run time alone
+        if parts == 2 and t >= 2:
+            x = of(r, 1, row)
+        return x
+
+    @inline
     def value(r, i, row, t, byte):
-        part = 0 if parts == 1 else t >> 1
-        x = scale_of(r, part, row) * value_of(pair(r, i, row, t), byte)
-        return x + offset_of(r, part, row) if has_offset else x
+        x = own(scale_of, r, row, t) * value_of(pair(r, i, row, t), byte)
+        return x + own(offset_of, r, row, t) if has_offset else x
 
     @inline
     def stage(room, w, block, blocks, k, start):
