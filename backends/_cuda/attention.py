@@ -9,7 +9,14 @@ from jitllm.backends._gpu.core import AttentionCall
 from jitllm.backends._gpu.dispatch import Form, Place
 from jitllm.backends.ir import Node
 from jitllm.kernels import cache_types
-from jitllm.kernels.cuda._layout import ELEMENTS, GROUP, RECORD, blocks_of, tokens_of_tile
+from jitllm.kernels.cuda._layout import (
+    ELEMENTS,
+    GROUP,
+    MERGED_COLUMNS,
+    RECORD,
+    blocks_of,
+    tokens_of_tile,
+)
 
 if TYPE_CHECKING:
     from jitllm.backends._cuda.lower import CudaLowering
@@ -27,7 +34,7 @@ def attention(lowering: "CudaLowering", node: Node) -> None:
     q, alone = rows[0], attrs["cache"] < 0
     dk, dv, n_heads = attrs["head_dim"], attrs["v_head_dim"], attrs["n_heads"]
     is_apart = any(x.shift % 16 for x in (rows if alone else [q]))
-    if lowering.exact or dk % 16 or dv % 8 or is_apart:
+    if lowering.exact or dk % 16 or dv % 8 or dv > MERGED_COLUMNS or is_apart:
         gpu_core.attention(lowering, node)
         return
     y, call = lowering.new(node.outputs[0]), gpu_core.write_keys(lowering, node)

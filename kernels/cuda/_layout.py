@@ -8,6 +8,7 @@ ELEMENTS = 256  # columns of a workgroup of `unary` and `binary`
 KEPT_COLUMNS = 8192  # of a row that a workgroup can keep in registers
 
 ROWS_OF_WARP, COLUMNS = 16, 256  # of attention: query heads of tokens, columns of values
+MERGED_COLUMNS = 1024  # of values, at most, that parts are put together of
 RECORD = 4  # floats behind the sums of a part: maximum, sum of weights, two of padding
 
 
