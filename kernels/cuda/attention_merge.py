@@ -12,6 +12,8 @@ from jitllm.kernels.cuda._scores import LOWEST, ONE, ZERO
 from jitllm.kernels.gpu.vocabulary import (
     A,
     U,
+    as_f32,
+    as_i32,
     exp,
     fma,
     group_of_row,
@@ -31,6 +33,7 @@ from jitllm.kernels.gpu.vocabulary import (
     store_shared_f32x4,
     sync_threads,
     thread,
+    to_i32,
     unroll,
 )
 
@@ -63,9 +66,10 @@ def attention_merge(dv, parts, sinks, rounds):
                 p = (start + j) * teams + team
                 factor = load_shared_f32(factors + 4 * minimum(p, parts - 1))
                 f[j] = factor if p < parts else ZERO
-                loaded = load_f32x4(first + (p * record if f[j] > ZERO else 0) + 16 * i)
-                for k in unroll(4):  # no branch: loads would wait within it
-                    v[4 * j + k] = loaded[k] if f[j] > ZERO else ZERO
+                mask = -1 if f[j] > ZERO else 0  # in place of branches, in which loads would wait
+                loaded = load_f32x4(first + (p * record & mask) + 16 * i)
+                for k in unroll(4):
+                    v[4 * j + k] = as_f32(to_i32(as_i32(loaded[k]) & mask))
             for j in unroll(ahead):
                 a, b = fma(v[4 * j], f[j], a), fma(v[4 * j + 1], f[j], b)
                 c, d = fma(v[4 * j + 2], f[j], c), fma(v[4 * j + 3], f[j], d)
@@ -113,4 +117,5 @@ def attention_merge(dv, parts, sinks, rounds):
         if rounds:
             store_rounded(v[0], v[1], v[2], v[3], q, row, count, at, width)
 
+    kernel.groups = 3  # registers for all that is asked for at once
     return kernel
