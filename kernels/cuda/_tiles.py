@@ -50,11 +50,16 @@ ZERO = np.float32(0)
 def _stager(code_bytes, head_bytes):
     """Make copies of a row's 32 columns: from memory to registers, and on to shared memory."""
     quads, first = code_bytes // 16, code_bytes // 4
+    shift = 4 - quads.bit_length()
+
+    @inline
+    def quad(i):
+        return 16 * (i ^ (lane() >> shift & (quads - 1)))  # so that lanes use all banks
 
     @inline
     def load(codes, head, r):
         for i in unroll(quads):
-            a = load_i32x4(codes + 16 * i)
+            a = load_i32x4(codes + quad(i))
             for j in unroll(4):
                 r[4 * i + j] = a[j]
         if head_bytes:
@@ -66,7 +71,7 @@ def _stager(code_bytes, head_bytes):
     def store(codes, head, r):
         for i in unroll(quads):
             at = 4 * i
-            store_shared_i32x4(codes + 16 * i, (r[at], r[at + 1], r[at + 2], r[at + 3]))
+            store_shared_i32x4(codes + quad(i), (r[at], r[at + 1], r[at + 2], r[at + 3]))
         if head_bytes:
             store_shared_i32x2(head, (r[first], r[first + 1]))
 
