@@ -1,4 +1,4 @@
-"""Lowering to CUDA's own products and attention; all else is `_gpu_lower`'s.
+"""Lowering to CUDA's own products and attention; all else is that of `_gpu/lower.py`.
 
 Activations are rounded to int8 or float16 once for all products that read a value. Unless somebody
 looks at what is between, a product whose only reader is an addition adds the other operand itself,
