@@ -22,7 +22,8 @@ from jitllm.kernels.gpu.vocabulary import (
 
 Function = Callable[..., Any]
 ONE = np.float32(1)
-TIGHT = ("NVFP4", "Q5_K")  # whose halves lack registers, by a few, if the compiler chooses
+# Types whose halves lack registers, by a few, if the compiler chooses.
+TIGHT = ("IQ4_NL", "NVFP4", "Q4_0", "Q5_K")
 
 
 @dataclass(frozen=True)

@@ -117,5 +117,5 @@ def attention_merge(dv, parts, sinks, rounds):
         if rounds:
             store_rounded(v[0], v[1], v[2], v[3], q, row, count, at, width)
 
-    kernel.groups = 3  # registers for all that is asked for at once
+    kernel.groups = 2  # registers for all that is asked for at once
     return kernel

@@ -105,4 +105,6 @@ def matvec(tile, split, routed, biased, scaled, weighed, added, *, fmt):
 
         write(sums, terms, first_block, n, heads, first, count, y, ldy)
 
+    if tile == 2:
+        kernel.groups = 2  # else the compiler has registers for more, and a few too little
     return kernel

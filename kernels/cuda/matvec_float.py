@@ -65,6 +65,6 @@ def matvec_float(tile, split, routed, biased, scaled, weighed, added, *, fmt):
         walk(sums, matrix, k, x + 4 * head * k, ldx, own_rows)
         write(sums, terms, first_block, n, heads, first, count, y, ldy)
 
-    if tile > 1 and formats.get(fmt).planes:
-        kernel.groups = 4 // tile  # else the compiler has registers for more, and a few too little
+    if formats.get(fmt).planes:
+        kernel.groups = 1  # with registers for more, a few are too little for some type
     return kernel
