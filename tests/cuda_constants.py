@@ -24,7 +24,10 @@ ELEMENTS: dict[str, list[Constants]] = {
     "index_scores": [(1, 128, 64, 1, 1)], "index_block_scores": [(1, 128, 128, 1)],
     "index_choose": [(1, 0), (128, 1)],
     "best": [(k, is_last) for k in (1, 64, 128) for is_last in (0, 1)], "draw": [()],
-    "sparse_attention": [(1, 1, 576, 512, 1, 0, 0), (3, 3, 128, 128, 0, 1, 1)],
+    "sparse_attention": [
+        *((kind, kind, 576, 512, 1, 0, 0) for kind in range(1, len(NAMES))),
+        *((keys, (4 * keys + 3) % len(NAMES), 128, 128, 0, 1, 1) for keys in range(len(NAMES))),
+    ],
 }  # fmt: skip
 SCANS: dict[str, list[Constants]] = {
     "causal_conv": [(4, 1, 1), (2, 0, 0)],

@@ -136,4 +136,5 @@ def sparse_attention(keys, values, dk, dv, keys_only, is_joint, has_sinks):
             out = y + 4 * (row * ldy + head * dv + i)
             store_f32(out, load_shared_f32(sums + 4 * i) * factor)
 
+    kernel.groups = 8  # with registers for more, some types lack a few
     return kernel
